@@ -1,0 +1,201 @@
+"""Messages between a front end and an engine process.
+
+Encoded with msgspec's msgpack, one array per message, its type in a tag. Nothing is ever pickled, so a damaged or
+hostile peer can at worst produce a `msgspec.DecodeError`. Times that cross the border are `time.monotonic()` seconds:
+front end and engine share one host, hence one CLOCK_MONOTONIC.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import msgspec
+
+
+class Finish(Enum):
+    """Why a sequence ended inside the engine. The front end adds the ends that only it can see."""
+
+    STOP = "stop"  # the end-of-text token or one of the request's stop tokens
+    MAX_OUTPUT_TOKENS = "max_output_tokens"
+    CONTEXT_LENGTH = "context_length"
+    ABORTED = "aborted"  # the front end asked for it
+    DEADLINE = "deadline"  # the request's deadline passed, queued or running
+    FAILED = "failed"  # the engine could not go on with it; the engine's log has the cause
+
+
+class Sampling(msgspec.Struct, frozen=True, kw_only=True):
+    """How one request's tokens are drawn. Filters apply in the order of the fields, as in transformers.
+
+    Ranges are checked at the wire (see the protos); the engine relies on them.
+    """
+
+    repetition_penalty: float = 1.0  # > 0; over prompt and output (Keskar et al. 2019, section 4.1); 1 = off
+    presence_penalty: float = 0.0  # -2..2; over output tokens
+    frequency_penalty: float = 0.0  # -2..2; over output tokens
+    logit_bias: dict[int, float] = {}
+    temperature: float = 1.0  # 0..2; 0 = greedy
+    top_k: int | None = None  # >= 1; None = off
+    top_p: float = 1.0  # (0, 1]; 1 = off (Holtzman et al. 2020)
+    min_p: float = 0.0  # [0, 1]; 0 = off
+    typical_p: float = 1.0  # (0, 1]; 1 = off (Meister et al. 2022)
+    seed: int = 0  # uint64; draws are keyed by (seed, candidate, position), never by the batch
+    logprobs: int | None = None  # None = none; 0 = the chosen token's; n = also the n most likely
+    max_output_tokens: int = 128  # >= 1, for each candidate
+    stop_token_ids: tuple[int, ...] = ()  # beside end-of-text; the stop token itself is not emitted
+    ignore_eos: bool = False  # end-of-text is an ordinary token
+
+
+class Submit(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True):
+    """Start a generation: `candidates` sequences over one prompt, which is prefilled once."""
+
+    request: str  # unique among the front end's live requests
+    model: str
+    prompt: list[int]  # at least one token; prompt plus one must fit the context
+    sampling: Sampling
+    candidates: int = 1  # 1..8
+    deadline: float | None = None  # monotonic seconds
+
+
+class Score(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True):
+    """Log-probabilities of a given text: token i given tokens 0..i-1, for i >= 1."""
+
+    request: str
+    model: str
+    ids: list[int]  # at least two tokens, at most the context length
+    logprobs: int = 0  # how many most-likely alternatives beside each token
+    deadline: float | None = None
+
+
+class Abort(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True):
+    """End a request, or one candidate of it. Unknown requests are ignored: the end may have crossed on the way."""
+
+    request: str
+    candidate: int | None = None
+
+
+class Load(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True):
+    """Load a model from a local directory; answered by `Loaded` or `LoadFailed`."""
+
+    model: str
+    directory: str
+    weights_sha256: str | None  # hex; None where the policy pins none
+    device: str  # "cpu", "cuda:0"
+    dtype: str  # "float32", "bfloat16"
+    slots: int  # sequences at once
+    step_tokens: int  # token budget of one step: decode rows first, the rest prefill
+
+
+class Unload(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True):
+    """Drop a model; its sequences finish as ABORTED."""
+
+    model: str
+
+
+class Ping(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True):
+    """Answered by `Pong` between two steps: says that the engine loop is alive."""
+
+    number: int
+
+
+class Stop(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """End the engine loop after the step in progress."""
+
+
+Command = Submit | Score | Abort | Load | Unload | Ping | Stop
+
+
+class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
+    """One candidate token and its log-probability (natural log, after penalties and bias, before temperature)."""
+
+    id: int
+    logprob: float
+
+
+class Started(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True):
+    """The request holds its slots; its prefill begins."""
+
+    request: str
+    queue_seconds: float
+
+
+class Token(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True):
+    """One output token. `logprob` and `top` are None and empty unless asked for."""
+
+    request: str
+    candidate: int
+    id: int
+    logprob: float | None = None
+    top: tuple[TokenLogprob, ...] = ()
+
+
+class Finished(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True):
+    """The last event of one candidate. A request is over when each of its candidates has finished."""
+
+    request: str
+    candidate: int
+    finish: Finish
+
+
+class Scored(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True):
+    """The answer to `Score`: entries for tokens 1..n-1, in order. Also the request's last event."""
+
+    request: str
+    logprobs: list[float]
+    top: list[tuple[TokenLogprob, ...]]
+
+
+class Refused(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True):
+    """The engine cannot take this request at all (model not loaded, more candidates than slots). Its only event."""
+
+    request: str
+    cause: str
+
+
+class Loaded(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True):
+    """A model is ready."""
+
+    model: str
+    parameters: int
+    context_length: int
+    vocabulary_size: int
+    eos_token_id: int | None
+    weights_sha256: str
+    dtype: str
+    device: str
+    slots: int
+    cache_bytes: int
+    seconds: float  # time the load took
+
+
+class LoadFailed(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True):
+    """A model could not be loaded; the text says what to do about it."""
+
+    model: str
+    message: str
+
+
+class Pong(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True):
+    """Answer to `Ping`."""
+
+    number: int
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True):
+    """One model's state after a step, for metrics and admission."""
+
+    model: str
+    queued: int  # requests waiting for slots
+    running: int  # sequences that hold a slot
+    slots: int
+    batch_rows: int  # sequences in this step
+    prefill_tokens: int  # prompt tokens fed in this step
+    step_seconds: float
+
+
+Event = Started | Token | Finished | Scored | Refused | Loaded | LoadFailed | Pong | Figures
+
+
+class StepEvents(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Everything one step has to tell one front end, in order, as one message."""
+
+    events: list[Event]

@@ -1,0 +1,82 @@
+"""What the engine needs of a model: a Runner executes steps, the scheduler decides them.
+
+The scheduler speaks integers only (slots, positions, token ids), so it is tested with a scripted runner and imports no
+torch. `gpt2.runner.TorchRunner` is the real one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from sluicegate.server.engine.messages import Sampling, TokenLogprob
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One slot's share of a step: feed `ids` at positions start, start+1, … of the slot.
+
+    A running sequence's decode step is a chunk of one id. `samples`: draw the next token from the last position's
+    logits. `scores`: log-probabilities of `targets` (the ids that follow each fed position; its length equals `ids`,
+    except that a text's last position has no target and is then left out: len(ids) - 1).
+    """
+
+    slot: int
+    start: int
+    ids: Sequence[int]
+    samples: bool
+    targets: Sequence[int] = ()
+    score_top: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A token drawn for a chunk with `samples`. `logprob` and `top` as the slot's Sampling asks, else None and empty."""
+
+    id: int
+    logprob: float | None = None
+    top: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one chunk gave: a drawn token, or the scores of its targets, or neither (a middle prefill chunk)."""
+
+    drawn: Drawn | None = None
+    logprobs: Sequence[float] = ()
+    top: Sequence[tuple[TokenLogprob, ...]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What a loaded model is."""
+
+    parameters: int
+    context_length: int
+    vocabulary_size: int
+    eos_token_id: int | None
+    weights_sha256: str
+    dtype: str
+    device: str
+    slots: int
+    cache_bytes: int
+
+
+class Runner(Protocol):
+    """Executes steps for one model. Engine thread only; never called concurrently."""
+
+    @property
+    def facts(self) -> ModelFacts: ...
+
+    def open(self, slot: int, sampling: Sampling | None, candidate: int, prompt: Sequence[int]) -> None:
+        """Take a free slot for a sequence: its sampling parameters (None: score only) and prompt (for penalties)."""
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Copy the first `length` positions of the KV cache of slot `source` into slot `target`."""
+
+    def close(self, slot: int) -> None:
+        """Release what `open` took."""
+
+    def run(self, chunks: Sequence[Chunk]) -> list[Outcome]:
+        """One forward pass; one outcome for each chunk, in order. At most one chunk a slot."""
