@@ -1,0 +1,30 @@
+"""The whole way of one candidate's text, in order: bytes, characters, stop sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sluicegate.server.guard.stops import StopSequences
+from sluicegate.server.guard.utf8 import Utf8Stream
+
+
+class TextStream:
+    """What a caller may see of one candidate's bytes, as early as it may see it."""
+
+    def __init__(self, stop_sequences: Sequence[str]) -> None:
+        self._utf8 = Utf8Stream()
+        self._stops = StopSequences(stop_sequences)
+
+    @property
+    def stop_sequence(self) -> str | None:
+        """The stop sequence that was met; the candidate is over then."""
+        return self._stops.matched
+
+    def feed(self, data: bytes) -> str:
+        """Text that one token's bytes release."""
+        return self._stops.feed(self._utf8.feed(data))
+
+    def flush(self) -> str:
+        """Text still held back when the candidate ends. Nothing after a stop sequence."""
+        tail = self._stops.feed(self._utf8.flush())
+        return tail + self._stops.flush()
