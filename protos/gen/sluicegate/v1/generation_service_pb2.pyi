@@ -277,17 +277,21 @@ class TokenizeRequest(google.protobuf.message.Message):
 
     MODEL_FIELD_NUMBER: builtins.int
     TEXT_FIELD_NUMBER: builtins.int
+    PURPOSE_FIELD_NUMBER: builtins.int
     model: builtins.str
     """Model id, as in `ListModels`."""
     text: builtins.str
     """The text, at most 64 KiB. Empty gives no tokens."""
+    purpose: builtins.str
+    """The purpose, where an agreement lists the ones it covers. Empty: none stated."""
     def __init__(
         self,
         *,
         model: builtins.str = ...,
         text: builtins.str = ...,
+        purpose: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["model", b"model", "text", b"text"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["model", b"model", "purpose", b"purpose", "text", b"text"]) -> None: ...
 
 global___TokenizeRequest = TokenizeRequest
 
@@ -319,8 +323,11 @@ class DetokenizeRequest(google.protobuf.message.Message):
 
     MODEL_FIELD_NUMBER: builtins.int
     TOKEN_IDS_FIELD_NUMBER: builtins.int
+    PURPOSE_FIELD_NUMBER: builtins.int
     model: builtins.str
     """Model id, as in `ListModels`."""
+    purpose: builtins.str
+    """The purpose, where an agreement lists the ones it covers. Empty: none stated."""
     @property
     def token_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
         """Ids of the model's vocabulary, at most 16384."""
@@ -330,8 +337,9 @@ class DetokenizeRequest(google.protobuf.message.Message):
         *,
         model: builtins.str = ...,
         token_ids: collections.abc.Iterable[builtins.int] | None = ...,
+        purpose: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["model", b"model", "token_ids", b"token_ids"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["model", b"model", "purpose", b"purpose", "token_ids", b"token_ids"]) -> None: ...
 
 global___DetokenizeRequest = DetokenizeRequest
 
