@@ -1,0 +1,69 @@
+"""What can go wrong in access control: one class for each thing a caller of this package can do about it.
+
+AuthError
+├── AuthenticationError   a call carries no usable token: answer the caller with its reason
+├── KeySetError           a key set or a signing key is refused whole: keep the last good one, tell the operator
+├── PolicyError           a policy directory is refused whole: keep the last good revision, list the problems
+├── ConfigurationError    a check would be weaker than it must be: do not start
+└── IssuingError          the development issuer was asked for something it will not sign or write
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from sluicegate.auth.reasons import Reason
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+class AuthError(Exception):
+    """Root of everything that this package raises on purpose."""
+
+
+class AuthenticationError(AuthError):
+    """A caller is not known, by one of rows 2 to 8 of the decision order.
+
+    `detail` holds public facts only; neither it nor the text ever holds a part of the token.
+    """
+
+    def __init__(self, reason: Reason, detail: Mapping[str, str] = _NOTHING) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+        self.detail = detail
+
+
+class KeySetError(AuthError):
+    """A JSON Web Key Set could not be read or has a key in it that must not be trusted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong in a policy directory: where it stands and what to do."""
+
+    file: str
+    field: str
+    """Dotted path inside the file, as `stages.1.open`; empty for the whole file."""
+    text: str
+
+    def __str__(self) -> str:
+        place = f"{self.file}: {self.field}" if self.field else self.file
+        return f"{place}: {self.text}"
+
+
+class PolicyError(AuthError):
+    """A policy directory is refused; `problems` lists everything that is wrong with it."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = tuple(problems)
+
+
+class ConfigurationError(AuthError):
+    """Trust was set up in a way that would leave a check out or make it weaker."""
+
+
+class IssuingError(AuthError):
+    """The development issuer cannot make this key or token."""
