@@ -2,13 +2,16 @@
 
 EngineError
 ├── ModelLoadError     a model cannot be loaded; the text says what to do about it
-├── EngineUnavailable  no engine takes requests for this model now; nothing was started, try later or elsewhere
+├── EngineUnavailable  no engine takes requests for this model now; nothing was started
 ├── EngineLost         the engine died with this request under way; what it had sent is valid
 ├── EngineFailed       the engine loop cannot go on; its process exits and is restarted
+├── StepError          a step cannot be run because of some of its sequences; the others can go on
 └── FrontEndGone       a front end no longer reads; its requests are ended
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 
 class EngineError(Exception):
@@ -29,6 +32,17 @@ class EngineLost(EngineError):
 
 class EngineFailed(EngineError):
     """The engine loop cannot go on."""
+
+
+class StepError(EngineError):
+    """A step cannot be run because of the sequences in `slots`. Nothing was drawn and no state has changed.
+
+    Raised by a Runner; the engine ends these sequences as FAILED and goes on with the others.
+    """
+
+    def __init__(self, message: str, slots: Iterable[int]) -> None:
+        super().__init__(message)
+        self.slots = frozenset(slots)
 
 
 class FrontEndGone(EngineError):

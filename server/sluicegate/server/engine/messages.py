@@ -1,8 +1,8 @@
 """Messages between a front end and an engine process.
 
-Encoded with msgspec's msgpack, one array per message, its type in a tag. Nothing is ever pickled, so a damaged or
-hostile peer can at worst produce a `msgspec.DecodeError`. Times that cross the border are `time.monotonic()` seconds:
-front end and engine share one host, hence one CLOCK_MONOTONIC.
+Encoded with msgspec's msgpack, one array per message, its type in a tag. Nothing is ever pickled, so a
+damaged or hostile peer can at worst produce a `msgspec.DecodeError`. Times that cross the border are
+monotonic seconds: front end and engine share one host, hence one CLOCK_MONOTONIC.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Score(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True
 
 
 class Abort(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True):
-    """End a request, or one candidate of it. Unknown requests are ignored: the end may have crossed on the way."""
+    """End a request, or one candidate of it. Unknown ones are ignored: an end may have crossed the abort."""
 
     request: str
     candidate: int | None = None
@@ -86,7 +86,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True)
 
 
 class Unload(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True):
-    """Drop a model; its sequences finish as ABORTED."""
+    """Drop a model; its sequences finish as ABORTED. A `Pong` to a later `Ping` says that it is done."""
 
     model: str
 
@@ -105,7 +105,7 @@ Command = Submit | Score | Abort | Load | Unload | Ping | Stop
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
-    """One candidate token and its log-probability (natural log, after penalties and bias, before temperature)."""
+    """A token and its log-probability (natural log, after penalties and bias, before temperature)."""
 
     id: int
     logprob: float
@@ -129,7 +129,10 @@ class Token(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True
 
 
 class Finished(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True):
-    """The last event of one candidate. A request is over when each of its candidates has finished."""
+    """The last event of one candidate. A request is over when each of its candidates has finished.
+
+    Also the last event of a score request that got no `Scored`, as candidate 0.
+    """
 
     request: str
     candidate: int
@@ -145,7 +148,7 @@ class Scored(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=Tru
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True):
-    """The engine cannot take this request at all (model not loaded, more candidates than slots). Its only event."""
+    """The engine cannot take this request at all: no such model, or it can never fit. Its only event."""
 
     request: str
     cause: str
@@ -181,7 +184,10 @@ class Pong(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True)
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True):
-    """One model's state after a step, for metrics and admission."""
+    """One model's state after a step, for metrics and admission.
+
+    `batch_rows` 0: no step was run; the model was loaded, or the last of its requests ended otherwise.
+    """
 
     model: str
     queued: int  # requests waiting for slots

@@ -1,7 +1,7 @@
 """What the engine needs of a model: a Runner executes steps, the scheduler decides them.
 
-The scheduler speaks integers only (slots, positions, token ids), so it is tested with a scripted runner and imports no
-torch. `gpt2.runner.TorchRunner` is the real one.
+The scheduler speaks integers only (slots, positions, token ids), so it is tested with a scripted runner and
+imports no torch. `gpt2.runner.TorchRunner` is the real one.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from sluicegate.server.engine.messages import Sampling, TokenLogprob
 class Chunk:
     """One slot's share of a step: feed `ids` at positions start, start+1, … of the slot.
 
-    A running sequence's decode step is a chunk of one id. `samples`: draw the next token from the last position's
-    logits. `scores`: log-probabilities of `targets` (the ids that follow each fed position; its length equals `ids`,
-    except that a text's last position has no target and is then left out: len(ids) - 1).
+    A running sequence's decode step is a chunk of one id. `samples`: draw the next token from the last
+    position's logits. `targets`: the ids that follow each fed position, as many as `ids`; the log-probability
+    of each is wanted, and of the `score_top` most likely ids there. Empty where nothing is scored.
     """
 
     slot: int
@@ -32,7 +32,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A token drawn for a chunk with `samples`. `logprob` and `top` as the slot's Sampling asks, else None and empty."""
+    """A token drawn for a chunk with `samples`. `logprob` and `top` as Sampling asks, else None, empty."""
 
     id: int
     logprob: float | None = None
@@ -41,7 +41,7 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one chunk gave: a drawn token, or the scores of its targets, or neither (a middle prefill chunk)."""
+    """What one chunk gave: a drawn token, the scores of its targets, or neither (a middle prefill chunk)."""
 
     drawn: Drawn | None = None
     logprobs: Sequence[float] = ()
@@ -70,7 +70,7 @@ class Runner(Protocol):
     def facts(self) -> ModelFacts: ...
 
     def open(self, slot: int, sampling: Sampling | None, candidate: int, prompt: Sequence[int]) -> None:
-        """Take a free slot for a sequence: its sampling parameters (None: score only) and prompt (for penalties)."""
+        """Take a free slot: the sequence's sampling (None: score only) and its prompt (for penalties)."""
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Copy the first `length` positions of the KV cache of slot `source` into slot `target`."""

@@ -1,0 +1,291 @@
+"""The whole policy of one model's engine: who runs, what each step feeds, when a sequence ends.
+
+Continuous batching (Yu et al. 2022, "Orca", section 3) with chunked prefill (Agrawal et al. 2024,
+"Sarathi-Serve", section 4): a sequence joins and leaves at any step; running streams decode in every step,
+and prompts get what is left of the token budget, so that a long prompt never stalls the streams.
+
+Candidates share their prompt: the request's first sequence prefills it, the others follow. When all but
+its last token is cached, the followers copy that and feed the last token themselves, each drawing its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Collection
+from collections.abc import Sequence as Items
+from dataclasses import dataclass
+
+from sluicegate.server.engine.messages import (
+    Event,
+    Finish,
+    Finished,
+    Refused,
+    Score,
+    Scored,
+    Started,
+    Submit,
+    Token,
+)
+from sluicegate.server.engine.runner import Chunk, Drawn, Outcome, Runner
+from sluicegate.server.engine.sequence import Request, Sequence, build_request
+from sluicegate.server.engine.slots import Slots
+
+# Prompts advance by at least this much a step, however many streams decode: an admitted one gets its turn.
+# A step thus feeds at most max(step_tokens, slots + MINIMUM_PREFILL_TOKENS) tokens.
+MINIMUM_PREFILL_TOKENS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What to run next: `chunks[i]` is the share of `sequences[i]`. `prefill_tokens`: prompt tokens in it."""
+
+    sequences: list[Sequence]
+    chunks: list[Chunk]
+    prefill_tokens: int
+
+
+class Scheduler:
+    """Schedules one model. Engine thread only. `clock` gives monotonic seconds.
+
+    The cycle is `schedule`, `Runner.run`, `commit`; `submit` and `abort` may come at any point of it.
+    """
+
+    def __init__(self, runner: Runner, *, step_tokens: int, clock: Callable[[], float]) -> None:
+        self._facts = runner.facts
+        self._slots = Slots(runner)
+        self._step_tokens = step_tokens
+        self._clock = clock
+        self._arrivals = 0
+        self._requests: dict[tuple[str, str], Request] = {}  # all live ones
+        self._queue: dict[tuple[str, str], Request] = {}  # those without slots, in arrival order
+        self._running: list[Sequence] = []  # those with slots, in arrival order
+        self._next_deadline = math.inf  # no live request's deadline is earlier
+        self._events: defaultdict[str, list[Event]] = defaultdict(list)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a step would feed anything."""
+        return bool(self._requests)
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait for slots."""
+        return len(self._queue)
+
+    @property
+    def running(self) -> int:
+        """Sequences that hold a slot."""
+        return len(self._running)
+
+    def knows(self, front_end: str, request: str) -> bool:
+        """Whether the front end has a live request of that name."""
+        return (front_end, request) in self._requests
+
+    def take_events(self) -> dict[str, list[Event]]:
+        """What has happened since the last call, by front end, in order."""
+        events, self._events = self._events, defaultdict(list)
+        return events
+
+    # Requests come and go
+
+    def submit(self, front_end: str, message: Submit | Score) -> None:
+        """Queue a request, or refuse one that can never run."""
+        assert not self.knows(front_end, message.request)
+        if (cause := self._refusal(message)) is not None:
+            self._events[front_end].append(Refused(request=message.request, cause=cause))
+            return
+        self._arrivals += 1
+        request = build_request(front_end, message, self._arrivals, self._clock(), self._facts.eos_token_id)
+        self._requests[request.key] = self._queue[request.key] = request
+        self._next_deadline = min(self._next_deadline, request.deadline)
+
+    def abort(self, front_end: str, request: str, candidate: int | None = None) -> None:
+        """End a request or one of its candidates, queued or running. What has ended already is left alone."""
+        found = self._requests.get((front_end, request))
+        if found is None:
+            return
+        for sequence in reversed(found.live.copy()):  # leader last: nothing is copied in vain
+            if candidate is None or sequence.candidate == candidate:
+                self._finish(sequence, Finish.ABORTED)
+
+    def abort_front_end(self, front_end: str) -> None:
+        """End everything that a front end asked for."""
+        for key in [key for key in self._requests if key[0] == front_end]:
+            self.abort(*key)
+
+    def abort_all(self) -> None:
+        """End everything."""
+        for key in list(self._requests):
+            self.abort(*key)
+
+    def fail_running(self, slots: Collection[int] | None = None) -> None:
+        """End what holds these slots as FAILED (None: all), after a step that did not come to its end."""
+        for sequence in reversed(self._running.copy()):
+            if slots is None or sequence.slot in slots:
+                self._finish(sequence, Finish.FAILED)
+
+    def _refusal(self, message: Submit | Score) -> str | None:
+        """Why a request can never run. Token ids are checked since a bad one would fail the whole batch."""
+        context, vocabulary = self._facts.context_length, self._facts.vocabulary_size
+        if isinstance(message, Score):
+            ids, shortest, longest = message.ids, 2, context
+        else:
+            ids, shortest, longest = message.prompt, 1, context - 1
+            if not 1 <= message.candidates <= self._slots.count:
+                return f"candidates: between 1 and {self._slots.count}, the model's slots"
+            if message.sampling.max_output_tokens < 1:
+                return "max_output_tokens: at least 1"
+            if not all(0 <= token < vocabulary for token in message.sampling.logit_bias):
+                return f"logit_bias: token ids are between 0 and {vocabulary - 1}"
+        if not shortest <= len(ids) <= longest:
+            return f"tokens: between {shortest} and {longest} with a context of {context}"
+        if min(ids) < 0 or max(ids) >= vocabulary:
+            return f"tokens: token ids are between 0 and {vocabulary - 1}"
+        return None
+
+    # A step
+
+    def schedule(self) -> Step:
+        """Decide the next step: a decode row for each running stream first, then prompts in arrival order."""
+        now = self._clock()
+        self._expire(now)
+        self._admit(now)
+        feeding = [sequence for sequence in self._running if not sequence.follows]
+        sequences = [sequence for sequence in feeding if sequence.unfed == 1]
+        chunks = [sequence.chunk(1) for sequence in sequences]
+        budget = max(self._step_tokens - len(chunks), MINIMUM_PREFILL_TOKENS)
+        for sequence in feeding:
+            if budget and sequence.unfed > 1:
+                count = min(sequence.unfed, budget)
+                budget -= count
+                sequences.append(sequence)
+                chunks.append(sequence.chunk(count))
+        prefill = sum(
+            len(chunk.ids)
+            for sequence, chunk in zip(sequences, chunks, strict=True)
+            if chunk.start < sequence.request.prompt_length
+        )
+        return Step(sequences, chunks, prefill)
+
+    def commit(self, step: Step, outcomes: Items[Outcome]) -> None:
+        """Take what the runner made of a step. Outcomes of sequences that ended in between are dropped."""
+        for sequence, chunk, outcome in zip(step.sequences, step.chunks, outcomes, strict=True):
+            if sequence.ended:
+                continue
+            sequence.cached += len(chunk.ids)
+            if len(sequence.request.live) > 1:
+                self._share_prompt(sequence)
+            if sequence.request.scoring is not None:
+                self._take_scores(sequence, outcome)
+            elif chunk.samples:
+                if outcome.drawn is None:
+                    raise RuntimeError("the runner drew no token for a chunk that samples")
+                self._take_token(sequence, outcome.drawn)
+
+    def _expire(self, now: float) -> None:
+        if now < self._next_deadline:
+            return
+        for request in [request for request in self._requests.values() if request.deadline <= now]:
+            for sequence in reversed(request.live.copy()):
+                self._finish(sequence, Finish.DEADLINE)
+        self._next_deadline = min((request.deadline for request in self._requests.values()), default=math.inf)
+
+    def _admit(self, now: float) -> None:
+        """Give slots to waiting requests, all candidates at once, until the next one in turn does not fit."""
+        while (request := self._next_in_turn()) is not None and len(request.live) <= self._slots.free:
+            del self._queue[request.key]
+            self._running += request.live
+            for sequence in request.live:
+                self._slots.take(sequence)
+                sequence.follows = sequence is not request.live[0]
+            self._share_prompt(request.live[0])
+            started = Started(request=request.id, queue_seconds=now - request.arrived)
+            self._events[request.front_end].append(started)
+
+    def _next_in_turn(self) -> Request | None:
+        """Whose turn it is: first come, first served. The one place that orders requests."""
+        return next(iter(self._queue.values()), None)
+
+    def _share_prompt(self, leader: Sequence) -> None:
+        """Let the followers go once all of the prompt but its last token is cached."""
+        shared = leader.request.prompt_length - 1
+        if leader.cached >= shared:
+            for sequence in leader.request.live:
+                if sequence.follows:
+                    self._slots.share(leader, sequence, shared)
+
+    def _take_token(self, sequence: Sequence, drawn: Drawn) -> None:
+        """Add a drawn token to its sequence; see whether it is the last."""
+        request = sequence.request
+        assert request.sampling is not None
+        if drawn.id in request.stops:
+            self._finish(sequence, Finish.STOP)
+            return
+        sequence.tokens.append(drawn.id)
+        self._events[request.front_end].append(
+            Token(
+                request=request.id,
+                candidate=sequence.candidate,
+                id=drawn.id,
+                logprob=drawn.logprob,
+                top=drawn.top,
+            )
+        )
+        if len(sequence.tokens) - request.prompt_length >= request.sampling.max_output_tokens:
+            self._finish(sequence, Finish.MAX_OUTPUT_TOKENS)
+        elif len(sequence.tokens) >= self._facts.context_length:
+            self._finish(sequence, Finish.CONTEXT_LENGTH)
+
+    def _take_scores(self, sequence: Sequence, outcome: Outcome) -> None:
+        """Add a chunk's scores to its request; answer when they are complete."""
+        request = sequence.request
+        assert request.scoring is not None
+        request.scoring.logprobs += outcome.logprobs
+        request.scoring.top += outcome.top
+        if not sequence.unfed:
+            self._end(sequence)
+            scored = Scored(request=request.id, logprobs=request.scoring.logprobs, top=request.scoring.top)
+            self._events[request.front_end].append(scored)
+
+    def _finish(self, sequence: Sequence, finish: Finish) -> None:
+        self._end(sequence)
+        request = sequence.request
+        finished = Finished(request=request.id, candidate=sequence.candidate, finish=finish)
+        self._events[request.front_end].append(finished)
+
+    def _end(self, sequence: Sequence) -> None:
+        """The one way out: hand a half-read prompt to the next candidate, free the slot, forget the rest."""
+        request = sequence.request
+        sequence.ended = True
+        request.live.remove(sequence)
+        if sequence.request.key not in self._queue:
+            self._running.remove(sequence)
+        if sequence.slot is not None:
+            heir = next((other for other in request.live if other.follows), None)
+            if heir is not None and not sequence.follows:
+                self._slots.share(sequence, heir, sequence.cached)
+            self._slots.release(sequence)
+        if not request.live:
+            del self._requests[request.key]
+            self._queue.pop(request.key, None)
+
+    # Invariants
+
+    def check(self) -> None:
+        """Raise AssertionError if the books do not agree. Between two steps only."""
+        self._slots.check()
+        assert set(self._slots.owners) == set(self._running), "slots and running sequences differ"
+        waiting = [request.order for request in self._queue.values()]
+        assert waiting == sorted(waiting), "the queue is out of order"
+        starts = [sequence.request.order for sequence in self._running]
+        assert starts == sorted(starts), "running sequences are out of order"
+        for key, request in self._requests.items():
+            assert request.live, "a request without sequences is kept"
+            for sequence in request.live:
+                assert (sequence.slot is None) == (key in self._queue), "a queued sequence holds a slot"
+                assert 0 <= sequence.cached <= len(sequence.tokens) <= self._facts.context_length
+            leaders = sum(not sequence.follows for sequence in request.live)
+            assert leaders >= 1, "a prompt is read by nobody"
+        live = sum(len(request.live) for request in self._requests.values() if request.key not in self._queue)
+        assert live == len(self._running), "a sequence runs for no request"

@@ -1,0 +1,618 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from scripted_runner import EOS, ScriptedRunner, count_up, target_logprob
+from sluicegate.server.engine.messages import (
+    Event,
+    Finish,
+    Finished,
+    Refused,
+    Sampling,
+    Score,
+    Scored,
+    Started,
+    Submit,
+    Token,
+)
+from sluicegate.server.engine.runner import Outcome
+from sluicegate.server.engine.scheduler import MINIMUM_PREFILL_TOKENS, Scheduler
+
+FRONT = "front"
+
+
+class FakeClock:
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Bench:
+    """A scheduler with its scripted runner; invariants are checked after every step."""
+
+    def __init__(self, runner: ScriptedRunner | None = None, *, step_tokens: int = 32) -> None:
+        self.runner = runner or ScriptedRunner()
+        self.clock = FakeClock()
+        self.scheduler = Scheduler(self.runner, step_tokens=step_tokens, clock=self.clock)
+        self.events: list[Event] = []
+
+    def submit(self, request: str, prompt: Sequence[int], **options: Any) -> None:
+        self.scheduler.submit(FRONT, submission(request, prompt, **options))
+
+    def abort(self, request: str, candidate: int | None = None) -> None:
+        self.scheduler.abort(FRONT, request, candidate)
+
+    def step(self) -> list[Event]:
+        step = self.scheduler.schedule()
+        outcomes = self.runner.run(step.chunks) if step.chunks else []
+        self.scheduler.commit(step, outcomes)
+        return self.collect()
+
+    def collect(self) -> list[Event]:
+        self.scheduler.check()
+        events = self.scheduler.take_events().get(FRONT, [])
+        self.events += events
+        return events
+
+    def run(self, steps: int = 1_000) -> None:
+        while self.scheduler.has_work and steps:
+            self.step()
+            steps -= 1
+        self.collect()
+        assert not self.scheduler.has_work
+
+    def tokens(self, request: str, candidate: int = 0) -> list[int]:
+        return [
+            event.id
+            for event in self.events
+            if isinstance(event, Token) and (event.request, event.candidate) == (request, candidate)
+        ]
+
+    def finishes(self, request: str) -> dict[int, Finish]:
+        found = [event for event in self.events if isinstance(event, Finished) and event.request == request]
+        assert len({event.candidate for event in found}) == len(found), "a sequence finished twice"
+        return {event.candidate: event.finish for event in found}
+
+
+def submission(
+    request: str,
+    prompt: Sequence[int],
+    *,
+    candidates: int = 1,
+    deadline: float | None = None,
+    **sampling: Any,
+) -> Submit:
+    return Submit(
+        request=request,
+        model="scripted",
+        prompt=list(prompt),
+        sampling=Sampling(**sampling),
+        candidates=candidates,
+        deadline=deadline,
+    )
+
+
+def expected(prompt: Sequence[int], count: int, candidate: int = 0) -> list[int]:
+    return [count_up(candidate, len(prompt) + index, tuple(prompt)) for index in range(count)]
+
+
+def script_of(*tokens: int, prompt_length: int = 3) -> ScriptedRunner:
+    return ScriptedRunner(script=lambda _candidate, position, _prompt: tokens[position - prompt_length])
+
+
+# Finishing
+
+
+def test_a_request_starts_draws_its_tokens_and_finishes() -> None:
+    bench = Bench()
+    bench.submit("a", [5, 6, 7], max_output_tokens=3)
+
+    bench.run()
+
+    assert bench.events[0] == Started(request="a", queue_seconds=0.0)
+    assert bench.tokens("a") == expected([5, 6, 7], 3)
+    assert bench.events[-1] == Finished(request="a", candidate=0, finish=Finish.MAX_OUTPUT_TOKENS)
+
+
+def test_end_of_text_stops_and_is_not_emitted() -> None:
+    bench = Bench(script_of(8, 9, EOS))
+    bench.submit("a", [5, 6, 7])
+
+    bench.run()
+
+    assert bench.tokens("a") == [8, 9]
+    assert bench.finishes("a") == {0: Finish.STOP}
+
+
+def test_end_of_text_is_an_ordinary_token_when_it_is_ignored() -> None:
+    bench = Bench(script_of(8, EOS, 9))
+    bench.submit("a", [5, 6, 7], ignore_eos=True, max_output_tokens=3)
+
+    bench.run()
+
+    assert bench.tokens("a") == [8, EOS, 9]
+    assert bench.finishes("a") == {0: Finish.MAX_OUTPUT_TOKENS}
+
+
+def test_a_stop_token_stops_and_is_not_emitted() -> None:
+    bench = Bench(script_of(8, 44))
+    bench.submit("a", [5, 6, 7], stop_token_ids=(33, 44))
+
+    bench.run()
+
+    assert bench.tokens("a") == [8]
+    assert bench.finishes("a") == {0: Finish.STOP}
+
+
+def test_a_stop_token_stops_even_when_end_of_text_is_ignored() -> None:
+    bench = Bench(script_of(8, EOS))
+    bench.submit("a", [5, 6, 7], stop_token_ids=(EOS,), ignore_eos=True)
+
+    bench.run()
+
+    assert bench.finishes("a") == {0: Finish.STOP}
+
+
+def test_a_full_context_ends_a_sequence() -> None:
+    bench = Bench(ScriptedRunner(context_length=8))
+    bench.submit("a", [5, 6, 7], max_output_tokens=100)
+
+    bench.run()
+
+    assert len(bench.tokens("a")) == 5
+    assert bench.finishes("a") == {0: Finish.CONTEXT_LENGTH}
+
+
+def test_the_output_limit_wins_where_it_meets_the_context() -> None:
+    bench = Bench(ScriptedRunner(context_length=8))
+    bench.submit("a", [5, 6, 7], max_output_tokens=5)
+
+    bench.run()
+
+    assert bench.finishes("a") == {0: Finish.MAX_OUTPUT_TOKENS}
+
+
+def test_log_probabilities_travel_with_their_token() -> None:
+    bench = Bench()
+    bench.submit("a", [5, 6, 7], max_output_tokens=1, logprobs=2)
+
+    bench.run()
+
+    (token,) = [event for event in bench.events if isinstance(event, Token)]
+    assert token.logprob == target_logprob(token.id)
+    assert [entry.id for entry in token.top] == [0, 1]
+
+
+# Batching
+
+
+def test_sequences_join_and_leave_a_running_batch() -> None:
+    bench = Bench()
+    bench.submit("a", [5, 6, 7], max_output_tokens=4)
+    bench.step()
+    bench.submit("b", [15, 16], max_output_tokens=1)
+
+    both = bench.step()
+
+    assert [event.request for event in both if isinstance(event, Token)] == ["a", "b"]
+    assert bench.finishes("b") == {0: Finish.MAX_OUTPUT_TOKENS}
+    bench.run()
+    assert bench.tokens("a") == expected([5, 6, 7], 4)
+
+
+def test_a_freed_slot_serves_the_next_request() -> None:
+    bench = Bench(ScriptedRunner(slots=1))
+    bench.submit("a", [5], max_output_tokens=2)
+    bench.submit("b", [6], max_output_tokens=2)
+
+    bench.run()
+
+    assert bench.tokens("b") == expected([6], 2)
+    assert bench.runner.open_slots == {}
+
+
+def test_running_streams_decode_while_a_long_prompt_prefills() -> None:
+    bench = Bench(ScriptedRunner(context_length=256), step_tokens=32)
+    bench.submit("stream", [5], max_output_tokens=50)
+    bench.step()
+    bench.submit("long", range(1, 201), max_output_tokens=1)
+
+    while not bench.tokens("long"):
+        events = bench.step()
+        assert next(event.request for event in events if isinstance(event, Token)) == "stream"
+        assert sum(len(chunk.ids) for chunk in bench.runner.steps[-1]) <= 32
+
+    assert len(bench.tokens("stream")) == 1 + -(-200 // 31)
+
+
+def test_a_prompt_advances_even_when_decode_rows_use_up_the_budget() -> None:
+    bench = Bench(ScriptedRunner(slots=4), step_tokens=2)
+    for name in ("a", "b", "c"):
+        bench.submit(name, [5], max_output_tokens=20)
+    bench.submit("long", range(1, 41), max_output_tokens=1)
+
+    bench.step()
+
+    assert [len(chunk.ids) for chunk in bench.runner.steps[-1]] == [1, 1, 1, MINIMUM_PREFILL_TOKENS]
+
+
+def test_prompts_are_prefilled_in_arrival_order() -> None:
+    bench = Bench(step_tokens=32)
+    bench.submit("first", range(1, 41), max_output_tokens=1)
+    bench.submit("second", range(2, 22), max_output_tokens=1)
+
+    bench.step()
+    bench.step()
+
+    sizes = [[(chunk.slot, len(chunk.ids)) for chunk in step] for step in bench.runner.steps]
+    assert sizes == [[(0, 32)], [(0, 8), (1, 20)]]
+
+
+def test_a_step_counts_the_prompt_tokens_in_it() -> None:
+    bench = Bench(step_tokens=32)
+    bench.submit("a", [5], max_output_tokens=5)
+    bench.step()
+    bench.submit("b", [6, 7, 8], max_output_tokens=5)
+
+    step = bench.scheduler.schedule()
+
+    assert (len(step.chunks), step.prefill_tokens) == (2, 3)
+
+
+# Admission
+
+
+def test_requests_are_admitted_first_come_first_served() -> None:
+    bench = Bench(ScriptedRunner(slots=2))
+    bench.submit("a", [5], max_output_tokens=3)
+    bench.submit("wide", [6], candidates=2, max_output_tokens=1)
+    bench.submit("narrow", [7], max_output_tokens=1)
+
+    bench.run()
+
+    started = [event.request for event in bench.events if isinstance(event, Started)]
+    assert started == ["a", "wide", "narrow"]
+
+
+def test_a_request_waits_until_all_its_candidates_fit() -> None:
+    bench = Bench(ScriptedRunner(slots=2))
+    bench.submit("a", [5], max_output_tokens=2)
+    bench.submit("wide", [6], candidates=2)
+
+    bench.step()
+
+    assert (bench.scheduler.queued, bench.scheduler.running) == (1, 1)
+
+
+def test_queue_seconds_are_the_time_until_the_slots_are_held() -> None:
+    bench = Bench(ScriptedRunner(slots=1))
+    bench.submit("a", [5], max_output_tokens=1)
+    bench.submit("b", [6], max_output_tokens=1)
+    bench.step()
+    bench.clock.now += 2.5
+
+    bench.step()
+
+    assert Started(request="b", queue_seconds=2.5) in bench.events
+
+
+@pytest.mark.parametrize(
+    ("message", "part"),
+    [
+        (submission("a", [5], candidates=5), "candidates"),
+        (submission("a", [5], candidates=0), "candidates"),
+        (submission("a", []), "tokens"),
+        (submission("a", [5] * 64), "tokens"),
+        (submission("a", [1_000]), "token ids"),
+        (submission("a", [-1]), "token ids"),
+        (submission("a", [5], logit_bias={1_000: 1.0}), "logit_bias"),
+        (submission("a", [5], max_output_tokens=0), "max_output_tokens"),
+        (Score(request="a", model="scripted", ids=[5]), "tokens"),
+        (Score(request="a", model="scripted", ids=[5] * 65), "tokens"),
+        (Score(request="a", model="scripted", ids=[5, 1_000]), "token ids"),
+    ],
+)
+def test_what_can_never_run_is_refused(message: Submit | Score, part: str) -> None:
+    bench = Bench()
+
+    bench.scheduler.submit(FRONT, message)
+
+    (refused,) = bench.collect()
+    assert isinstance(refused, Refused)
+    assert part in refused.cause
+    assert not bench.scheduler.has_work
+
+
+# Candidates
+
+
+def test_candidates_share_one_prefill() -> None:
+    bench = Bench(step_tokens=32)
+    bench.submit("a", [5, 6, 7, 8], candidates=3, max_output_tokens=4)
+
+    bench.run()
+
+    assert sum(len(chunk.ids) for chunk in bench.runner.steps[0]) == 4
+    assert bench.runner.copies == [(0, 1, 3), (0, 2, 3)]
+    for candidate in range(3):
+        assert bench.tokens("a", candidate) == expected([5, 6, 7, 8], 4, candidate)
+
+
+def test_candidates_of_a_one_token_prompt_start_together_without_a_copy() -> None:
+    bench = Bench()
+    bench.submit("a", [5], candidates=3, max_output_tokens=2)
+
+    bench.step()
+
+    assert len(bench.runner.steps[0]) == 3
+    assert bench.runner.copies == []
+
+
+def test_followers_get_the_prompt_of_a_leader_that_ends_with_its_first_token() -> None:
+    bench = Bench(ScriptedRunner(script=lambda candidate, position, prompt: EOS if candidate == 0 else 9))
+    bench.submit("a", [5, 6, 7], candidates=2, max_output_tokens=2)
+
+    bench.run()
+
+    assert bench.finishes("a") == {0: Finish.STOP, 1: Finish.MAX_OUTPUT_TOKENS}
+    assert bench.tokens("a", 1) == [9, 9]
+
+
+def test_a_follower_goes_on_with_the_prompt_of_an_aborted_leader() -> None:
+    bench = Bench(ScriptedRunner(context_length=128), step_tokens=16)
+    bench.submit("a", range(1, 41), candidates=3, max_output_tokens=2)
+    bench.step()
+
+    bench.abort("a", 0)
+    bench.run()
+
+    assert bench.runner.copies[0] == (0, 1, 16)
+    assert [step[0].start for step in bench.runner.steps[:3]] == [0, 16, 32]
+    for candidate in (1, 2):
+        assert bench.tokens("a", candidate) == expected(range(1, 41), 2, candidate)
+
+
+def test_aborting_a_whole_request_copies_nothing() -> None:
+    bench = Bench(ScriptedRunner(context_length=128), step_tokens=16)
+    bench.submit("a", range(1, 41), candidates=3)
+    bench.step()
+
+    bench.abort("a")
+    bench.collect()
+
+    assert bench.runner.copies == []
+    assert bench.finishes("a") == dict.fromkeys(range(3), Finish.ABORTED)
+
+
+# Abort and deadline
+
+
+def test_a_running_request_can_be_aborted() -> None:
+    bench = Bench()
+    bench.submit("a", [5], max_output_tokens=50)
+    bench.step()
+
+    bench.abort("a")
+    bench.run()
+
+    assert bench.finishes("a") == {0: Finish.ABORTED}
+    assert bench.runner.open_slots == {}
+
+
+def test_a_queued_request_can_be_aborted() -> None:
+    bench = Bench(ScriptedRunner(slots=1))
+    bench.submit("a", [5], max_output_tokens=5)
+    bench.submit("b", [6])
+    bench.step()
+
+    bench.abort("b")
+    bench.run()
+
+    assert bench.finishes("b") == {0: Finish.ABORTED}
+    assert len(bench.tokens("a")) == 5
+
+
+def test_one_candidate_can_be_aborted_while_the_others_run() -> None:
+    bench = Bench()
+    bench.submit("a", [5], candidates=2, max_output_tokens=3)
+    bench.step()
+
+    bench.abort("a", 1)
+    bench.run()
+
+    assert bench.finishes("a") == {0: Finish.MAX_OUTPUT_TOKENS, 1: Finish.ABORTED}
+
+
+def test_a_queued_candidate_that_is_aborted_needs_no_slot() -> None:
+    bench = Bench(ScriptedRunner(slots=2))
+    bench.submit("a", [5], max_output_tokens=5)
+    bench.submit("b", [6, 7], candidates=2, max_output_tokens=1)
+    bench.step()
+
+    bench.abort("b", 0)
+    bench.step()
+
+    assert bench.tokens("b", 1) == expected([6, 7], 1, 1)
+
+
+def test_aborting_what_is_unknown_or_over_does_nothing() -> None:
+    bench = Bench()
+    bench.submit("a", [5], max_output_tokens=1)
+    bench.run()
+
+    bench.abort("a")
+    bench.abort("never", 3)
+
+    assert bench.collect() == []
+
+
+def test_a_token_of_a_sequence_that_was_aborted_in_between_is_dropped() -> None:
+    bench = Bench()
+    bench.submit("a", [5])
+    bench.submit("b", [6])
+    step = bench.scheduler.schedule()
+    outcomes = bench.runner.run(step.chunks)
+
+    bench.abort("a")
+    bench.scheduler.commit(step, outcomes)
+
+    bench.collect()
+    assert (bench.tokens("a"), bench.tokens("b")) == ([], expected([6], 1))
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_a_deadline_ends_a_request_queued_or_running(slots: int) -> None:
+    bench = Bench(ScriptedRunner(slots=slots))
+    bench.submit("a", [5], max_output_tokens=50)
+    bench.submit("b", [6], max_output_tokens=50, deadline=bench.clock.now + 1)
+    bench.step()
+    assert bench.scheduler.queued == 2 - slots
+
+    bench.clock.now += 1
+    bench.step()
+
+    assert bench.finishes("b") == {0: Finish.DEADLINE}
+    assert bench.finishes("a") == {}
+
+
+def test_a_later_deadline_is_kept_after_an_earlier_one_has_passed() -> None:
+    bench = Bench()
+    bench.submit("a", [5], max_output_tokens=50, deadline=bench.clock.now + 1)
+    bench.submit("b", [6], max_output_tokens=50, deadline=bench.clock.now + 2)
+    bench.clock.now += 1
+    bench.step()
+
+    bench.clock.now += 1
+    bench.step()
+
+    assert (bench.finishes("a"), bench.finishes("b")) == ({0: Finish.DEADLINE}, {0: Finish.DEADLINE})
+
+
+# Scores
+
+
+def test_a_score_request_answers_for_every_token_but_the_first() -> None:
+    bench = Bench()
+    bench.scheduler.submit(FRONT, Score(request="s", model="scripted", ids=[5, 6, 7, 8], logprobs=2))
+
+    bench.run()
+
+    scored = bench.events[-1]
+    assert isinstance(scored, Scored)
+    assert scored.logprobs == [target_logprob(token) for token in (6, 7, 8)]
+    assert [[entry.id for entry in entries] for entries in scored.top] == [[0, 1]] * 3
+    assert bench.runner.open_slots == {}
+
+
+def test_a_long_text_is_scored_in_chunks_beside_running_streams() -> None:
+    bench = Bench(step_tokens=17)
+    bench.submit("stream", [5], max_output_tokens=20)
+    bench.scheduler.submit(FRONT, Score(request="s", model="scripted", ids=list(range(1, 65))))
+
+    for _ in range(4):
+        bench.step()
+
+    assert len(bench.tokens("stream")) == 4
+    assert bench.events[-1] == Scored(
+        request="s", logprobs=[target_logprob(token) for token in range(2, 65)], top=[()] * 63
+    )
+
+
+def test_a_score_request_that_is_aborted_finishes_as_its_only_candidate() -> None:
+    bench = Bench()
+    bench.scheduler.submit(FRONT, Score(request="s", model="scripted", ids=[5, 6]))
+
+    bench.abort("s")
+
+    assert bench.collect() == [Finished(request="s", candidate=0, finish=Finish.ABORTED)]
+
+
+# Failure
+
+
+def test_a_failed_step_ends_what_runs_and_keeps_what_waits() -> None:
+    bench = Bench(ScriptedRunner(slots=2))
+    bench.submit("a", [5, 6, 7], candidates=2)
+    bench.submit("b", [6], max_output_tokens=1)
+    bench.scheduler.schedule()
+
+    bench.scheduler.fail_running()
+    bench.run()
+
+    assert bench.finishes("a") == {0: Finish.FAILED, 1: Finish.FAILED}
+    assert bench.tokens("b") == expected([6], 1)
+
+
+def test_only_the_sequences_at_fault_fail_where_they_are_known() -> None:
+    bench = Bench()
+    bench.submit("a", [5], max_output_tokens=1)
+    bench.submit("b", [6], max_output_tokens=1)
+    step = bench.scheduler.schedule()
+
+    bench.scheduler.fail_running({step.chunks[0].slot})
+    bench.run()
+
+    assert (bench.finishes("a"), bench.tokens("b")) == ({0: Finish.FAILED}, expected([6], 1))
+
+
+@pytest.mark.parametrize("outcomes", [[], [Outcome()]])
+def test_a_runner_that_answers_wrongly_is_an_error(outcomes: list[Outcome]) -> None:
+    bench = Bench()
+    bench.submit("a", [5])
+    step = bench.scheduler.schedule()
+
+    with pytest.raises((RuntimeError, ValueError)):
+        bench.scheduler.commit(step, outcomes)
+
+
+def test_a_slot_that_cannot_be_opened_leaks_nothing() -> None:
+    bench = Bench(RefusesSecondSlot())
+    bench.submit("a", [5, 6], candidates=2)
+
+    with pytest.raises(RuntimeError):
+        bench.scheduler.schedule()
+    bench.scheduler.fail_running()
+
+    bench.collect()
+    assert bench.finishes("a") == {0: Finish.FAILED, 1: Finish.FAILED}
+    assert bench.runner.open_slots == {}
+
+
+class RefusesSecondSlot(ScriptedRunner):
+    def open(self, slot: int, sampling: Sampling | None, candidate: int, prompt: Sequence[int]) -> None:
+        if slot == 1:
+            raise RuntimeError("out of memory")
+        super().open(slot, sampling, candidate, prompt)
+
+
+# Front ends
+
+
+def test_front_ends_may_use_the_same_request_names() -> None:
+    bench = Bench()
+    bench.scheduler.submit("one", submission("a", [5], max_output_tokens=1))
+    bench.scheduler.submit("two", submission("a", [6], max_output_tokens=1))
+
+    bench.scheduler.abort("one", "a")
+    step = bench.scheduler.schedule()
+    bench.scheduler.commit(step, bench.runner.run(step.chunks))
+
+    events = bench.scheduler.take_events()
+    assert events["one"] == [Finished(request="a", candidate=0, finish=Finish.ABORTED)]
+    assert [type(event) for event in events["two"]] == [Started, Token, Finished]
+
+
+def test_all_requests_of_a_front_end_can_be_ended() -> None:
+    bench = Bench()
+    bench.scheduler.submit("gone", submission("a", [5]))
+    bench.submit("b", [6], max_output_tokens=1)
+
+    bench.scheduler.abort_front_end("gone")
+    bench.run()
+
+    assert not bench.scheduler.knows("gone", "a")
+    assert bench.finishes("b") == {0: Finish.MAX_OUTPUT_TOKENS}

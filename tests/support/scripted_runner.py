@@ -1,0 +1,158 @@
+"""A Runner without a model: tokens come from a function, and every breach of the contract raises."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from sluicegate.server.engine.messages import Load, Sampling, TokenLogprob
+from sluicegate.server.engine.runner import Chunk, Drawn, ModelFacts, Outcome
+
+EOS = 0
+
+Script = Callable[[int, int, tuple[int, ...]], int]
+
+
+def count_up(candidate: int, position: int, prompt: tuple[int, ...]) -> int:
+    """The default script: never the end-of-text token, different for each candidate and position."""
+    return 1 + (prompt[0] + 100 * candidate + position) % 900
+
+
+@dataclass(slots=True)
+class OpenSlot:
+    """What a slot holds: the ids whose keys and values are cached, and the tokens drawn so far."""
+
+    sampling: Sampling | None
+    candidate: int
+    prompt: tuple[int, ...]
+    cached: list[int] = field(default_factory=list)
+    drawn: list[int] = field(default_factory=list)
+
+
+class ContractBrokenError(AssertionError):
+    """The engine called the runner in a way that the Runner contract does not allow."""
+
+
+class ScriptedRunner:
+    """Plays the Runner strictly. `script(candidate, position, prompt)` gives the token at that position.
+
+    `steps` and `copies` record the calls. `failures`: exceptions that the next runs raise, first to last.
+    Clear `released` to hold the next run until it is set; `entered` says that a run has begun.
+    """
+
+    def __init__(
+        self,
+        *,
+        slots: int = 4,
+        context_length: int = 64,
+        vocabulary_size: int = 1_000,
+        script: Script = count_up,
+    ) -> None:
+        self._facts = ModelFacts(
+            parameters=1,
+            context_length=context_length,
+            vocabulary_size=vocabulary_size,
+            eos_token_id=EOS,
+            weights_sha256="00" * 32,
+            dtype="float32",
+            device="cpu",
+            slots=slots,
+            cache_bytes=slots * context_length,
+        )
+        self._script = script
+        self.open_slots: dict[int, OpenSlot] = {}
+        self.steps: list[list[Chunk]] = []
+        self.copies: list[tuple[int, int, int]] = []
+        self.failures: list[Exception] = []
+        self.entered = threading.Event()
+        self.released = threading.Event()
+        self.released.set()
+
+    @property
+    def facts(self) -> ModelFacts:
+        return self._facts
+
+    def open(self, slot: int, sampling: Sampling | None, candidate: int, prompt: Sequence[int]) -> None:
+        self._expect(0 <= slot < self._facts.slots, "a slot that does not exist is opened")
+        self._expect(slot not in self.open_slots, "an open slot is opened")
+        self.open_slots[slot] = OpenSlot(sampling, candidate, tuple(prompt))
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        self._expect(source != target, "a slot is copied into itself")
+        self._expect(source in self.open_slots and target in self.open_slots, "a closed slot is copied")
+        giver, taker = self.open_slots[source], self.open_slots[target]
+        self._expect(giver.prompt == taker.prompt, "two prompts are mixed")
+        self._expect(not taker.cached, "a filled slot is overwritten")
+        self._expect(0 < length <= len(giver.cached), "more is copied than is cached")
+        taker.cached = giver.cached[:length]
+        self.copies.append((source, target, length))
+
+    def close(self, slot: int) -> None:
+        self._expect(slot in self.open_slots, "a closed slot is closed")
+        del self.open_slots[slot]
+
+    def run(self, chunks: Sequence[Chunk]) -> list[Outcome]:
+        self.entered.set()
+        self.released.wait()
+        self._expect(bool(chunks), "an empty step is run")
+        slots = [chunk.slot for chunk in chunks]
+        self._expect(len(set(slots)) == len(slots), "two chunks share a slot")
+        self.steps.append(list(chunks))
+        if self.failures:
+            raise self.failures.pop(0)
+        return [self._feed(chunk) for chunk in chunks]
+
+    def _feed(self, chunk: Chunk) -> Outcome:
+        self._expect(chunk.slot in self.open_slots, "a closed slot is fed")
+        held = self.open_slots[chunk.slot]
+        known = [*held.prompt, *held.drawn]
+        stop = chunk.start + len(chunk.ids)
+        self._expect(len(chunk.ids) > 0, "an empty chunk is fed")
+        self._expect(chunk.start == len(held.cached), "positions have a gap or an overlap")
+        self._expect(stop <= self._facts.context_length, "the context is overrun")
+        self._expect(list(chunk.ids) == known[chunk.start : stop], "other tokens are fed than there are")
+        held.cached += chunk.ids
+        if held.sampling is None:
+            self._expect(not chunk.samples, "a score request samples")
+            self._expect(len(chunk.targets) == len(chunk.ids), "targets and ids differ in number")
+            top = [self._top(chunk.score_top)] * len(chunk.targets)
+            return Outcome(logprobs=[target_logprob(target) for target in chunk.targets], top=top)
+        self._expect(not chunk.targets, "a generation is scored")
+        self._expect(
+            chunk.samples == (stop == len(known)), "a token is drawn in the wrong place, or not drawn"
+        )
+        if not chunk.samples:
+            return Outcome()
+        token = self._script(held.candidate, stop, held.prompt)
+        held.drawn.append(token)
+        if held.sampling.logprobs is None:
+            return Outcome(drawn=Drawn(token))
+        return Outcome(drawn=Drawn(token, target_logprob(token), self._top(held.sampling.logprobs)))
+
+    def _top(self, count: int) -> tuple[TokenLogprob, ...]:
+        return tuple(TokenLogprob(token, target_logprob(token)) for token in range(count))
+
+    def _expect(self, holds: bool, breach: str) -> None:
+        if not holds:
+            raise ContractBrokenError(breach)
+
+
+def target_logprob(token: int) -> float:
+    """The log-probability that scripts give a token: exact in binary, so that tests compare with ==."""
+    return -token / 8
+
+
+def scripted_load(
+    model: str = "scripted", *, slots: int = 4, step_tokens: int = 16, directory: str = "/nowhere"
+) -> Load:
+    """A Load message for a scripted model."""
+    return Load(
+        model=model,
+        directory=directory,
+        weights_sha256=None,
+        device="cpu",
+        dtype="float32",
+        slots=slots,
+        step_tokens=step_tokens,
+    )
