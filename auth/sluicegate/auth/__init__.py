@@ -1,5 +1,7 @@
 """Who may call what: token verification, the release plan, partner agreements and the decision."""
 
+from sluicegate.auth.agreements import Agreement
+from sluicegate.auth.decision import CallerIdentity
 from sluicegate.auth.errors import (
     AuthenticationError,
     AuthError,
@@ -10,6 +12,18 @@ from sluicegate.auth.errors import (
     Problem,
 )
 from sluicegate.auth.grant import AccessRequest, CheckOutcome, Denied, Grant, Quotas
+from sluicegate.auth.issuing import (
+    SigningKey,
+    add_to_key_set,
+    create_signing_key,
+    issue_token,
+    read_signing_key,
+    write_signing_key,
+)
+from sluicegate.auth.jwk import ALGORITHMS, VerificationKey, parse_key_set
+from sluicegate.auth.keys import JwksFile, JwksUrl, KeyRing, KeySetOrigin
+from sluicegate.auth.loading import load_policy
+from sluicegate.auth.policy import Policy
 from sluicegate.auth.principal import (
     Audience,
     AuthorizationDetail,
@@ -19,25 +33,71 @@ from sluicegate.auth.principal import (
     certificate_thumbprint,
 )
 from sluicegate.auth.reasons import Reason
+from sluicegate.auth.release import ModelEntry, ReleasePlan, Stage
+from sluicegate.auth.scopes import required as required_scope
+from sluicegate.auth.signatures import (
+    TrustRoot,
+    agreement_payload,
+    internal_client_payload,
+    plan_digest,
+    sign,
+    transition_payloads,
+    trust_root,
+)
+from sluicegate.auth.tokens import KeySource, TokenVerifier, TrustedIssuer, bearer
+from sluicegate.auth.watch import PolicyWatch
 
 __all__ = [
+    "ALGORITHMS",
     "AccessRequest",
+    "Agreement",
     "Audience",
     "AuthError",
     "AuthenticationError",
     "AuthorizationDetail",
+    "CallerIdentity",
     "CheckOutcome",
     "ConfigurationError",
     "Denied",
     "Grant",
     "IssuingError",
+    "JwksFile",
+    "JwksUrl",
+    "KeyRing",
     "KeySetError",
+    "KeySetOrigin",
+    "KeySource",
+    "ModelEntry",
     "Peer",
+    "Policy",
     "PolicyError",
+    "PolicyWatch",
     "Principal",
     "Problem",
     "Quotas",
     "Reason",
+    "ReleasePlan",
+    "SigningKey",
+    "Stage",
+    "TokenVerifier",
+    "TrustRoot",
+    "TrustedIssuer",
+    "VerificationKey",
+    "add_to_key_set",
+    "agreement_payload",
     "anonymous",
+    "bearer",
     "certificate_thumbprint",
+    "create_signing_key",
+    "internal_client_payload",
+    "issue_token",
+    "load_policy",
+    "parse_key_set",
+    "plan_digest",
+    "read_signing_key",
+    "required_scope",
+    "sign",
+    "transition_payloads",
+    "trust_root",
+    "write_signing_key",
 ]

@@ -1,7 +1,7 @@
-"""Strict readers of what strangers send: base64url in its one canonical form, and JSON without its loose ends.
+"""Strict readers of what strangers send: canonical base64url, and JSON without its loose ends.
 
-Two texts that mean the same are two keys for a cache or a list of withdrawn tokens, and two parsers that read one
-text differently are a hole. So there is one accepted spelling of everything.
+Two texts that mean the same are two keys for a cache or a list of withdrawn tokens, and two parsers that
+read one text differently are a hole. So there is one accepted spelling of everything.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ def encode_base64url(data: bytes) -> str:
 
 
 def decode_base64url(text: str) -> bytes:
-    """The bytes of unpadded base64url. Raises ValueError unless `text` is the canonical form of those bytes.
+    """The bytes of unpadded base64url. Raises ValueError unless `text` is their canonical form.
 
-    Python's decoder skips foreign characters and ignores trailing bits; encoding again and comparing refuses both.
+    Python's decoder skips foreign characters and ignores trailing bits; encoding again and comparing refuses
+    both.
     """
     try:
         data = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
@@ -34,10 +35,10 @@ def decode_base64url(text: str) -> bytes:
 
 
 def parse_json(raw: bytes) -> object:
-    """The value of a UTF-8 JSON text (RFC 8259). Raises ValueError for anything that parsers read differently.
+    """The value of a UTF-8 JSON text (RFC 8259). Raises ValueError for what parsers read differently.
 
-    Refused: other encodings, a byte order mark, duplicate members, NaN and Infinity, lone surrogates, numbers of
-    thousands of digits, and more than `MAX_DEPTH` levels.
+    Refused: other encodings, a byte order mark, duplicate members, NaN and Infinity, lone surrogates,
+    numbers of thousands of digits, and more than `MAX_DEPTH` levels.
     """
     try:
         value: object = json.loads(

@@ -2,8 +2,8 @@
 
 AuthError
 ├── AuthenticationError   a call carries no usable token: answer the caller with its reason
-├── KeySetError           a key set or a signing key is refused whole: keep the last good one, tell the operator
-├── PolicyError           a policy directory is refused whole: keep the last good revision, list the problems
+├── KeySetError           a key set or a signing key is refused whole: keep the last good one, report
+├── PolicyError           a policy directory is refused whole: keep the last good revision, report
 ├── ConfigurationError    a check would be weaker than it must be: do not start
 └── IssuingError          the development issuer was asked for something it will not sign or write
 """

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
-
 from sluicegate.auth.principal import Audience
 from sluicegate.auth.reasons import Reason
 
@@ -89,7 +87,7 @@ class Denied:
     """The outcome of a refused decision: the first check that failed. `detail` holds public facts only."""
 
     reason: Reason
-    detail: Mapping[str, str] = MappingProxyType({})
+    detail: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ _SCOPE_CLAIM = re.compile(r"[!#-\[\]-~]+(?: [!#-\[\]-~]+)*")
 
 
 def parse(claim: str) -> frozenset[str]:
-    """The scopes of a token's `scope` claim. Raises ValueError if it breaks RFC 6749 or one of the two limits."""
+    """The scopes of a token's `scope` claim. Raises ValueError if it breaks RFC 6749 or a limit."""
     if len(claim) > MAX_SCOPE_BYTES:
         raise ValueError(f"scope is longer than {MAX_SCOPE_BYTES} bytes")
     if not _SCOPE_CLAIM.fullmatch(claim):
@@ -47,10 +47,10 @@ def parse(claim: str) -> frozenset[str]:
 
 
 def required(template: str, model: str | None) -> str | None:
-    """The scope that a method with this template needs for this model; None if it needs only an admitted caller.
+    """The scope that a method needs for this model; None if it needs only an admitted caller.
 
-    Raises ConfigurationError for a template that is not in `TEMPLATES`, and for one with `{model}` without a model:
-    a method whose need is unclear must not be served.
+    Raises ConfigurationError for a template that is not in `TEMPLATES`, and for one with `{model}` without a
+    model: a method whose need is unclear must not be served.
     """
     if template == AUTHENTICATED:
         return None

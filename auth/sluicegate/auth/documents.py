@@ -1,0 +1,109 @@
+"""Strict YAML to plain JSON values, so that a policy file means the same to every reader.
+
+YAML 1.1 reads `no` as false, `22:00` as 1320 and `2026-01-12` as a date. Here only null, true, false and
+whole numbers are anything but strings (near the JSON schema of YAML 1.2); aliases, tags, merge keys and
+duplicate keys are refused.
+"""
+
+from __future__ import annotations
+
+import re
+
+import yaml
+from yaml.constructor import ConstructorError
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+MAX_FILE_BYTES = 256 * 1024
+MAX_DEPTH = 12
+
+_STR_TAG = "tag:yaml.org,2002:str"
+_RESOLVED = (
+    ("tag:yaml.org,2002:null", re.compile(r"^(?:null|~|)$"), ["n", "~", ""]),
+    ("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), ["t", "f"]),
+    ("tag:yaml.org,2002:int", re.compile(r"^-?(?:0|[1-9][0-9]{0,14})$"), list("-0123456789")),
+)
+_SCALAR_TAGS = {_STR_TAG, *(tag for tag, _, _ in _RESOLVED)}
+
+Document = dict[str, object]
+
+
+class DocumentError(Exception):
+    """A file is no document of ours; the text says why, with a line where there is one."""
+
+
+class _Loader(yaml.SafeLoader):
+    """A safe loader that knows no implicit types but those above."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+
+    def compose_node(self, parent: Node | None, index: int) -> Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise ConstructorError(None, None, "aliases are not used here", event.start_mark)
+        return super().compose_node(parent, index)
+
+
+for _tag, _pattern, _first in _RESOLVED:
+    _Loader.add_implicit_resolver(_tag, _pattern, _first)
+
+
+def parse_document(raw: bytes) -> Document:
+    """The mapping in a file, of str, int, bool, None, list and dict only. Raises DocumentError."""
+    if len(raw) > MAX_FILE_BYTES:
+        raise DocumentError(f"is larger than {MAX_FILE_BYTES} bytes")
+    try:
+        loader = _Loader(raw.decode("utf-8"))
+        try:
+            node = loader.get_single_node()
+        finally:
+            loader.dispose()
+    except UnicodeDecodeError as error:
+        raise DocumentError("is not UTF-8") from error
+    except RecursionError as error:
+        raise DocumentError(f"is nested more than {MAX_DEPTH} levels deep") from error
+    except yaml.MarkedYAMLError as error:
+        raise DocumentError(f"{_line(error)}{error.problem}") from error
+    except yaml.YAMLError as error:
+        raise DocumentError(f"is not YAML: {type(error).__name__}") from error
+    if not isinstance(node, MappingNode):
+        raise DocumentError("must be a mapping of keys to values, and one document only")
+    return _mapping(node, MAX_DEPTH)
+
+
+def _line(error: yaml.MarkedYAMLError) -> str:
+    mark = error.problem_mark or error.context_mark
+    return f"line {mark.line + 1}: " if mark else ""
+
+
+def _value(node: Node, levels_left: int) -> object:
+    if levels_left == 0:
+        raise DocumentError(f"line {node.start_mark.line + 1}: is nested more than {MAX_DEPTH} levels deep")
+    if isinstance(node, MappingNode):
+        return _mapping(node, levels_left)
+    if isinstance(node, SequenceNode):
+        return [_value(item, levels_left - 1) for item in node.value]
+    if not isinstance(node, ScalarNode) or node.tag not in _SCALAR_TAGS:
+        raise DocumentError(f"line {node.start_mark.line + 1}: tags such as {node.tag} are not used here")
+    match node.tag.rpartition(":")[2]:
+        case "null":
+            return None
+        case "bool":
+            return node.value == "true"
+        case "int" if node.style is None:
+            return int(node.value)
+        case _:
+            return str(node.value)
+
+
+def _mapping(node: MappingNode, levels_left: int) -> Document:
+    members: Document = {}
+    for key_node, value_node in node.value:
+        line = key_node.start_mark.line + 1
+        if not isinstance(key_node, ScalarNode) or key_node.tag != _STR_TAG:
+            raise DocumentError(f"line {line}: a key must be a plain word, quoted if it looks like a number")
+        if key_node.value == "<<":
+            raise DocumentError(f"line {line}: merge keys are not used here")
+        if key_node.value in members:
+            raise DocumentError(f"line {line}: {key_node.value!r} stands here twice")
+        members[str(key_node.value)] = _value(value_node, levels_left - 1)
+    return members

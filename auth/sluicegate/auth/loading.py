@@ -1,0 +1,220 @@
+"""Loading a policy directory: all or nothing, and everything that is wrong with it at once.
+
+DIRECTORY/release.yaml            the release plan
+DIRECTORY/agreements/*.yaml       one agreement each, if there are any
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TypeVar
+
+import rfc8785
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+from sluicegate.auth.agreements import Agreement
+from sluicegate.auth.documents import MAX_FILE_BYTES, Document, DocumentError, parse_document
+from sluicegate.auth.errors import PolicyError, Problem
+from sluicegate.auth.fields import Terms
+from sluicegate.auth.policy import Policy
+from sluicegate.auth.release import ReleasePlan
+from sluicegate.auth.signatures import (
+    TrustRoot,
+    agreement_payload,
+    internal_client_payload,
+    transition_problems,
+)
+
+RELEASE_FILE = "release.yaml"
+AGREEMENTS_DIRECTORY = "agreements"
+MAX_AGREEMENTS = 1000
+
+_Terms = TypeVar("_Terms", bound=Terms)
+
+
+def load_policy(directory: Path, trust: TrustRoot | None) -> Policy:
+    """The policy of a directory. Raises PolicyError with every problem.
+
+    `trust` None: signatures are not checked, which only the server's settings may say.
+    """
+    return parse_policy(directory, read_policy_files(directory), trust)
+
+
+def read_policy_files(directory: Path) -> Mapping[str, bytes]:
+    """The content of every policy file by its name under the directory. Raises PolicyError."""
+    release = directory / RELEASE_FILE
+    agreements = directory / AGREEMENTS_DIRECTORY
+    problems: list[Problem] = []
+    try:
+        files = [path for path in agreements.iterdir() if path.suffix in (".yaml", ".yml")]
+    except FileNotFoundError:
+        files = []
+    except OSError as error:
+        raise PolicyError([Problem(AGREEMENTS_DIRECTORY, "", f"cannot be read: {error.strerror}")]) from error
+    if len(files) > MAX_AGREEMENTS:
+        raise PolicyError([Problem(AGREEMENTS_DIRECTORY, "", f"holds more than {MAX_AGREEMENTS} files")])
+    contents: dict[str, bytes] = {}
+    for path in [release, *sorted(files)]:
+        name = path.relative_to(directory).as_posix()
+        try:
+            with path.open("rb") as file:
+                contents[name] = file.read(MAX_FILE_BYTES + 1)
+        except OSError as error:
+            problems.append(Problem(name, "", f"cannot be read: {error.strerror}"))
+    if problems:
+        raise PolicyError(problems)
+    return contents
+
+
+def parse_policy(directory: Path, contents: Mapping[str, bytes], trust: TrustRoot | None) -> Policy:
+    """The policy of these files. Raises PolicyError with every problem."""
+    problems: list[Problem] = []
+    documents: dict[str, Document] = {}
+    for name, raw in contents.items():
+        try:
+            documents[name] = parse_document(raw)
+        except DocumentError as error:
+            problems.append(Problem(name, "", str(error)))
+    release = documents.get(RELEASE_FILE)
+    plan = _validated(ReleasePlan, RELEASE_FILE, release, problems) if release is not None else None
+    agreements: dict[str, Agreement] = {}
+    for name, document in documents.items():
+        if name != RELEASE_FILE and (agreement := _validated(Agreement, name, document, problems)):
+            agreements[name] = agreement
+    problems.extend(_agreement_problems(agreements))
+    if plan is not None:
+        problems.extend(_plan_problems(plan))
+        problems.extend(_cross_problems(plan, agreements))
+    if trust is not None and plan is not None and release is not None and not problems:
+        problems.extend(_signature_problems(plan, release, agreements, documents, trust))
+    if problems or plan is None:
+        raise PolicyError(problems)
+    return Policy(
+        revision=hashlib.sha256(rfc8785.dumps(documents)).hexdigest(),  # type: ignore[arg-type]
+        directory=directory,
+        plan=plan,
+        agreements=MappingProxyType({agreement.id: agreement for agreement in agreements.values()}),
+        is_signed=trust is not None,
+    )
+
+
+def _validated(kind: type[_Terms], file: str, document: Document, problems: list[Problem]) -> _Terms | None:
+    try:
+        return kind.model_validate(document)
+    except ValidationError as error:
+        problems.extend(_problem(file, details) for details in error.errors(include_url=False))
+        return None
+
+
+def _problem(file: str, details: ErrorDetails) -> Problem:
+    field = ".".join(str(part) for part in details["loc"])
+    match details["type"]:
+        case "extra_forbidden":
+            text = "is not known here; remove it or correct its spelling"
+        case "missing":
+            text = "is missing"
+        case _:
+            text = details["msg"].removeprefix("Value error, ")
+    return Problem(file, field, text)
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    seen: set[str] = set()
+    return [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
+
+
+def _in_release(field: str, text: str) -> Problem:
+    return Problem(RELEASE_FILE, field, text)
+
+
+def _plan_problems(plan: ReleasePlan) -> Iterator[Problem]:
+    stages = plan.stages_by_id
+    for name in _repeated(stage.id for stage in plan.stages):
+        yield _in_release("stages", f"two stages have the id {name}")
+    for index, stage in enumerate(plan.stages):
+        for model in stage.open:
+            if model not in plan.models:
+                yield _in_release(f"stages.{index}.open.{model}", "no such model in `models`")
+        for position, requirement in enumerate(stage.requires):
+            if requirement.model not in plan.models:
+                yield _in_release(f"stages.{index}.requires.{position}.model", "no such model in `models`")
+    if plan.active not in stages:
+        yield _in_release("active", f"no such stage; the plan has {', '.join(stages)}")
+    for name in _repeated(f"{client.client} of {client.issuer}" for client in plan.internal.clients):
+        yield _in_release("internal.clients", f"lists {name} twice")
+    yield from _transition_problems(plan)
+
+
+def _transition_problems(plan: ReleasePlan) -> Iterator[Problem]:
+    stages = plan.stages_by_id
+    reached = plan.stages[0].id
+    for index, transition in enumerate(plan.transitions):
+        for field, stage_id in (("from", transition.from_), ("to", transition.to)):
+            if stage_id not in stages:
+                yield _in_release(f"transitions.{index}.{field}", f"no such stage as {stage_id}")
+        if transition.from_ != reached:
+            yield _in_release(f"transitions.{index}.from", f"must be {reached}, where the plan stood then")
+        reached = transition.to
+    for index, (before, after) in enumerate(itertools.pairwise(plan.transitions), start=1):
+        if after.at < before.at:
+            yield _in_release(f"transitions.{index}.at", "is before the transition above it")
+
+
+def _agreement_problems(agreements: Mapping[str, Agreement]) -> Iterator[Problem]:
+    for name in _repeated(agreement.id for agreement in agreements.values()):
+        files = [file for file, agreement in agreements.items() if agreement.id == name]
+        yield Problem(files[-1], "id", f"{name} is also the id of {files[0]}")
+    covering: dict[tuple[str, str, str, str], str] = {}
+    for file, agreement in agreements.items():
+        if not agreement.may_come_into_force:
+            continue
+        for name in _repeated(f"{client.client} of {client.issuer}" for client in agreement.clients):
+            yield Problem(file, "clients", f"lists {name} twice")
+        for client, model, action in itertools.product(
+            dict.fromkeys((client.issuer, client.client) for client in agreement.clients),
+            agreement.models,
+            dict.fromkeys(agreement.actions),
+        ):
+            other = covering.setdefault((*client, model, action), file)
+            if other != file:
+                text = f"covers {action} on {model} for client {client[1]}, as {other} does; end one of them"
+                yield Problem(file, "", text)
+
+
+def _cross_problems(plan: ReleasePlan, agreements: Mapping[str, Agreement]) -> Iterator[Problem]:
+    internal = {(client.issuer, client.client) for client in plan.internal.clients}
+    for file, agreement in agreements.items():
+        for index, model in enumerate(agreement.models):
+            if model not in plan.models:
+                yield Problem(file, f"models.{index}", f"no such model as {model} in {RELEASE_FILE}")
+        for index, client in enumerate(agreement.clients):
+            if (client.issuer, client.client) in internal:
+                text = f"{client.client} is an internal client; an internal client has no agreement"
+                yield Problem(file, f"clients.{index}", text)
+
+
+def _signature_problems(
+    plan: ReleasePlan,
+    release: Document,
+    agreements: Mapping[str, Agreement],
+    documents: Mapping[str, Document],
+    trust: TrustRoot,
+) -> Iterator[Problem]:
+    for field, text in transition_problems(plan, release, trust):
+        yield Problem(RELEASE_FILE, field, text)
+    for index, client in enumerate(plan.internal.clients):
+        payload = internal_client_payload(trust.deployment, client.issuer, client.client)
+        if client.signature is None or not trust.holds(client.signature, payload):
+            yield Problem(RELEASE_FILE, f"internal.clients.{index}.signature", _SIGN_IT)
+    for file, agreement in agreements.items():
+        payload = agreement_payload(trust.deployment, documents[file])
+        is_signed = agreement.signature is not None and trust.holds(agreement.signature, payload)
+        if agreement.status == "active" and not is_signed:
+            yield Problem(file, "signature", _SIGN_IT)
+
+
+_SIGN_IT = "must be a signer's signature over exactly this content; sign it anew after every change"

@@ -1,0 +1,95 @@
+"""The policy in force: one immutable revision of the release plan and all agreements."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from sluicegate.auth import decision
+from sluicegate.auth.agreements import Agreement
+from sluicegate.auth.grant import AccessRequest, CheckOutcome, Denied, Grant
+from sluicegate.auth.principal import Audience, Peer, Principal
+from sluicegate.auth.release import ModelEntry, ReleasePlan, Stage
+
+SHOWN_REVISION_LENGTH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One revision. Decisions are pure functions of it (decision.py); see loading.py for how it is made."""
+
+    revision: str
+    """SHA-256 of the canonical content of all files, hex. Show the first 16 characters."""
+    directory: Path
+    plan: ReleasePlan
+    agreements: Mapping[str, Agreement]
+    is_signed: bool
+    """Whether signatures were checked."""
+    stage: Stage = field(init=False)
+    internal_clients: frozenset[tuple[str, str]] = field(init=False)
+    agreements_by_client: Mapping[tuple[str, str], tuple[Agreement, ...]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        internal = frozenset((client.issuer, client.client) for client in self.plan.internal.clients)
+        by_client: dict[tuple[str, str], tuple[Agreement, ...]] = {}
+        in_force_first = sorted(
+            self.agreements.values(), key=lambda each: (not each.may_come_into_force, each.id)
+        )
+        for agreement in in_force_first:
+            for client in agreement.clients:
+                key = (client.issuer, client.client)
+                by_client[key] = (*by_client.get(key, ()), agreement)
+        object.__setattr__(self, "stage", self.plan.stages_by_id[self.plan.active])
+        object.__setattr__(self, "internal_clients", internal)
+        object.__setattr__(self, "agreements_by_client", MappingProxyType(by_client))
+
+    @property
+    def shown_revision(self) -> str:
+        return self.revision[:SHOWN_REVISION_LENGTH]
+
+    @property
+    def models(self) -> Mapping[str, ModelEntry]:
+        """Every model of the plan by id, in the plan's order."""
+        return self.plan.models
+
+    @property
+    def serves_anonymous(self) -> bool:
+        """Whether a call without a token is served, as public and under a quota of its own."""
+        return self.plan.public.anonymous == "serve"
+
+    def weights_directory(self, model: str) -> Path | None:
+        """Where a model's weights are on this machine; None if its source is a hub id."""
+        source = self.plan.models[model].source
+        return self.directory / source if source.startswith(("/", "./", "../")) else None
+
+    def decide(self, principal: Principal, request: AccessRequest, peer: Peer, now: float) -> Grant | Denied:
+        """The decision on one call, rows 12 to 16; `now` in Unix seconds."""
+        return decision.decide(self, principal, request, peer, now)
+
+    def explain(
+        self, principal: Principal, request: AccessRequest, peer: Peer, now: float
+    ) -> tuple[CheckOutcome, ...]:
+        """Each check of `decide`, in order, with its outcome."""
+        return decision.explain(self, principal, request, peer, now)
+
+    def check_scope(self, principal: Principal, scope: str | None) -> Denied | None:
+        """The refusal of a method that is about no model; `scope` as `scopes.required` gives it."""
+        return decision.check_scope(self, principal, scope)
+
+    def identify(self, principal: Principal) -> decision.CallerIdentity:
+        """What a caller may be told about itself."""
+        return decision.identify(self, principal)
+
+    def audience_of(self, principal: Principal) -> Audience:
+        """As whom a caller comes, before anything of its request is known."""
+        return decision.identify(self, principal).audience
+
+    def agreement_of(self, principal: Principal) -> Agreement | None:
+        """The agreement that a caller claims, if it is its own."""
+        return decision.identify(self, principal).agreement
+
+    def visible_models(self, principal: Principal, now: float) -> tuple[str, ...]:
+        """The models that a caller may know of, in the plan's order."""
+        return decision.visible_models(self, principal, now)

@@ -1,0 +1,154 @@
+"""The release plan, `release.yaml`: models, stages, and which stage is active."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+from sluicegate.auth.fields import (
+    Listing,
+    ModelId,
+    Name,
+    Names,
+    PartnerName,
+    Sha256,
+    Slug,
+    Table,
+    Terms,
+    Text,
+    Timestamp,
+)
+from sluicegate.auth.grant import Quotas
+from sluicegate.auth.principal import Audience
+
+API_VERSION = "sluicegate/release/v1"
+
+
+def _audience(value: object) -> object:
+    return Audience(value) if value in [audience.value for audience in Audience] else value
+
+
+OpenTo = Annotated[Audience, BeforeValidator(_audience)]
+
+
+class ModelEntry(Terms):
+    """What is known of one model: where its weights are, and what its card says."""
+
+    parameters: Annotated[int, Field(ge=1)]
+    source: Annotated[str, Field(pattern=r"^(?:\.{0,2}/[^\x00-\x1f\x7f]+|[\w-][\w.-]*/[\w-][\w.-]*)$")]
+    """A directory, beginning with `/`, `./` or `../` (the latter two from the policy directory), or a hub id
+    as `openai-community/gpt2`."""
+    license: Name
+    weights_sha256: Sha256 | None = None
+    """Of `model.safetensors`; None where it is not pinned."""
+    description: Text | None = None
+    intended_use: Text | None = None
+    unacceptable_use: Text | None = None
+    context_length: Annotated[int, Field(ge=1, le=1 << 20)] | None = None
+    vocabulary_size: Annotated[int, Field(ge=1, le=1 << 24)] | None = None
+
+
+class GateRequirement(Terms):
+    """A measured gate that a model must have passed before the stage."""
+
+    gate: Slug
+    model: ModelId
+
+
+class FindingRequirement(Terms):
+    """A finding that a partner must have reported about a model before the stage."""
+
+    finding: PartnerName
+    model: ModelId
+
+
+class Stage(Terms):
+    """One row of the release plan. A model that `open` does not name is open to nobody."""
+
+    id: Slug
+    name: Name
+    open: Table[OpenTo]
+    requires: Listing[GateRequirement | FindingRequirement] = ()
+
+    def opens_wider_than(self, other: Stage) -> bool:
+        """Whether anybody could reach a model here who cannot in `other`."""
+        return any(
+            model not in other.open or audience < other.open[model] for model, audience in self.open.items()
+        )
+
+
+class Client(Terms):
+    """A client of an issuer; client names mean nothing without their issuer."""
+
+    issuer: Name
+    client: Name
+
+
+class Signature(Terms):
+    """One signer's Ed25519 signature over a canonical payload (see signatures.py), base64url."""
+
+    signer: Slug
+    value: Name
+
+
+class InternalClient(Client):
+    """A client of the operator's own, with the signature that admits it."""
+
+    signature: Signature | None = None
+
+
+class InternalTerms(Terms):
+    clients: Listing[InternalClient] = ()
+
+
+class PublicTerms(Terms):
+    """What everybody may have, and whether that includes callers without a token."""
+
+    anonymous: Literal["refuse", "serve"] = "refuse"
+    quotas: Quotas
+    anonymous_quotas: Quotas | None = None
+    """Of one anonymous caller, below those of `quotas`; needed where anonymous callers are served."""
+
+    @model_validator(mode="after")
+    def _anonymous_is_limited(self) -> PublicTerms:
+        if self.anonymous == "serve" and self.anonymous_quotas is None:
+            raise ValueError("`anonymous: serve` needs `anonymous_quotas`")
+        return self
+
+
+class StateLossTerms(Terms):
+    """What happens to calls while the shared state cannot be read."""
+
+    public: Literal["serve", "refuse"] = "refuse"
+    partner: Literal["serve", "refuse"] = "refuse"
+
+
+class Transition(Terms):
+    """One recorded step from stage to stage. `signatures` belong to `by`, one each, in order."""
+
+    from_: Slug = Field(alias="from")
+    to: Slug
+    at: Timestamp
+    by: Names = ()
+    evidence_sha256: Listing[Sha256] = ()
+    plan_sha256: Sha256 | None = None
+    """Digest of the plan that the signers saw; needed where signatures are checked."""
+    signatures: Names = ()
+
+
+class ReleasePlan(Terms):
+    """The whole of `release.yaml`."""
+
+    api_version: Literal["sluicegate/release/v1"] = Field(alias="apiVersion")
+    models: Table[ModelEntry] = Field(min_length=1)
+    stages: Annotated[Listing[Stage], Field(min_length=1)]
+    active: Slug
+    internal: InternalTerms = InternalTerms()
+    public: PublicTerms
+    on_state_lost: StateLossTerms = StateLossTerms()
+    transitions: Listing[Transition] = ()
+
+    @property
+    def stages_by_id(self) -> Mapping[str, Stage]:
+        return {stage.id: stage for stage in self.stages}

@@ -1,0 +1,99 @@
+"""Hot reload: the policy directory is looked at every second, and a good change takes effect whole.
+
+A bad change keeps the revision in force and is reported once. Files are read until two readings agree, so
+that neither a half-written file nor the moment of a Kubernetes ConfigMap swap is ever taken for a policy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+
+from sluicegate.auth.errors import PolicyError, Problem
+from sluicegate.auth.loading import parse_policy, read_policy_files
+from sluicegate.auth.policy import Policy
+from sluicegate.auth.signatures import TrustRoot
+
+POLL_SECONDS = 1.0
+SETTLE_SECONDS = 0.1
+
+_Reading = Mapping[str, bytes] | tuple[Problem, ...]
+
+
+class PolicyWatch:
+    """The policy in force and its successors. Event loop only; files are read in a thread.
+
+    Made with the first revision; raises PolicyError if there is none to start with.
+    `on_change` gets each new revision, after `current` has become it; `on_failure` gets the problems of a bad
+    change, once. Both are called on the event loop.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        trust: TrustRoot | None,
+        *,
+        on_change: Callable[[Policy], None],
+        on_failure: Callable[[Sequence[Problem]], None],
+        interval_seconds: float = POLL_SECONDS,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._directory = directory
+        self._trust = trust
+        self._on_change = on_change
+        self._on_failure = on_failure
+        self._interval_seconds = interval_seconds
+        self._sleep = sleep
+        contents = read_policy_files(directory)
+        self._seen: _Reading = contents
+        self._current = parse_policy(directory, contents, trust)
+        self._problems: tuple[Problem, ...] = ()
+
+    @property
+    def current(self) -> Policy:
+        """The revision in force."""
+        return self._current
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What is wrong with the files as they are now; empty if they are the revision in force."""
+        return self._problems
+
+    async def check(self) -> None:
+        """Look once; take over a good change, report a bad one."""
+        reading = await asyncio.to_thread(self._read)
+        if reading == self._seen:
+            return
+        await self._sleep(SETTLE_SECONDS)
+        if await asyncio.to_thread(self._read) != reading:
+            return
+        self._seen = reading
+        if isinstance(reading, tuple):
+            self._fail(reading)
+            return
+        try:
+            policy = await asyncio.to_thread(parse_policy, self._directory, reading, self._trust)
+        except PolicyError as error:
+            self._fail(error.problems)
+            return
+        self._problems = ()
+        if policy.revision != self._current.revision:
+            self._current = policy
+            self._on_change(policy)
+
+    async def run(self) -> None:
+        """Look every second until cancelled."""
+        while True:
+            await self._sleep(self._interval_seconds)
+            await self.check()
+
+    def _read(self) -> _Reading:
+        try:
+            return read_policy_files(self._directory)
+        except PolicyError as error:
+            return error.problems
+
+    def _fail(self, problems: tuple[Problem, ...]) -> None:
+        self._problems = problems
+        self._on_failure(problems)
