@@ -606,13 +606,14 @@ def test_front_ends_may_use_the_same_request_names() -> None:
     assert [type(event) for event in events["two"]] == [Started, Token, Finished]
 
 
-def test_all_requests_of_a_front_end_can_be_ended() -> None:
+def test_a_front_end_that_is_forgotten_leaves_nothing_behind() -> None:
     bench = Bench()
     bench.scheduler.submit("gone", submission("a", [5]))
     bench.submit("b", [6], max_output_tokens=1)
 
-    bench.scheduler.abort_front_end("gone")
-    bench.run()
+    bench.scheduler.forget("gone")
 
+    assert "gone" not in bench.scheduler.take_events()
+    bench.run()
     assert not bench.scheduler.knows("gone", "a")
     assert bench.finishes("b") == {0: Finish.MAX_OUTPUT_TOKENS}

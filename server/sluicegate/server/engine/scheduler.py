@@ -109,21 +109,23 @@ class Scheduler:
             if candidate is None or sequence.candidate == candidate:
                 self._finish(sequence, Finish.ABORTED)
 
-    def abort_front_end(self, front_end: str) -> None:
-        """End everything that a front end asked for."""
+    def forget(self, front_end: str) -> None:
+        """End everything that a front end asked for; it is not told."""
         for key in [key for key in self._requests if key[0] == front_end]:
             self.abort(*key)
+        self._events.pop(front_end, None)
 
     def abort_all(self) -> None:
         """End everything."""
         for key in list(self._requests):
             self.abort(*key)
 
-    def fail_running(self, slots: Collection[int] | None = None) -> None:
-        """End what holds these slots as FAILED (None: all), after a step that did not come to its end."""
-        for sequence in reversed(self._running.copy()):
-            if slots is None or sequence.slot in slots:
-                self._finish(sequence, Finish.FAILED)
+    def fail_running(self, slots: Collection[int] | None = None) -> int:
+        """End what holds these slots (None: all) as FAILED, after a step that failed; gives their number."""
+        failed = [sequence for sequence in self._running if slots is None or sequence.slot in slots]
+        for sequence in reversed(failed):
+            self._finish(sequence, Finish.FAILED)
+        return len(failed)
 
     def _refusal(self, message: Submit | Score) -> str | None:
         """Why a request can never run. Token ids are checked since a bad one would fail the whole batch."""

@@ -1,0 +1,250 @@
+"""The engine loop: takes commands, steps every model that has work, tells the front ends what happened."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+import structlog
+from sluicegate.server.engine.errors import EngineFailed, FrontEndGone, ModelLoadError, StepError
+from sluicegate.server.engine.messages import (
+    Abort,
+    Command,
+    Event,
+    Figures,
+    Load,
+    Loaded,
+    LoadFailed,
+    Ping,
+    Pong,
+    Refused,
+    Score,
+    StepEvents,
+    Stop,
+    Submit,
+    Unload,
+)
+from sluicegate.server.engine.runner import Runner
+from sluicegate.server.engine.scheduler import Scheduler
+
+# Steps of one model that may fail in a row. The first can be one request's fault or a passing lack of memory;
+# a third means that the device or its context is broken (CUDA errors stick), which only a new process cures.
+FAILURES_IN_A_ROW = 3
+COMMANDS_PER_TURN = 1_000  # a flood of commands cannot keep running streams from their next step
+
+log = structlog.get_logger()
+
+
+class Port(Protocol):
+    """Where commands come from and events go to. Engine thread only."""
+
+    def receive(self, timeout_seconds: float | None) -> tuple[str, bytes] | None:
+        """The next message and its sender; None if none came in time. Without a timeout: wait."""
+
+    def send(self, front_end: str, data: bytes) -> None:
+        """Send without waiting. Raises FrontEndGone if no one is there to receive it."""
+
+
+@dataclass(slots=True)
+class HostedModel:
+    """A loaded model and its scheduler."""
+
+    load: Load
+    loaded: Loaded
+    runner: Runner
+    scheduler: Scheduler
+    failures: int = 0
+    shown_busy: bool = False  # what the last Figures said
+
+
+class EngineLoop:
+    """Hosts models on one device, for any number of front ends. Runs in the thread that calls `run`.
+
+    `load` builds a model's runner. It runs in the loop: while it does, the other models stand still, so models are
+    loaded before the front end takes calls, and `Ping` goes unanswered.
+    """
+
+    def __init__(
+        self, port: Port, load: Callable[[Load], Runner], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._port = port
+        self._load = load
+        self._clock = clock
+        self._models: dict[str, HostedModel] = {}
+        self._front_ends: set[str] = set()
+        self._stopped = False
+        self._decoder = msgspec.msgpack.Decoder(Command)
+        self._encoder = msgspec.msgpack.Encoder()
+
+    def run(self) -> None:
+        """Serve until `Stop`. Raises EngineFailed when only a new process can help."""
+        while not self._stopped:
+            self._take_commands()
+            for hosted in list(self._models.values()):
+                if hosted.scheduler.has_work and not self._stopped:
+                    self._step(hosted)
+                self._tell(hosted)
+
+    def _take_commands(self) -> None:
+        """Take what has come; wait for something where there is nothing to do."""
+        busy = any(hosted.scheduler.has_work for hosted in self._models.values())
+        if not busy:
+            for hosted in self._models.values():
+                hosted.scheduler.check()
+        received = self._port.receive(0 if busy else None)
+        taken = 0
+        while received is not None:
+            self._take(*received)
+            taken += 1
+            if self._stopped or taken == COMMANDS_PER_TURN:
+                return
+            received = self._port.receive(0)
+
+    def _take(self, front_end: str, data: bytes) -> None:
+        try:
+            command = self._decoder.decode(data)
+        except msgspec.DecodeError as error:
+            log.warning("command_dropped", front_end=front_end, bytes=len(data), error=type(error).__name__)
+            return
+        self._front_ends.add(front_end)
+        match command:
+            case Submit() | Score():
+                self._submit(front_end, command)
+            case Abort():
+                for hosted in self._models.values():
+                    hosted.scheduler.abort(front_end, command.request, command.candidate)
+            case Load():
+                self._load_model(front_end, command)
+            case Unload():
+                self._unload(command.model)
+            case Ping():
+                self._send(front_end, [Pong(number=command.number)])
+            case Stop():
+                self._stopped = True
+
+    def _submit(self, front_end: str, message: Submit | Score) -> None:
+        hosted = self._models.get(message.model)
+        if hosted is None:
+            self._send(front_end, [Refused(request=message.request, cause="model: not loaded")])
+        elif hosted.scheduler.knows(front_end, message.request):
+            log.warning("request_dropped", front_end=front_end, request=message.request, cause="live already")
+        else:
+            hosted.scheduler.submit(front_end, message)
+
+    # Models
+
+    def _load_model(self, front_end: str, load: Load) -> None:
+        hosted = self._models.get(load.model)
+        if hosted is None:
+            self._send(front_end, [self._open(load)])
+        elif hosted.load == load:
+            self._send(front_end, [hosted.loaded])  # another front end of the same engine
+        else:
+            message = f"{load.model} is loaded with other settings; unload it first"
+            self._send(front_end, [LoadFailed(model=load.model, message=message)])
+
+    def _open(self, load: Load) -> Loaded | LoadFailed:
+        began = self._clock()
+        log.info("model_loading", model=load.model, device=load.device, dtype=load.dtype)
+        try:
+            runner = self._load(load)
+        except ModelLoadError as error:
+            log.error("model_load_failed", model=load.model, error=str(error))
+            return LoadFailed(model=load.model, message=str(error))
+        except Exception as error:
+            log.exception("model_load_failed", model=load.model)
+            message = f"{load.model}: unexpected {type(error).__name__}; the engine's log has the cause"
+            return LoadFailed(model=load.model, message=message)
+        facts = runner.facts
+        loaded = Loaded(
+            model=load.model,
+            parameters=facts.parameters,
+            context_length=facts.context_length,
+            vocabulary_size=facts.vocabulary_size,
+            eos_token_id=facts.eos_token_id,
+            weights_sha256=facts.weights_sha256,
+            dtype=facts.dtype,
+            device=facts.device,
+            slots=facts.slots,
+            cache_bytes=facts.cache_bytes,
+            seconds=self._clock() - began,
+        )
+        scheduler = Scheduler(runner, step_tokens=load.step_tokens, clock=self._clock)
+        self._models[load.model] = HostedModel(load, loaded, runner, scheduler, shown_busy=True)
+        log.info("model_loaded", model=load.model, slots=facts.slots, seconds=round(loaded.seconds, 3))
+        return loaded
+
+    def _unload(self, model: str) -> None:
+        hosted = self._models.pop(model, None)
+        if hosted is not None:
+            hosted.scheduler.abort_all()
+            self._tell(hosted)
+            log.info("model_unloaded", model=model)
+
+    # Steps
+
+    def _step(self, hosted: HostedModel) -> None:
+        """Run one step of one model; end its sequences as FAILED if that raises."""
+        scheduler = hosted.scheduler
+        try:
+            step = scheduler.schedule()
+            if not step.chunks:
+                return
+            began = self._clock()
+            outcomes = hosted.runner.run(step.chunks)
+            seconds = self._clock() - began
+            scheduler.commit(step, outcomes)
+        except Exception as error:
+            self._fail(hosted, error)
+        else:
+            hosted.failures = 0
+            self._tell(hosted, len(step.chunks), step.prefill_tokens, seconds)
+
+    def _fail(self, hosted: HostedModel, error: Exception) -> None:
+        """End the sequences at fault, or all that run where that is not known."""
+        scheduler, name = hosted.scheduler, hosted.load.model
+        if isinstance(error, StepError) and (ended := scheduler.fail_running(error.slots)):
+            log.error("sequences_failed", model=name, sequences=ended, error=str(error))
+            return
+        hosted.failures += 1
+        log.error("step_failed", model=name, failures=hosted.failures, exc_info=error)
+        scheduler.fail_running()
+        if hosted.failures == FAILURES_IN_A_ROW:
+            self._tell(hosted)
+            raise EngineFailed(f"{name}: {FAILURES_IN_A_ROW} steps failed in a row") from error
+
+    def _tell(
+        self, hosted: HostedModel, rows: int = 0, prefill_tokens: int = 0, step_seconds: float = 0.0
+    ) -> None:
+        """Send each front end its events, and all of them the figures of a step or of falling idle."""
+        scheduler = hosted.scheduler
+        events = scheduler.take_events()
+        receivers = set(events)
+        if rows or (hosted.shown_busy and not scheduler.has_work):
+            figures = Figures(
+                model=hosted.load.model,
+                queued=scheduler.queued,
+                running=scheduler.running,
+                slots=hosted.runner.facts.slots,
+                batch_rows=rows,
+                prefill_tokens=prefill_tokens,
+                step_seconds=step_seconds,
+            )
+            hosted.shown_busy = scheduler.has_work
+            receivers |= self._front_ends
+            for front_end in receivers:
+                events.setdefault(front_end, []).append(figures)
+        for front_end in receivers:
+            self._send(front_end, events[front_end])
+
+    def _send(self, front_end: str, events: list[Event]) -> None:
+        try:
+            self._port.send(front_end, self._encoder.encode(StepEvents(events)))
+        except FrontEndGone:
+            log.warning("front_end_gone", front_end=front_end)
+            self._front_ends.discard(front_end)
+            for hosted in self._models.values():
+                hosted.scheduler.forget(front_end)
