@@ -76,7 +76,7 @@ def verifier(
     return TokenVerifier([trusted], clock=clock or FakeClock(), max_lifetime_seconds=max_lifetime_seconds)
 
 
-def header(key: SigningKey = KEY, **changes: object) -> dict[str, object]:
+def header(key: SigningKey = KEY, /, **changes: object) -> dict[str, object]:
     return _changed({"alg": key.algorithm, "typ": "at+jwt", "kid": key.key_id}, changes)
 
 
@@ -99,7 +99,7 @@ def _changed(members: dict[str, object], changes: Mapping[str, object]) -> dict[
     return {name: value for name, value in {**members, **changes}.items() if value is not None}
 
 
-def token(key: SigningKey = KEY, **changes: object) -> str:
+def token(key: SigningKey = KEY, /, **changes: object) -> str:
     """A well-made token with some claims changed."""
     return forge(header(key), claims(**changes), key)
 
