@@ -1,8 +1,8 @@
 """Generate the Python stubs and the descriptor image from the protos, or check that the committed ones are fresh.
 
-    python protos/generate.py            write protos/gen and protos/image.binpb
-    python protos/generate.py --check    change nothing; exit 1 if they differ, or if buf lint or buf breaking complains
-    python protos/generate.py --baseline make the present protos the baseline that buf breaking compares with (at a release)
+    python protos/generate.py             write protos/gen and protos/image.binpb
+    python protos/generate.py --check     change nothing; exit 1 if they differ, or if buf lint or breaking complains
+    python protos/generate.py --baseline  make the present protos what buf breaking compares with (at a release)
 
 Runs in a venv of its own, `.venv-protos`, made at the first run from protos/requirements.txt.
 

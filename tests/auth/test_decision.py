@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from issuer import ISSUER, NOW, PEER
 from policies import agreement, policy, release
+
 from sluicegate.auth import (
     AccessRequest,
     Audience,

@@ -39,6 +39,7 @@ from issuer import (
     verifier,
 )
 from policies import agreement, policy
+
 from sluicegate.auth import (
     AccessRequest,
     AuthenticationError,
@@ -79,9 +80,7 @@ def test_alg_none_in_any_spelling(name: str) -> None:
     assert refusal(f"{unsigned}.") is Reason.TOKEN_MALFORMED
 
 
-@pytest.mark.parametrize(
-    "value", [None, 1, True, ["ES256"], {"ES256": 1}, "es256", "ES256K", "ES384", "HS256"]
-)
+@pytest.mark.parametrize("value", [None, 1, True, ["ES256"], {"ES256": 1}, "es256", "ES256K", "ES384", "HS256"])
 def test_an_alg_that_is_absent_of_another_type_or_not_ours(value: object) -> None:
     assert refusal(forge(header(alg=value), claims())) is Reason.TOKEN_ALG_FORBIDDEN
 
@@ -216,9 +215,7 @@ def test_a_claim_that_is_left_out(name: str) -> None:
     assert refusal(token(**{name: None})) is Reason.TOKEN_CLAIMS_INVALID
 
 
-@pytest.mark.parametrize(
-    "value", ["", 0, True, None, [], {}, ["alice"], "a" * 256, "a\x00b", "a\nb", "a\u202eb"]
-)
+@pytest.mark.parametrize("value", ["", 0, True, None, [], {}, ["alice"], "a" * 256, "a\x00b", "a\nb", "a\u202eb"])
 @pytest.mark.parametrize("name", ["iss", "sub", "client_id", "jti"])
 def test_a_name_that_is_empty_of_another_type_or_not_printable(name: str, value: object) -> None:
     assert refusal(forge(header(), {**claims(), name: value})) is Reason.TOKEN_CLAIMS_INVALID
@@ -259,9 +256,7 @@ def test_an_issuer_that_nearly_is_ours(issuer: str) -> None:
     assert refusal(token(iss=issuer)) is Reason.TOKEN_ISSUER_INVALID
 
 
-@pytest.mark.parametrize(
-    "audience", [AUDIENCE.upper(), AUDIENCE + "/", AUDIENCE[:-1], " " + AUDIENCE, "*", ISSUER]
-)
+@pytest.mark.parametrize("audience", [AUDIENCE.upper(), AUDIENCE + "/", AUDIENCE[:-1], " " + AUDIENCE, "*", ISSUER])
 def test_an_audience_that_nearly_is_ours(audience: str) -> None:
     assert refusal(token(aud=audience)) is Reason.TOKEN_AUDIENCE_INVALID
     assert refusal(token(aud=[audience])) is Reason.TOKEN_AUDIENCE_INVALID
@@ -363,9 +358,7 @@ def test_claims_in_another_encoding(encoding: str) -> None:
     assert refusal(signed_json(payload)) is Reason.TOKEN_MALFORMED
 
 
-@pytest.mark.parametrize(
-    "raw", [b'"\xc3\x28"', b'"\xed\xa0\x80"', b'"\xc0\xaf"', b'"\\ud800"', b'"\\udc00\\ud800"']
-)
+@pytest.mark.parametrize("raw", [b'"\xc3\x28"', b'"\xed\xa0\x80"', b'"\xc0\xaf"', b'"\\ud800"', b'"\\udc00\\ud800"'])
 def test_text_that_is_no_unicode(raw: bytes) -> None:
     assert refusal(signed_json(good_json().encode().replace(b'"alice"', raw))) is Reason.TOKEN_MALFORMED
 
@@ -508,9 +501,7 @@ def test_authorization_details_that_cannot_be_kept_to(details: object) -> None:
     assert refusal(token(authorization_details=details)) is Reason.TOKEN_CLAIMS_INVALID
 
 
-def outcome_of(
-    detail: dict[str, Any], model: str, action: str = "generate", client: str = "lab-app"
-) -> object:
+def outcome_of(detail: dict[str, Any], model: str, action: str = "generate", client: str = "lab-app") -> object:
     scope = f"generate:{model} score:{model} logprobs:{model}"
     text = token(client_id=client, scope=scope, authorization_details=[{**DETAIL, **detail}])
     principal = verifier().verify(text, PEER)
@@ -578,9 +569,7 @@ def rsa_jwk(bits: int = 2048, exponent: int = 65537) -> dict[str, object]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         numbers = generate_rsa_key(public_exponent=exponent, key_size=bits).public_key().public_numbers()
-    n, e = (
-        encode_base64url(number.to_bytes((number.bit_length() + 7) // 8)) for number in (numbers.n, numbers.e)
-    )
+    n, e = (encode_base64url(number.to_bytes((number.bit_length() + 7) // 8)) for number in (numbers.n, numbers.e))
     return {"kty": "RSA", "n": n, "e": e, "kid": "k", "alg": "RS256"}
 
 
@@ -607,9 +596,7 @@ BAD_KEYS: dict[str, Callable[[], object]] = {
     "that stands under two kids": lambda: {**GOOD, "kid": "again"},
     "of another curve": lambda: ec_jwk(SECP384R1(), crv="P-384", alg="ES256"),
     "of another curve passed off as P-256": lambda: ec_jwk(SECP384R1()),
-    "with a point that is not on the curve": lambda: ec_jwk(
-        SECP256R1(), y=encode_base64url(bytes(31) + b"\x01")
-    ),
+    "with a point that is not on the curve": lambda: ec_jwk(SECP256R1(), y=encode_base64url(bytes(31) + b"\x01")),
     "with coordinates that are padded": lambda: ec_jwk(SECP256R1(), x="A" * 43 + "="),
     "of 1024 bits": lambda: rsa_jwk(1024),
     "with exponent 3": lambda: rsa_jwk(exponent=3),

@@ -26,6 +26,7 @@ from issuer import (
 )
 from joserfc import jwt as joserfc_jwt
 from joserfc.jwk import KeySet
+
 from sluicegate.auth import (
     ALGORITHMS,
     AuthenticationError,

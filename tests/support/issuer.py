@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 
 import jwt
+
 from sluicegate.auth import (
     ALGORITHMS,
     KeySource,
@@ -58,9 +59,7 @@ def _public(*keys: SigningKey) -> Mapping[str, VerificationKey]:
     return parse_key_set(json.dumps({"keys": [key.public_jwk() for key in keys]}).encode())
 
 
-KEYS = {
-    algorithm: create_signing_key(algorithm, key_id=f"key-{algorithm}") for algorithm in sorted(ALGORITHMS)
-}
+KEYS = {algorithm: create_signing_key(algorithm, key_id=f"key-{algorithm}") for algorithm in sorted(ALGORITHMS)}
 """One key of each algorithm, made once: RSA keys take their time."""
 
 KEY = KEYS["ES256"]
@@ -104,9 +103,7 @@ def token(key: SigningKey = KEY, /, **changes: object) -> str:
     return forge(header(key), claims(**changes), key)
 
 
-def forge(
-    head: Mapping[str, object] | bytes, payload: Mapping[str, object] | bytes, key: SigningKey = KEY
-) -> str:
+def forge(head: Mapping[str, object] | bytes, payload: Mapping[str, object] | bytes, key: SigningKey = KEY) -> str:
     """A token of any header and payload, with a good signature of `key` over them."""
     signing_input = f"{_part(head)}.{_part(payload)}"
     return f"{signing_input}.{encode_base64url(signature(signing_input, key))}"

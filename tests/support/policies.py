@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from sluicegate.auth import Policy
 from sluicegate.auth.loading import parse_policy
 from sluicegate.auth.signatures import TrustRoot

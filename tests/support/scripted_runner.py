@@ -119,9 +119,7 @@ class ScriptedRunner:
             top = [self._top(chunk.score_top)] * len(chunk.targets)
             return Outcome(logprobs=[target_logprob(target) for target in chunk.targets], top=top)
         self._expect(not chunk.targets, "a generation is scored")
-        self._expect(
-            chunk.samples == (stop == len(known)), "a token is drawn in the wrong place, or not drawn"
-        )
+        self._expect(chunk.samples == (stop == len(known)), "a token is drawn in the wrong place, or not drawn")
         if not chunk.samples:
             return Outcome()
         token = self._script(held.candidate, stop, held.prompt)

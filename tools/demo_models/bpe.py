@@ -22,9 +22,7 @@ def train(corpus: Corpus) -> Tokenizer:
     learner.pre_tokenizer = ByteLevel(add_prefix_space=False)
     learner.train_from_iterator(
         corpus.training,
-        BpeTrainer(
-            vocab_size=VOCABULARY - 1, initial_alphabet=sorted(ByteLevel.alphabet()), show_progress=False
-        ),
+        BpeTrainer(vocab_size=VOCABULARY - 1, initial_alphabet=sorted(ByteLevel.alphabet()), show_progress=False),
     )
     learned = json.loads(learner.to_str())["model"]
     vocabulary = learned["vocab"] | {END_OF_TEXT: VOCABULARY - 1}

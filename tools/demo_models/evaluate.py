@@ -27,9 +27,7 @@ class Loss:
     tokens: int
 
 
-def losses(
-    folder: Path, tokenizer: Tokenizer, training: list[int], validation: list[int]
-) -> dict[str, object]:
+def losses(folder: Path, tokenizer: Tokenizer, training: list[int], validation: list[int]) -> dict[str, object]:
     """The losses of the model as saved in `folder`, on all of `validation` and as much of `training`.
 
     `window_256` reads the text in pieces of 256 tokens, `window_1024` in pieces that fill all positions, and
@@ -69,9 +67,7 @@ def samples(folder: Path, tokenizer: Tokenizer) -> list[dict[str, object]]:
     return written
 
 
-def _loss(
-    model: GPT2LMHeadModel, sizes: torch.Tensor, ids: list[int], *, window: int, first: int = 0
-) -> Loss:
+def _loss(model: GPT2LMHeadModel, sizes: torch.Tensor, ids: list[int], *, window: int, first: int = 0) -> Loss:
     """Cut `ids` into whole windows and count the predictions made at positions `first` and later."""
     rows = _BATCH_TOKENS // window
     count = (len(ids) - 1) // window

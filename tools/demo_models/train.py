@@ -36,9 +36,7 @@ def main() -> None:
     """Parse the command line, then train each model that is not there yet, smallest first."""
     parser = argparse.ArgumentParser(prog="python -m tools.demo_models.train", description=__doc__)
     parser.add_argument("models", nargs="+", choices=[*RECIPES, "all"], help="the models to train, or all")
-    parser.add_argument(
-        "--out", type=Path, default=card.MODELS, help="where the checkpoints go (%(default)s)"
-    )
+    parser.add_argument("--out", type=Path, default=card.MODELS, help="where the checkpoints go (%(default)s)")
     parser.add_argument(
         "--packages",
         type=Path,
@@ -66,9 +64,7 @@ def main() -> None:
     card.write(arguments.out)
 
 
-def produce(
-    recipe: Recipe, folder: Path, tokenizer: Tokenizer, training: list[int], validation: list[int]
-) -> None:
+def produce(recipe: Recipe, folder: Path, tokenizer: Tokenizer, training: list[int], validation: list[int]) -> None:
     """Train one model, save it to `folder`, and measure what was saved; `evaluation.json` is written last."""
     folder.mkdir(parents=True, exist_ok=True)
     wall, cpu = time.monotonic(), time.process_time()

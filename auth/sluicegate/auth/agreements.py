@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
+
 from sluicegate.auth.fields import (
     DayWindow,
     Listing,

@@ -20,6 +20,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
 from sluicegate.auth.claims import PARTNERSHIP, principal_of
 from sluicegate.auth.encoding import parse_json
 from sluicegate.auth.errors import AuthenticationError, ConfigurationError, IssuingError, PolicyError
@@ -158,9 +159,7 @@ def token_inspect(
     except AuthenticationError as error:
         problem = _reason(error)
     if as_json:
-        _print_json(
-            {"verified": False, "header": parsed.header, "claims": parsed.claims, "refused_for": problem}
-        )
+        _print_json({"verified": False, "header": parsed.header, "claims": parsed.claims, "refused_for": problem})
     else:
         _show_token(parsed, problem)
     raise typer.Exit(1 if problem else 0)
@@ -173,9 +172,7 @@ def policy_check(directory: PolicyDirectory, trust: TrustFile = None, as_json: J
         policy = load_policy(directory, _trust(trust))
     except PolicyError as error:
         if as_json:
-            problems = [
-                {"file": each.file, "field": each.field, "text": each.text} for each in error.problems
-            ]
+            problems = [{"file": each.file, "field": each.field, "text": each.text} for each in error.problems]
             _print_json({"valid": False, "problems": problems})
         else:
             for problem in error.problems:
@@ -209,9 +206,7 @@ def policy_explain(
     purpose: Annotated[str | None, typer.Option(help="The purpose that the call states.")] = None,
     logprobs: Annotated[bool, typer.Option("--logprobs", help="Log-probabilities are asked for.")] = False,
     greedy: Annotated[bool, typer.Option("--greedy", help="Temperature 0 or top_k 1.")] = False,
-    token_bytes: Annotated[
-        bool, typer.Option("--token-bytes", help="Token ids or bytes are asked for.")
-    ] = False,
+    token_bytes: Annotated[bool, typer.Option("--token-bytes", help="Token ids or bytes are asked for.")] = False,
     address: Annotated[str | None, typer.Option(help="Network address of the caller.")] = None,
     thumbprint: Annotated[str | None, typer.Option(help="x5t#S256 of the caller's certificate.")] = None,
     at: Annotated[str | None, typer.Option(help="Time of the call, as 2026-01-20T12:00:00Z; now.")] = None,
@@ -334,9 +329,7 @@ def _printable(text: str) -> str:
 
 def _show_policy(policy: Policy) -> None:
     console = Console()
-    console.print(
-        f"revision {policy.shown_revision}, stage {policy.stage.id} ({policy.stage.name})", markup=False
-    )
+    console.print(f"revision {policy.shown_revision}, stage {policy.stage.id} ({policy.stage.name})", markup=False)
     table = Table("model", "open to", "agreements", box=None)
     for model in policy.models:
         opened_to = policy.stage.open.get(model)

@@ -100,9 +100,7 @@ class CallerIdentity:
     policy_revision: str
 
 
-def decide(
-    policy: Policy, principal: Principal, request: AccessRequest, peer: Peer, now: float
-) -> Grant | Denied:
+def decide(policy: Policy, principal: Principal, request: AccessRequest, peer: Peer, now: float) -> Grant | Denied:
     """Grant the call its limits, or say which check failed first."""
     call = _call(policy, principal, request, peer, now)
     for check in CHECKS:
@@ -221,9 +219,7 @@ def _scope(call: Call) -> Denied | None:
         templates = (*templates, "logprobs:{model}")
     for template in templates:
         scope = template.replace("{model}", request.model)
-        is_held = (
-            template == "generate:{model}" if call.principal.anonymous else scope in call.principal.scopes
-        )
+        is_held = template == "generate:{model}" if call.principal.anonymous else scope in call.principal.scopes
         if not is_held or request.action not in _SCOPE_TEMPLATES:
             return Denied(Reason.SCOPE_MISSING, {"required_scope": scope})
     return None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
+
 from sluicegate.auth.principal import Audience
 from sluicegate.auth.reasons import Reason
 

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key as generate_rsa_key
+
 from sluicegate.auth import scopes as scope_rules
 from sluicegate.auth.encoding import encode_base64url, parse_json
 from sluicegate.auth.errors import IssuingError, KeySetError

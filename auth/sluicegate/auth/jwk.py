@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 )
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
+
 from sluicegate.auth.encoding import decode_base64url, encode_base64url, parse_json
 from sluicegate.auth.errors import KeySetError
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 import httpx
+
 from sluicegate.auth.errors import ConfigurationError, KeySetError
 from sluicegate.auth.jwk import MAX_KEY_SET_BYTES, VerificationKey, parse_key_set
 

@@ -16,6 +16,7 @@ from typing import TypeVar
 import rfc8785
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
+
 from sluicegate.auth.agreements import Agreement
 from sluicegate.auth.documents import MAX_FILE_BYTES, Document, DocumentError, parse_document
 from sluicegate.auth.errors import PolicyError, Problem

@@ -34,9 +34,7 @@ class Policy:
     def __post_init__(self) -> None:
         internal = frozenset((client.issuer, client.client) for client in self.plan.internal.clients)
         by_client: dict[tuple[str, str], tuple[Agreement, ...]] = {}
-        in_force_first = sorted(
-            self.agreements.values(), key=lambda each: (not each.may_come_into_force, each.id)
-        )
+        in_force_first = sorted(self.agreements.values(), key=lambda each: (not each.may_come_into_force, each.id))
         for agreement in in_force_first:
             for client in agreement.clients:
                 key = (client.issuer, client.client)
@@ -68,9 +66,7 @@ class Policy:
         """The decision on one call, rows 12 to 16; `now` in Unix seconds."""
         return decision.decide(self, principal, request, peer, now)
 
-    def explain(
-        self, principal: Principal, request: AccessRequest, peer: Peer, now: float
-    ) -> tuple[CheckOutcome, ...]:
+    def explain(self, principal: Principal, request: AccessRequest, peer: Peer, now: float) -> tuple[CheckOutcome, ...]:
         """Each check of `decide`, in order, with its outcome."""
         return decision.explain(self, principal, request, peer, now)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
+
 from sluicegate.auth.fields import (
     Listing,
     ModelId,
@@ -73,9 +74,7 @@ class Stage(Terms):
 
     def opens_wider_than(self, other: Stage) -> bool:
         """Whether anybody could reach a model here who cannot in `other`."""
-        return any(
-            model not in other.open or audience < other.open[model] for model, audience in self.open.items()
-        )
+        return any(model not in other.open or audience < other.open[model] for model, audience in self.open.items())
 
 
 class Client(Terms):

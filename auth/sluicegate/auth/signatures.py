@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import rfc8785
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
 from sluicegate.auth.documents import Document
 from sluicegate.auth.encoding import decode_base64url, encode_base64url
 from sluicegate.auth.errors import ConfigurationError

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import jwt
+
 from sluicegate.auth.claims import LEEWAY_SECONDS, audience_claim, invalid, optional_time_claim, principal_of
 from sluicegate.auth.encoding import decode_base64url, parse_json
 from sluicegate.auth.errors import AuthenticationError, ConfigurationError

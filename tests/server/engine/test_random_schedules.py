@@ -7,6 +7,7 @@ from collections import defaultdict
 
 import pytest
 from scripted_runner import EOS, ScriptedRunner, count_up
+
 from sluicegate.server.engine.messages import (
     Finish,
     Finished,
@@ -60,9 +61,7 @@ class Storm:
                 model="m",
                 prompt=prompt,
                 candidates=self.random.choice([1, 1, 1, 2, 3, SLOTS, SLOTS + 1]),
-                sampling=Sampling(
-                    max_output_tokens=self.random.choice([1, 2, 10, 200]), ignore_eos=draw() < 0.3
-                ),
+                sampling=Sampling(max_output_tokens=self.random.choice([1, 2, 10, 200]), ignore_eos=draw() < 0.3),
                 deadline=deadline,
             )
         self.sent[name] = message
@@ -102,9 +101,7 @@ class Storm:
 
     def watch(self) -> None:
         for event in self.scheduler.take_events().get("front", []):
-            assert (
-                not isinstance(event, Token | Finished) or (event.request, event.candidate) not in self.ends
-            )
+            assert not isinstance(event, Token | Finished) or (event.request, event.candidate) not in self.ends
             match event:
                 case Started():
                     self.started.append(event.request)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from scripted_runner import EOS, ScriptedRunner, count_up, target_logprob
+
 from sluicegate.server.engine.messages import (
     Event,
     Finish,

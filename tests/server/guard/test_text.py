@@ -64,9 +64,7 @@ def test_nothing_follows_a_stop_sequence_not_even_a_half_character() -> None:
 
 @pytest.mark.parametrize("stops", [[], ["ab"], ["aab", "b🙂"], ["🙂"]])
 @given(data=st.text("ab🙂é", max_size=12).map(str.encode), cuts=st.sets(st.integers(1, 40)))
-def test_the_text_does_not_depend_on_how_the_bytes_are_cut(
-    data: bytes, cuts: set[int], stops: list[str]
-) -> None:
+def test_the_text_does_not_depend_on_how_the_bytes_are_cut(data: bytes, cuts: set[int], stops: list[str]) -> None:
     borders = [0, *sorted(cut for cut in cuts if cut < len(data)), len(data)]
     pieces = [data[start:end] for start, end in itertools.pairwise(borders)]
 

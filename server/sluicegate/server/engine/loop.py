@@ -9,6 +9,7 @@ from typing import Protocol
 
 import msgspec
 import structlog
+
 from sluicegate.server.engine.errors import EngineFailed, FrontEndGone, ModelLoadError, StepError
 from sluicegate.server.engine.messages import (
     Abort,
@@ -63,13 +64,11 @@ class HostedModel:
 class EngineLoop:
     """Hosts models on one device, for any number of front ends. Runs in the thread that calls `run`.
 
-    `load` builds a model's runner. It runs in the loop: while it does, the other models stand still, so models are
-    loaded before the front end takes calls, and `Ping` goes unanswered.
+    `load` builds a model's runner. It runs in the loop: meanwhile the other models stand still and `Ping`
+    goes unanswered, so models are loaded before the front end takes calls.
     """
 
-    def __init__(
-        self, port: Port, load: Callable[[Load], Runner], clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, port: Port, load: Callable[[Load], Runner], clock: Callable[[], float] = time.monotonic) -> None:
         self._port = port
         self._load = load
         self._clock = clock
@@ -216,9 +215,7 @@ class EngineLoop:
             self._tell(hosted)
             raise EngineFailed(f"{name}: {FAILURES_IN_A_ROW} steps failed in a row") from error
 
-    def _tell(
-        self, hosted: HostedModel, rows: int = 0, prefill_tokens: int = 0, step_seconds: float = 0.0
-    ) -> None:
+    def _tell(self, hosted: HostedModel, rows: int = 0, prefill_tokens: int = 0, step_seconds: float = 0.0) -> None:
         """Send each front end its events, and all of them the figures of a step or of falling idle."""
         scheduler = hosted.scheduler
         events = scheduler.take_events()

@@ -1,8 +1,7 @@
 """ZeroMQ between front ends and an engine process. The only home of zmq.
 
-The engine binds a ROUTER, each front end connects a DEALER whose identity is its id. A message is one frame (a
-second one, the identity, is ZeroMQ's own). The socket is a file in a directory that only this user can enter:
-whoever can reach it may use the engine.
+The engine binds a ROUTER, each front end connects a DEALER whose identity is its id. A message is one frame.
+The socket is a file in a directory that only this user can enter: whoever can reach it may use the engine.
 """
 
 from __future__ import annotations
@@ -16,11 +15,12 @@ from pathlib import Path
 import structlog
 import zmq
 import zmq.asyncio
+
 from sluicegate.server.engine.errors import EngineError, FrontEndGone
 
-# No high-water marks: the engine must not wait for a slow front end, and no token may be dropped. What can pile
-# up is bounded by what was asked for: at most the context's length of tokens for each live request, and the front
-# end bounds those by its queue limit.
+# No high-water marks: the engine must not wait for a slow front end, and no token may be dropped. What can
+# pile up is bounded by what was asked for: at most the context's length of tokens for each live request, of
+# which the front end allows no more than its queue limit.
 UNLIMITED = 0
 LARGEST_COMMAND_BYTES = 1 << 20  # a Submit with a full context of token ids is a few KiB
 LINGER_MILLISECONDS = 1_000  # time for the last events to leave after Stop
@@ -103,6 +103,4 @@ def _require_private(directory: Path) -> None:
     """Raise EngineError unless only this user can enter the directory."""
     found = directory.stat()
     if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
-        raise EngineError(
-            f"{directory}: the engine's socket needs a directory of mode 0700 owned by this user"
-        )
+        raise EngineError(f"{directory}: the engine's socket needs a directory of mode 0700 owned by this user")
