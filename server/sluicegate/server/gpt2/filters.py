@@ -1,0 +1,128 @@
+"""top-k, top-p, min-p and typical-p, each as its warper in transformers' generation/logits_process.py.
+
+All four are decided on the most likely few candidates. Only rows whose filters reach further (say, a flat
+distribution under top-p, or typical-p alone) are sorted as a whole: sorting 32 rows of 50,257 costs more
+than the forward pass.
+
+Candidates are ordered by score, the highest first, and equal scores (common in bfloat16) by id. That order
+is part of the result: top-p may cut between equal scores, which transformers leaves to its unstable sort, and
+a draw must not depend on how a kernel breaks ties.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+FEW = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """One entry a row. `top_k`: int64, vocabulary size = off; the others float64, off at 1, 0 and 1."""
+
+    top_k: Tensor
+    top_p: Tensor
+    min_p: Tensor
+    typical_p: Tensor
+
+    def select(self, rows: Tensor) -> Filters:
+        """The filters of some rows (int64 indices)."""
+        return Filters(self.top_k[rows], self.top_p[rows], self.min_p[rows], self.typical_p[rows])
+
+
+@dataclass(frozen=True, slots=True)
+class Survivors:
+    """What the filters left of some rows.
+
+    `rows`: int64 [n], indices of the filtered scores' rows; `ids`: int64 [n, width]; `weights`: float64 [n,
+    width], in proportion to probability, zero where a filter removed the candidate.
+    """
+
+    rows: Tensor
+    ids: Tensor
+    weights: Tensor
+
+
+def survivors(scores: Tensor, filters: Filters) -> Iterator[Survivors]:
+    """Apply each row's filters to `scores` (float32 [rows, vocabulary], finite, temperature applied).
+
+    Every row is in exactly one of the results.
+    """
+    vocabulary = scores.shape[1]
+    log_total = _log_total(scores)
+    rows = torch.arange(len(scores), device=scores.device)
+    for width in (min(FEW, vocabulary), vocabulary):
+        values, ids = _most_likely(scores if len(rows) == len(scores) else scores[rows], width)
+        complete = width == vocabulary
+        weights, settled = _filter(
+            values.double(), filters.select(rows), log_total[rows], vocabulary, complete=complete
+        )
+        yield Survivors(rows[settled], ids[settled], weights[settled])
+        rows = rows[~settled]
+        if not len(rows):
+            return
+
+
+def _log_total(scores: Tensor) -> Tensor:
+    """logsumexp as float64: a float32 one is off by more than the mass of the tokens at which top-p cuts."""
+    highest = scores.amax(-1, keepdim=True)
+    return highest[:, 0].double() + (scores - highest).exp().sum(-1, dtype=torch.float64).log()
+
+
+def _most_likely(scores: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """The highest scores of each row and their ids, in the candidates' order."""
+    if width == scores.shape[1]:
+        values, ids = torch.sort(scores, dim=-1, descending=True, stable=True)
+        return values, ids
+    values, ids = scores.topk(width, sorted=False)
+    ids, columns = torch.sort(ids, dim=-1)
+    values, columns = torch.sort(values.gather(-1, columns), dim=-1, descending=True, stable=True)
+    return values, ids.gather(-1, columns)
+
+
+def _filter(
+    values: Tensor, filters: Filters, log_total: Tensor, vocabulary: int, *, complete: bool
+) -> tuple[Tensor, Tensor]:
+    """Weights of the candidates (see Survivors), and which rows are settled by these candidates alone.
+
+    `values`: float64 [rows, width], descending; `log_total`: logsumexp of the whole row. top-k, top-p and
+    min-p each keep a prefix of the candidates. A row is settled once what follows its prefix is certain to
+    be filtered as well.
+    """
+    probabilities = (values - log_total[:, None]).exp()
+    last = values[:, -1]
+
+    kth = values.gather(-1, (filters.top_k[:, None] - 1).clamp(max=values.shape[1] - 1))
+    kept = values >= kth
+    limited = filters.top_k < vocabulary
+    total = torch.where(limited, (probabilities * kept).sum(-1), 1.0)
+    settled = ~limited | (kth[:, 0] > last)
+
+    before = (probabilities * kept).cumsum(-1) - probabilities
+    kept &= (before < (filters.top_p * total)[:, None]) | (filters.top_p == 1)[:, None]
+    kept[:, 0] = True
+    kept &= probabilities >= filters.min_p[:, None] * probabilities[:, :1]
+
+    lowest = values.gather(-1, kept.sum(-1, keepdim=True) - 1)[:, 0]
+    settled = torch.full_like(settled, True) if complete else settled & (lowest > last)
+    kept &= _is_typical(values, kept, filters.typical_p)
+    return probabilities * kept, settled
+
+
+def _is_typical(values: Tensor, kept: Tensor, typical_p: Tensor) -> Tensor:
+    """bool [rows, width]: candidates whose surprise is nearest the entropy, up to the mass `typical_p`."""
+    active = typical_p < 1
+    if not active.any():
+        return torch.ones_like(kept)
+    log_q = values.masked_fill(~kept, -torch.inf).log_softmax(-1)
+    q = log_q.exp()
+    entropy = -torch.where(kept, log_q * q, 0.0).sum(-1, keepdim=True)
+    distance = (-log_q - entropy).abs()
+    ordered, columns = torch.sort(distance, dim=-1, stable=True)
+    short = q.gather(-1, columns).cumsum(-1) < typical_p[:, None]
+    furthest = ordered.gather(-1, short.sum(-1, keepdim=True).clamp(max=values.shape[1] - 1))
+    return (distance <= furthest) | ~active[:, None]

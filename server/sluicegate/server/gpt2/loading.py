@@ -1,0 +1,106 @@
+"""Turn a Load command into a running model, or into a ModelLoadError that says what to do."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+
+from sluicegate.server.engine.errors import ModelLoadError
+from sluicegate.server.engine.messages import Load
+from sluicegate.server.engine.runner import ModelFacts
+from sluicegate.server.gpt2.cache import Cache, slot_bytes, slots_that_fit
+from sluicegate.server.gpt2.config import Gpt2Config, load_config
+from sluicegate.server.gpt2.memory import free_bytes
+from sluicegate.server.gpt2.network import Network
+from sluicegate.server.gpt2.runner import TorchRunner
+from sluicegate.server.gpt2.weights import Weights, load_weights
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DEVICE_NAME = re.compile(r"cpu|cuda(:\d{1,3})?")
+MIB = 1 << 20
+
+
+def load_runner(load: Load) -> TorchRunner:
+    """Load the model of `load.directory`. Blocks for seconds (it reads and hashes the weights).
+
+    Raises ModelLoadError for everything that can be wrong with the directory, the device or the memory.
+    """
+    dtype, device = find_dtype(load.dtype), find_device(load.device)
+    if load.slots < 1:
+        raise ModelLoadError(f"{load.model}: {load.slots} slots; at least one is needed")
+    directory = Path(load.directory)
+    if not directory.is_dir():
+        raise ModelLoadError(f"{directory} is no directory; give the path of a local checkpoint")
+    config = load_config(directory)
+    _check_memory(config, load.slots, dtype, device)
+    try:
+        weights = load_weights(directory, config, dtype, device, load.weights_sha256)
+        cache = Cache(config, load.slots, dtype, device)
+    except (
+        torch.OutOfMemoryError,
+        RuntimeError,
+    ) as error:  # torch's CPU allocator raises a plain RuntimeError
+        raise ModelLoadError(_too_large(config, load.slots, dtype, device, free_bytes(device))) from error
+    return TorchRunner(Network(config, weights.tensors), cache, _facts(load, config, weights, cache))
+
+
+def find_dtype(name: str) -> torch.dtype:
+    """The dtype of that name. Raises ModelLoadError for one that is not served."""
+    if name not in DTYPES:
+        raise ModelLoadError(f"dtype {name!r} is not served; use one of: {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def find_device(name: str) -> torch.device:
+    """The device of that name. Raises ModelLoadError if this machine does not have it."""
+    if not DEVICE_NAME.fullmatch(name):
+        raise ModelLoadError(f"device {name!r} is not served; use cpu, cuda or cuda:N")
+    device = torch.device(name)
+    if device.type == "cuda":
+        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= found:
+            raise ModelLoadError(
+                f"device {name} was asked for, but torch {torch.__version__} finds {found} CUDA devices; "
+                "check the driver and CUDA_VISIBLE_DEVICES, install a CUDA build of torch, or use cpu"
+            )
+    return device
+
+
+def _facts(load: Load, config: Gpt2Config, weights: Weights, cache: Cache) -> ModelFacts:
+    return ModelFacts(
+        parameters=config.parameters,
+        context_length=config.context_length,
+        vocabulary_size=config.vocabulary_size,
+        eos_token_id=config.eos_token_id,
+        weights_sha256=weights.sha256,
+        dtype=load.dtype,
+        device=load.device,
+        slots=cache.slots,
+        cache_bytes=cache.nbytes,
+    )
+
+
+def _check_memory(config: Gpt2Config, slots: int, dtype: torch.dtype, device: torch.device) -> None:
+    """Refuse before reading gigabytes, and before the kernel's out-of-memory killer would answer."""
+    free = free_bytes(device)
+    if free is not None and _weights_bytes(config, dtype) + slots * slot_bytes(config, dtype) > free:
+        raise ModelLoadError(_too_large(config, slots, dtype, device, free))
+
+
+def _weights_bytes(config: Gpt2Config, dtype: torch.dtype) -> int:
+    return config.parameters * dtype.itemsize
+
+
+def _too_large(config: Gpt2Config, slots: int, dtype: torch.dtype, device: torch.device, free: int | None) -> str:
+    weights, slot = _weights_bytes(config, dtype), slot_bytes(config, dtype)
+    text = (
+        f"not enough memory on {device}: the weights take {weights // MIB} MiB and {slots} slots "
+        f"{slots * slot // MIB} MiB ({slot / MIB:.1f} MiB each in {dtype})"
+    )
+    if free is None:
+        return f"{text}; ask for fewer slots"
+    fitting = max(slots_that_fit(config, dtype, free - weights), 0)
+    advice = f"{fitting} slots would fit" if fitting else "use a smaller model, or bfloat16"
+    return f"{text}, {free // MIB} MiB are free; {advice}"

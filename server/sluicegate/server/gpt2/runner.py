@@ -1,0 +1,105 @@
+"""TorchRunner: executes the engine's steps for one GPT-2 with torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sluicegate.server.engine.messages import Sampling
+from sluicegate.server.engine.runner import Chunk, ModelFacts, Outcome
+from sluicegate.server.gpt2.batch import Batch, Span, lay_out
+from sluicegate.server.gpt2.cache import Cache
+from sluicegate.server.gpt2.errors import NonFiniteError
+from sluicegate.server.gpt2.logprobs import TopLogprobs, log_probabilities
+from sluicegate.server.gpt2.network import Network
+from sluicegate.server.gpt2.sampler import Sampler
+
+# Logits of at most this many scored positions exist at once: 26 MB for GPT-2's vocabulary in float32.
+SCORED_ROWS = 128
+
+
+class TorchRunner:
+    """`engine.runner.Runner` over a Network and its Cache. Engine thread only.
+
+    If `run` raises a StepError, nothing was drawn, no penalty counted, and what the step wrote into the
+    cache is what running it again would write: the engine may drop the sequences in `error.slots` and run
+    the others' chunks again.
+    """
+
+    def __init__(self, network: Network, cache: Cache, facts: ModelFacts) -> None:
+        self._network = network
+        self._cache = cache
+        self._facts = facts
+        self._sampler = Sampler(cache.slots, network.config.context_length, network.config.vocabulary_size)
+
+    @property
+    def facts(self) -> ModelFacts:
+        return self._facts
+
+    def open(self, slot: int, sampling: Sampling | None, candidate: int, prompt: Sequence[int]) -> None:
+        if sampling is not None:
+            self._sampler.open(slot, sampling, candidate, prompt)
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        self._cache.copy(source, target, length)
+
+    def close(self, slot: int) -> None:
+        self._sampler.close(slot)
+
+    @torch.inference_mode()
+    def run(self, chunks: Sequence[Chunk]) -> list[Outcome]:
+        """One forward pass. Raises NonFiniteError, which names the slots at fault."""
+        if not chunks:
+            return []
+        # The scheduler refuses such requests; an id that slipped through would stop a CUDA device for good.
+        size = self._network.config.vocabulary_size
+        assert all(0 <= id_ < size for chunk in chunks for id_ in (*chunk.ids, *chunk.targets))
+        batch = lay_out(chunks, self._network.device)
+        hidden = self._network.forward(batch, self._cache)
+        self._check_finite(hidden, batch.slots)
+        sampling = [index for index, chunk in enumerate(chunks) if chunk.samples]
+        logits = self._logits_of_last_rows(hidden, batch, sampling)
+        outcomes = [
+            self._score(hidden, chunk, span) if chunk.targets else Outcome()
+            for chunk, span in zip(chunks, batch.spans, strict=True)
+        ]
+        for chunk in chunks:
+            self._sampler.feed(chunk.slot, chunk.start, chunk.ids)
+        if sampling:
+            spans = [batch.spans[index] for index in sampling]
+            drawn = self._sampler.draw(logits, [span.slot for span in spans], (span.end for span in spans))
+            for index, token in zip(sampling, drawn, strict=True):
+                outcomes[index] = Outcome(token, outcomes[index].logprobs, outcomes[index].top)
+        return outcomes
+
+    def _logits_of_last_rows(self, hidden: Tensor, batch: Batch, chunks: Sequence[int]) -> Tensor:
+        last = torch.tensor([batch.spans[index].last - 1 for index in chunks], dtype=torch.int64, device=hidden.device)
+        logits = self._network.logits(hidden[last])
+        self._check_finite(logits, batch.slots[last])
+        return logits
+
+    def _score(self, hidden: Tensor, chunk: Chunk, span: Span) -> Outcome:
+        """Log-probabilities of the chunk's targets, in blocks that bound the memory of their logits."""
+        logprobs: list[float] = []
+        top: list[TopLogprobs] = []
+        rows = hidden[span.first : span.first + len(chunk.targets)]
+        targets = torch.tensor(chunk.targets, device=hidden.device)
+        for block, ids in zip(torch.split(rows, SCORED_ROWS), torch.split(targets, SCORED_ROWS), strict=True):
+            logits = self._network.logits(block)
+            self._check_finite(logits, torch.full_like(ids, span.slot))
+            chosen, likeliest = log_probabilities(logits, ids, chunk.score_top)
+            logprobs += chosen
+            top += likeliest
+        return Outcome(logprobs=logprobs, top=top)
+
+    def _check_finite(self, rows: Tensor, slots: Tensor) -> None:
+        """Raise NonFiniteError, its slots wiped, unless all `rows` ([rows, any]) are finite."""
+        finite = rows.sum(-1, dtype=torch.float32).isfinite()
+        if finite.all():
+            return
+        damaged = sorted(set(slots[~finite].tolist()))
+        for slot in damaged:
+            self._cache.clear(slot)
+        raise NonFiniteError(f"the model's output is NaN or infinite in slots {damaged}", damaged)

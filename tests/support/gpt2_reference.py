@@ -1,0 +1,153 @@
+"""transformers' GPT-2 as the reference for ours: same weights, same texts, compared by position."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel
+
+from sluicegate.server.engine.messages import Sampling
+from sluicegate.server.engine.runner import Chunk, ModelFacts
+from sluicegate.server.gpt2.batch import lay_out
+from sluicegate.server.gpt2.cache import Cache
+from sluicegate.server.gpt2.config import Gpt2Config
+from sluicegate.server.gpt2.network import Network, PrepareAttention
+from sluicegate.server.gpt2.runner import TorchRunner
+
+
+def build_reference(seed: int, spread: float = 0.2, **sizes: int | bool) -> Any:
+    """A GPT2LMHeadModel with random weights; a larger `spread` makes its distributions more decided."""
+    torch.manual_seed(seed)
+    settings: dict[str, Any] = {"initializer_range": spread, "bos_token_id": 0, "eos_token_id": 0, **sizes}
+    model: Any = GPT2LMHeadModel(GPT2Config(**settings))
+    model.eval()
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias") or "ln_" in name:  # transformers leaves these at 0 and 1
+            torch.nn.init.normal_(parameter.data, parameter.data.mean().item(), 0.1)
+    return model
+
+
+def our_config(model: Any) -> Gpt2Config:
+    config = model.config
+    return Gpt2Config(
+        layers=config.n_layer,
+        heads=config.n_head,
+        width=config.n_embd,
+        inner_width=config.n_inner or 4 * config.n_embd,
+        context_length=config.n_positions,
+        vocabulary_size=config.vocab_size,
+        tied=config.tie_word_embeddings,
+    )
+
+
+def share_weights(model: Any, prepare_attention: PrepareAttention | None = None) -> Network:
+    """Our network over the reference's own tensors."""
+    weights = {name.removeprefix("transformer."): value for name, value in model.state_dict().items()}
+    return Network(our_config(model), weights, prepare_attention)
+
+
+def build_runner(network: Network, slots: int) -> TorchRunner:
+    config = network.config
+    cache = Cache(config, slots, network.dtype, network.device)
+    facts = ModelFacts(
+        parameters=config.parameters,
+        context_length=config.context_length,
+        vocabulary_size=config.vocabulary_size,
+        eos_token_id=None,
+        weights_sha256="",
+        dtype=str(network.dtype),
+        device=str(network.device),
+        slots=slots,
+        cache_bytes=cache.nbytes,
+    )
+    return TorchRunner(network, cache, facts)
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text: it joins at step `joins`, its first `prompt` ids come in chunks, the others one by one."""
+
+    ids: list[int]
+    prompt: int
+    chunk: int
+    joins: int = 0
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far our logits are from the reference's: at most, and how often the argmax agrees."""
+
+    largest: float
+    agreement: float
+    positions: int
+
+
+@torch.inference_mode()
+def compare(model: Any, network: Network, texts: Sequence[Text]) -> Difference:
+    """Feed all texts in one mixed batch, each alone to the reference; compare every position's logits."""
+    cache = Cache(network.config, len(texts), network.dtype, network.device)
+    fed = [0] * len(texts)
+    largest, agreeing, positions, step = 0.0, 0, 0, 0
+    expected = [model(torch.tensor([text.ids], device=network.device)).logits[0].float() for text in texts]
+    while any(count < len(text.ids) for count, text in zip(fed, texts, strict=True)):
+        chunks = []
+        for slot, text in enumerate(texts):
+            if step >= text.joins and fed[slot] < len(text.ids):
+                size = min(text.chunk, text.prompt - fed[slot]) if fed[slot] < text.prompt else 1
+                chunks.append(Chunk(slot, fed[slot], text.ids[fed[slot] : fed[slot] + size], samples=False))
+        if chunks:
+            batch = lay_out(chunks, network.device)
+            logits = network.logits(network.forward(batch, cache))
+            for span in batch.spans:
+                ours, theirs = logits[span.first : span.last], expected[span.slot][span.start : span.end]
+                largest = max(largest, (ours - theirs).abs().max().item())
+                agreeing += int((ours.argmax(-1) == theirs.argmax(-1)).sum())
+                positions += len(ours)
+                fed[span.slot] = span.end
+        step += 1
+    return Difference(largest, agreeing / positions, positions)
+
+
+@torch.inference_mode()
+def greedy_reference(model: Any, prompt: list[int], steps: int) -> list[int]:
+    """The reference's own greedy continuation, with its own cache."""
+    ids = torch.tensor([prompt], device=model.device)
+    cache, output = DynamicCache(), []
+    # transformers 5.24 calls the cache `cache`, earlier releases `past_key_values`.
+    name = "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
+    for _ in range(steps):
+        ids = model(ids, **{name: cache}, use_cache=True).logits[:, -1].argmax(-1, keepdim=True)
+        output.append(int(ids))
+    return output
+
+
+def generate(
+    runner: TorchRunner, prompts: dict[int, list[int]], samplings: dict[int, Sampling], steps: int
+) -> dict[int, list[int]]:
+    """Our continuation of prompts in these slots, all at once."""
+    fed = dict.fromkeys(prompts, 0)
+    unfed = dict(prompts)
+    output: dict[int, list[int]] = {slot: [] for slot in prompts}
+    for slot, prompt in prompts.items():
+        runner.open(slot, samplings[slot], 0, prompt)
+    for _ in range(steps):
+        chunks = [Chunk(slot, fed[slot], unfed[slot], samples=True) for slot in prompts]
+        for chunk, outcome in zip(chunks, runner.run(chunks), strict=True):
+            assert outcome.drawn is not None
+            fed[chunk.slot] += len(chunk.ids)
+            unfed[chunk.slot] = [outcome.drawn.id]
+            output[chunk.slot].append(outcome.drawn.id)
+    for slot in prompts:
+        runner.close(slot)
+    return output
+
+
+def random_ids(seed: int, count: int, vocabulary: int) -> list[int]:
+    """Token ids of a text that means nothing."""
+    ids: Tensor = torch.randint(0, vocabulary, (count,), generator=torch.Generator().manual_seed(seed))
+    return ids.tolist()
