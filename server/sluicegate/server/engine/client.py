@@ -1,0 +1,259 @@
+"""The front end's view of one engine: requests go out, each gets its events back as a stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from types import TracebackType
+from typing import Self
+
+import msgspec
+import structlog
+
+from sluicegate.server.engine.errors import EngineLost, EngineUnavailable, ModelLoadError
+from sluicegate.server.engine.messages import (
+    Abort,
+    Command,
+    Event,
+    Figures,
+    Finished,
+    Load,
+    Loaded,
+    LoadFailed,
+    Ping,
+    Pong,
+    Refused,
+    Score,
+    Scored,
+    Started,
+    StepEvents,
+    Stop,
+    Submit,
+    Token,
+    Unload,
+)
+
+log = structlog.get_logger()
+
+StreamEvent = Started | Token | Finished | Scored | Refused
+
+
+class EngineStream:
+    """One request's events. Read by one task; `close` it, or use it as a context, whatever happens."""
+
+    def __init__(self, client: EngineClient, message: Submit | Score) -> None:
+        self.request = message.request
+        self._client = client
+        self._open = set(range(message.candidates if isinstance(message, Submit) else 1))
+        self._pending: list[Event] = []
+        self._waiter: asyncio.Future[None] | None = None
+        self._lost: EngineLost | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the request has ended, or was closed. Events may still wait to be read."""
+        return not self._open
+
+    async def next(self) -> list[Event]:
+        """All events that have piled up since the last call; waits for the first. Empty: no more will come.
+
+        Raises EngineLost, after what had arrived was read. Cancelling loses no event.
+        """
+        while not self._pending and self._open:
+            if self._lost is not None:
+                raise self._lost
+            assert self._waiter is None, "a stream has one reader"
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        events, self._pending = self._pending, []
+        return events
+
+    async def __aiter__(self) -> AsyncIterator[list[Event]]:
+        while events := await self.next():
+            yield events
+
+    def abort(self, candidate: int | None = None) -> None:
+        """Ask for the end of the request or of one candidate; it comes as Finished. Too late is no error."""
+        if self._lost is None and (self._open if candidate is None else candidate in self._open):
+            self._client.send(Abort(request=self.request, candidate=candidate))
+
+    async def close(self) -> None:
+        """Abort what still runs and drop what was not read. Never waits; a second call does nothing."""
+        self.abort()
+        self._client.forget(self)
+        self._open.clear()
+        self._pending.clear()
+        self._wake()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def take(self, event: StreamEvent) -> None:
+        """For the client: add an event of this request, and wake the reader."""
+        self._pending.append(event)
+        match event:
+            case Finished():
+                self._open.discard(event.candidate)
+            case Scored() | Refused():
+                self._open.clear()
+            case Started() | Token():
+                pass
+        self._wake()
+
+    def lose(self, error: EngineLost) -> None:
+        """For the client: the engine is gone."""
+        self._lost = error
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class EngineClient:
+    """Speaks to one engine over `send`; its messages come in through `deliver`. Event loop only.
+
+    A step's events arrive as one message, so the event loop wakes once a step for all streams together.
+    """
+
+    def __init__(self, send: Callable[[bytes], None], on_figures: Callable[[Figures], None] | None = None) -> None:
+        self._send = send
+        self._on_figures = on_figures
+        self._streams: dict[str, EngineStream] = {}
+        self._loads: dict[str, asyncio.Future[Loaded]] = {}
+        self._pings: dict[int, asyncio.Future[None]] = {}
+        self._pinged = 0
+        self._lost = False
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder = msgspec.msgpack.Decoder(StepEvents)
+        self.figures: dict[str, Figures] = {}  # the last of each model
+        self.delivered = 0  # messages so far: a number that grows while the engine lives
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether a load is under way; the engine answers nothing else meanwhile."""
+        return bool(self._loads)
+
+    async def submit(self, message: Submit) -> EngineStream:
+        """Start a generation. Raises EngineUnavailable if the engine is gone."""
+        return self._begin(message)
+
+    async def score(self, message: Score) -> Scored | Finished | Refused:
+        """Score a text: the request's last event. Cancelling aborts. Raises EngineUnavailable, EngineLost."""
+        async with self._begin(message) as stream:
+            while True:
+                last = (await stream.next())[-1]
+                if isinstance(last, Scored | Finished | Refused):
+                    return last
+
+    async def load(self, message: Load) -> Loaded:
+        """Load a model. Raises ModelLoadError with what to do about it, EngineLost if the engine died."""
+        future: asyncio.Future[Loaded] = asyncio.get_running_loop().create_future()
+        self._loads[message.model] = future
+        try:
+            self.send(message)
+            return await future
+        finally:
+            del self._loads[message.model]
+
+    async def unload(self, model: str) -> None:
+        """Drop a model; its requests finish as ABORTED."""
+        self.send(Unload(model=model))
+        await self.ping()
+        self.figures.pop(model, None)
+
+    def ping(self) -> asyncio.Future[None]:
+        """Ask for a sign of life; the future is done when it comes."""
+        self._pinged += 1
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._pings[self._pinged] = future
+        self.send(Ping(number=self._pinged))
+        return future
+
+    def stop(self) -> None:
+        """Ask the engine to end after the step in progress."""
+        if not self._lost:
+            self.send(Stop())
+
+    def send(self, command: Command) -> None:
+        """Send a command. Raises EngineUnavailable if the engine is gone."""
+        if self._lost:
+            raise EngineUnavailable("the engine is gone")
+        self._send(self._encoder.encode(command))
+
+    def forget(self, stream: EngineStream) -> None:
+        """For streams: drop this one's further events."""
+        if self._streams.get(stream.request) is stream:
+            del self._streams[stream.request]
+
+    def deliver(self, data: bytes) -> None:
+        """Take one message of the engine."""
+        self.delivered += 1
+        try:
+            step = self._decoder.decode(data)
+        except msgspec.DecodeError as error:
+            log.error("engine_message_dropped", bytes=len(data), error=type(error).__name__)
+            return
+        for event in step.events:
+            self._take(event)
+
+    def lose(self, error: EngineLost) -> None:
+        """The engine is gone: open streams, loads and pings end with this error."""
+        self._lost = True
+        for stream in self._streams.values():
+            stream.lose(error)
+        self._streams.clear()
+        for load in self._loads.values():
+            _give_up(load, error)
+        for ping in self._pings.values():
+            _give_up(ping, error)
+        self._pings.clear()
+
+    def _begin(self, message: Submit | Score) -> EngineStream:
+        if message.request in self._streams:
+            raise ValueError(f"request {message.request} is live already")
+        self.send(message)
+        stream = self._streams[message.request] = EngineStream(self, message)
+        return stream
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case Figures():
+                self.figures[event.model] = event
+                if self._on_figures is not None:
+                    self._on_figures(event)
+            case Loaded() | LoadFailed():
+                self._answer_load(event)
+            case Pong():
+                pinged = self._pings.pop(event.number, None)
+                if pinged is not None and not pinged.done():
+                    pinged.set_result(None)
+            case Started() | Token() | Finished() | Scored() | Refused():
+                stream = self._streams.get(event.request)
+                if stream is not None:  # else it was closed, and the abort crossed this event
+                    stream.take(event)
+                    if stream.is_over:
+                        del self._streams[event.request]
+
+    def _answer_load(self, event: Loaded | LoadFailed) -> None:
+        future = self._loads.get(event.model)
+        if future is None or future.done():
+            return
+        if isinstance(event, Loaded):
+            future.set_result(event)
+        else:
+            future.set_exception(ModelLoadError(event.message))
+
+
+def _give_up(future: asyncio.Future[Loaded] | asyncio.Future[None], error: EngineLost) -> None:
+    if not future.done():
+        future.set_exception(error)
+        future.exception()  # marks it as seen: nobody has to wait for a ping

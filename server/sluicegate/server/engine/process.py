@@ -1,0 +1,156 @@
+"""An engine in a process of its own, held by a pipe: it ends when the front end does."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+import uuid
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import structlog
+
+from sluicegate.server.engine.client import EngineClient
+from sluicegate.server.engine.errors import EngineLost, EngineUnavailable
+from sluicegate.server.engine.messages import Figures
+from sluicegate.server.engine.supervisor import Launch, Worker
+from sluicegate.server.engine.transport import DealerConnection
+
+WORKER_MODULE = "sluicegate.server.worker"
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """When an engine counts as hung: it sent nothing in `silent_limit` intervals in a row, each with a ping.
+
+    Intervals are counted, not seconds, so that a front end which was itself held up does not blame the engine.
+    The default, half a minute, is far above the longest step.
+    """
+
+    interval_seconds: float = 5.0
+    silent_limit: int = 6
+
+
+def process_launcher(
+    *,
+    threads: int | None = None,
+    module: str = WORKER_MODULE,
+    heartbeat: Heartbeat | None = None,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> Launch:
+    """Workers that run `python -m module`. `threads`: CPU threads each may use; None: the runner's default."""
+
+    async def launch(on_figures: Callable[[Figures], None] | None) -> Worker:
+        # mkdtemp makes the directory with mode 0700; the worker refuses any other.
+        directory = tempfile.TemporaryDirectory(prefix="sluicegate-", ignore_cleanup_errors=True)
+        address = f"ipc://{directory.name}/engine"
+        options = [] if threads is None else ["--threads", str(threads)]
+        try:
+            # -P: a module in the working directory must not shadow an installed one.
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-P",
+                "-m",
+                module,
+                "--address",
+                address,
+                *options,
+                stdin=asyncio.subprocess.PIPE,
+            )
+        except BaseException:
+            directory.cleanup()
+            raise
+        return WorkerProcess(
+            process,
+            directory,
+            address,
+            heartbeat=heartbeat or Heartbeat(),
+            on_figures=on_figures,
+            sleep=sleep,
+        )
+
+    return launch
+
+
+class WorkerProcess:
+    """One engine process. Its standard input is a pipe that this object holds open."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        directory: tempfile.TemporaryDirectory[str],
+        address: str,
+        *,
+        heartbeat: Heartbeat,
+        on_figures: Callable[[Figures], None] | None,
+        sleep: Callable[[float], Awaitable[None]],
+    ) -> None:
+        self._process = process
+        self._directory = directory
+        self._heartbeat = heartbeat
+        self._sleep = sleep
+        self._connection = DealerConnection(address, front_end=uuid.uuid4().hex)
+        self._client = EngineClient(self._connection.send, on_figures)
+        self._reading = asyncio.create_task(self._connection.receive_into(self._client.deliver))
+        self._exit = asyncio.create_task(self._wait_for_exit())
+        self._hang = asyncio.create_task(self._wait_for_hang())
+
+    @property
+    def client(self) -> EngineClient:
+        """Speaks to this worker."""
+        return self._client
+
+    @property
+    def pid(self) -> int:
+        """The process' id."""
+        return self._process.pid
+
+    async def ended(self) -> None:
+        """Return when the process has exited or hangs."""
+        await asyncio.wait({self._exit, self._hang}, return_when=asyncio.FIRST_COMPLETED)
+
+    async def stop(self, limit_seconds: float) -> None:
+        """Ask it to end, kill it after the limit, reap it and remove its directory."""
+        self._hang.cancel()
+        self._client.stop()
+        try:
+            async with asyncio.timeout(limit_seconds):
+                await asyncio.shield(self._exit)
+        except TimeoutError:
+            log.warning("engine_killed", pid=self.pid)
+        finally:
+            if self._process.returncode is None:
+                with suppress(ProcessLookupError):
+                    self._process.kill()
+            try:
+                await self._exit
+            finally:
+                self._reading.cancel()
+                await asyncio.wait({self._reading, self._hang})
+                self._connection.close()
+                self._directory.cleanup()
+
+    async def _wait_for_exit(self) -> None:
+        code = await self._process.wait()
+        log.info("engine_exited", pid=self.pid, code=code)
+        self._client.lose(EngineLost(f"the engine process ended with code {code}"))
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+    async def _wait_for_hang(self) -> None:
+        silent = 0
+        while silent < self._heartbeat.silent_limit:
+            delivered = self._client.delivered
+            try:
+                self._client.ping()
+            except EngineUnavailable:
+                return  # it has exited
+            await self._sleep(self._heartbeat.interval_seconds)
+            alive = self._client.delivered > delivered or self._client.is_loading
+            silent = 0 if alive else silent + 1
+        log.error("engine_hangs", pid=self.pid)
+        self._client.lose(EngineLost("the engine process hangs"))

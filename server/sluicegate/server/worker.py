@@ -1,0 +1,72 @@
+"""An engine process: `python -m sluicegate.server.worker --address ipc://…`. Started by engine.process only.
+
+The front end owns its end: signals that reach the whole process group are ignored, and standard input is a pipe
+from the front end, whose end means that the front end is gone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+
+from sluicegate.server.engine.loop import EngineLoop
+from sluicegate.server.engine.messages import Load
+from sluicegate.server.engine.runner import Runner
+from sluicegate.server.engine.transport import RouterPort
+from sluicegate.server.observe.log import configure
+
+log = structlog.get_logger()
+
+
+def run_worker(address: str, load: Callable[[Load], Runner]) -> int:
+    """Serve at `address` until Stop, or until standard input ends. Gives the process' exit status."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group, systemd's SIGTERM the whole unit:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # streams are drained first, and the front end says when
+    threading.Thread(target=_exit_with_parent, args=(address,), name="parent", daemon=True).start()
+    try:
+        port = RouterPort(address)
+        try:
+            EngineLoop(port, load).run()
+        finally:
+            port.close()
+    except Exception:
+        log.exception("engine_failed")
+        return 1
+    return 0
+
+
+def _exit_with_parent(address: str) -> None:
+    """Wait for the end of standard input, then leave at once: not even a hanging step outlives the front end."""
+    sys.stdin.buffer.read()
+    socket = Path(address.removeprefix("ipc://"))
+    with suppress(OSError):  # nobody else is left to tidy up
+        socket.unlink()
+        socket.parent.rmdir()
+    os._exit(0)
+
+
+def main() -> int:
+    """Run with the real models."""
+    parser = argparse.ArgumentParser(prog="python -m sluicegate.server.worker")
+    parser.add_argument("--address", required=True, help="ipc:// path of the socket, in a directory of mode 0700")
+    parser.add_argument("--threads", type=int, help="CPU threads that a step may use")
+    arguments = parser.parse_args()
+    configure("info", "json")
+    if arguments.threads is not None:
+        os.environ["OMP_NUM_THREADS"] = str(arguments.threads)  # read by torch when it is imported, just below
+
+    from sluicegate.server.gpt2.loading import load_runner
+
+    return run_worker(arguments.address, load_runner)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
