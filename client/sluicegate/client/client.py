@@ -1,0 +1,254 @@
+"""The asynchronous client."""
+
+# A timeout here is a gRPC deadline: the server plans by it, which no asyncio.timeout around the call could do.
+# ruff: noqa: ASYNC109
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, cast
+
+from sluicegate.client import wire
+from sluicegate.client.calls import Caller, Deadline, Reading
+from sluicegate.client.channel import Tls, open_channel, require_private
+from sluicegate.client.errors import ConfigurationError
+from sluicegate.client.requests import GenerationConfig, Prompt, StreamOptions
+from sluicegate.client.results import Access, Detokenized, Generation, Identity, Model, Score, Token
+from sluicegate.client.streams import GenerationStream, ModelWatch
+from sluicegate.client.tokens import StaticToken, TokenSource
+from sluicegate.v1 import access_service_pb2, generation_service_pb2, model_service_pb2
+from sluicegate.v1.access_service_pb2_grpc import AccessServiceStub
+from sluicegate.v1.generation_service_pb2_grpc import GenerationServiceStub
+from sluicegate.v1.model_service_pb2_grpc import ModelServiceStub
+
+if TYPE_CHECKING:
+    # The generated stubs serve both worlds at run time; only their types differ.
+    from sluicegate.v1.access_service_pb2_grpc import AccessServiceAsyncStub
+    from sluicegate.v1.generation_service_pb2_grpc import GenerationServiceAsyncStub
+    from sluicegate.v1.model_service_pb2_grpc import ModelServiceAsyncStub
+
+DEFAULT_TIMEOUT_SECONDS = 60.0
+_PAGE_SIZE = 100
+
+
+class _Services:
+    """An open channel and its stubs."""
+
+    def __init__(self, target: str, tls: Tls | None, health_check: str | None) -> None:
+        self.channel = open_channel(target, tls=tls, health_check=health_check)
+        self.generation = cast("GenerationServiceAsyncStub", GenerationServiceStub(self.channel))
+        self.models = cast("ModelServiceAsyncStub", ModelServiceStub(self.channel))
+        self.access = cast("AccessServiceAsyncStub", AccessServiceStub(self.channel))
+
+
+class Client:
+    """Calls a Sluicegate server. Belongs to the event loop of its first call; any number of tasks may use it.
+
+    `target` is gRPC's: `host:port`, `dns:///host:port` (balanced over all addresses), `unix:/path`.
+    `token` is a token source, or a token; None calls anonymously. `timeout` is the default for each call
+    in seconds, `math.inf` for no limit. `health_check` names a service of the server's health: replicas that
+    do not serve it are passed over (the check carries no token, so use "" or a service that anyone may
+    ask for).
+
+    Raises InsecureTransport if a token would leave this machine without TLS. Every call may raise
+    TokenUnavailable and the CallErrors; see errors.py.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        token: TokenSource | str | None = None,
+        tls: Tls | None = None,
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,
+        health_check: str | None = None,
+    ) -> None:
+        if not target or "://" in target.removeprefix("dns://"):
+            raise ConfigurationError("the target is `host:port`, `dns:///host:port` or `unix:/path`, not a URL")
+        if token is not None:
+            require_private(target, tls)
+        Deadline.after(timeout)
+        self._target = target
+        self._tls = tls
+        self._timeout = timeout
+        self._health_check = health_check
+        self._caller = Caller(StaticToken(token) if isinstance(token, str) else token)
+        self._open: _Services | None = None
+        self._is_closed = False
+
+    async def __aenter__(self) -> Self:
+        self._services()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Cancel what runs and close the connections. The client cannot be used again."""
+        self._is_closed = True
+        services, self._open = self._open, None
+        if services is not None:
+            await services.channel.close()
+
+    def stream(
+        self,
+        model: str,
+        prompt: Prompt,
+        config: GenerationConfig | None = None,
+        *,
+        options: StreamOptions | None = None,
+        purpose: str = "",
+        client_request_id: str = "",
+        timeout: float | None = None,
+    ) -> GenerationStream:
+        """Continue the prompt, with events as the text comes: `async with` it, `async for` over it.
+
+        Raises InvalidRequest at once for what no message can carry; everything else at the first read.
+        """
+        with wire.building_request():
+            request = generation_service_pb2.StreamGenerateRequest(
+                model=model,
+                config=wire.config_message(config),
+                purpose=purpose,
+                client_request_id=client_request_id,
+                stream_options=wire.options_message(options),
+            )
+            wire.set_prompt(request, prompt)
+        deadline = self._deadline(timeout)
+        return GenerationStream(
+            Reading(self._caller, lambda: self._services().generation.StreamGenerate, request, deadline)
+        )
+
+    async def generate(
+        self,
+        model: str,
+        prompt: Prompt,
+        config: GenerationConfig | None = None,
+        *,
+        include_tokens: bool | None = None,
+        purpose: str = "",
+        client_request_id: str = "",
+        timeout: float | None = None,
+    ) -> Generation:
+        """Continue the prompt, all at once."""
+        with wire.building_request():
+            request = generation_service_pb2.GenerateRequest(
+                model=model,
+                config=wire.config_message(config),
+                purpose=purpose,
+                client_request_id=client_request_id,
+                include_tokens=include_tokens,
+            )
+            wire.set_prompt(request, prompt)
+        method = self._services().generation.Generate
+        return wire.generation(await self._caller.unary(method, request, self._deadline(timeout)))
+
+    async def score(
+        self,
+        model: str,
+        content: Prompt,
+        *,
+        logprobs: int | None = None,
+        purpose: str = "",
+        client_request_id: str = "",
+        timeout: float | None = None,
+    ) -> Score:
+        """The log-probability of each token of a text, with `logprobs` alternatives at each position."""
+        with wire.building_request():
+            request = generation_service_pb2.ScoreRequest(
+                model=model, logprobs=logprobs, purpose=purpose, client_request_id=client_request_id
+            )
+            wire.set_prompt(request, content)
+        method = self._services().generation.Score
+        return wire.score(await self._caller.unary(method, request, self._deadline(timeout)))
+
+    async def tokenize(
+        self, model: str, text: str, *, purpose: str = "", timeout: float | None = None
+    ) -> tuple[Token, ...]:
+        """The text's tokens."""
+        with wire.building_request():
+            request = generation_service_pb2.TokenizeRequest(model=model, text=text, purpose=purpose)
+        method = self._services().generation.Tokenize
+        response = await self._caller.unary(method, request, self._deadline(timeout))
+        return wire.tokens(response.tokens)
+
+    async def detokenize(
+        self, model: str, token_ids: Sequence[int], *, purpose: str = "", timeout: float | None = None
+    ) -> Detokenized:
+        """The text of tokens."""
+        with wire.building_request():
+            request = generation_service_pb2.DetokenizeRequest(model=model, token_ids=token_ids, purpose=purpose)
+        method = self._services().generation.Detokenize
+        response = await self._caller.unary(method, request, self._deadline(timeout))
+        return Detokenized(text=response.text, bytes=response.bytes)
+
+    async def models(self, *, timeout: float | None = None) -> tuple[Model, ...]:
+        """All models that the caller may know of, smallest first. The timeout is for all pages together."""
+        deadline = self._deadline(timeout)
+        found: list[Model] = []
+        page_token = ""
+        while True:
+            request = model_service_pb2.ListModelsRequest(page_size=_PAGE_SIZE, page_token=page_token)
+            page = await self._caller.unary(self._services().models.ListModels, request, deadline)
+            found.extend(wire.models(page.models))
+            page_token = page.next_page_token
+            if not page_token:
+                return tuple(found)
+
+    async def model(self, model: str, *, timeout: float | None = None) -> Model:
+        """One model. One that is not open to the caller is AccessDenied, as is one that does not exist."""
+        with wire.building_request():
+            request = model_service_pb2.GetModelRequest(model=model)
+        method = self._services().models.GetModel
+        return wire.model((await self._caller.unary(method, request, self._deadline(timeout))).model)
+
+    def watch_models(self, *, timeout: float | None = None) -> ModelWatch:
+        """The models now, and again at each change. Without a timeout of its own it has none."""
+        request = model_service_pb2.WatchModelsRequest()
+        deadline = Deadline.after(timeout)
+        return ModelWatch(Reading(self._caller, lambda: self._services().models.WatchModels, request, deadline))
+
+    async def whoami(self, *, timeout: float | None = None) -> Identity:
+        """Who the server takes the caller to be."""
+        request = access_service_pb2.GetCallerIdentityRequest()
+        method = self._services().access.GetCallerIdentity
+        return wire.identity(await self._caller.unary(method, request, self._deadline(timeout)))
+
+    async def check(
+        self,
+        model: str,
+        *,
+        action: str = "generate",
+        purpose: str = "",
+        response_logprobs: bool = False,
+        greedy: bool = False,
+        include_tokens: bool = False,
+        timeout: float | None = None,
+    ) -> Access:
+        """Whether a call would be allowed, without making it: `action` is `generate` or `score`."""
+        with wire.building_request():
+            request = access_service_pb2.CheckAccessRequest(
+                action=action,
+                model=model,
+                purpose=purpose,
+                response_logprobs=response_logprobs,
+                greedy=greedy,
+                include_tokens=include_tokens,
+            )
+        method = self._services().access.CheckAccess
+        return wire.access(await self._caller.unary(method, request, self._deadline(timeout)))
+
+    def _deadline(self, timeout: float | None) -> Deadline:
+        return Deadline.after(self._timeout if timeout is None else timeout)
+
+    def _services(self) -> _Services:
+        if self._is_closed:
+            raise ConfigurationError("the client is closed")
+        if self._open is None:
+            asyncio.get_running_loop()
+            self._open = _Services(self._target, self._tls, self._health_check)
+        return self._open

@@ -1,0 +1,293 @@
+"""The client for code without an event loop.
+
+It runs the asynchronous client on a loop of its own, in one thread. gRPC's blocking stubs would need a second
+implementation of streams, token sources and their refresh; this needs none, so both clients behave alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from sluicegate.client.channel import Tls
+from sluicegate.client.client import DEFAULT_TIMEOUT_SECONDS, Client
+from sluicegate.client.errors import ConfigurationError
+from sluicegate.client.requests import GenerationConfig, Prompt, StreamOptions
+from sluicegate.client.results import (
+    Access,
+    Detokenized,
+    Event,
+    Generation,
+    Identity,
+    Model,
+    Score,
+    Started,
+    Token,
+    Usage,
+)
+from sluicegate.client.streams import GenerationStream, ModelWatch
+from sluicegate.client.tokens import TokenSource
+
+Result = TypeVar("Result")
+
+
+class _LoopThread:
+    """An event loop in a thread, and the way to run a coroutine there from another one."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="sluicegate-client", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether `run` still works."""
+        return self._thread.is_alive()
+
+    def run(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """The coroutine's result. If the waiting thread is interrupted, the coroutine is cancelled."""
+        if not self.is_running:
+            work.close()
+            raise ConfigurationError("the client is closed")
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        """Stop the loop and join the thread; nothing the second time."""
+        if self.is_running:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+
+class SyncGenerationStream:
+    """A GenerationStream for a plain `for`."""
+
+    def __init__(self, loop: _LoopThread, stream: GenerationStream) -> None:
+        self._loop = loop
+        self._stream = stream
+
+    @property
+    def started(self) -> Started | None:
+        """What the call runs under; None before the first event."""
+        return self._stream.started
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens counted for the caller so far."""
+        return self._stream.usage
+
+    def cancel(self) -> None:
+        """End the call, from any thread. A read, also one that waits, raises Cancelled."""
+        self._loop.run(_call(self._stream.cancel))
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Event:
+        event = self._loop.run(_next(self._stream))
+        if event is None:
+            raise StopIteration
+        return event
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._loop.run(self._stream.__aexit__(kind, error, trace))
+
+
+class SyncModelWatch:
+    """A ModelWatch for a plain `for`."""
+
+    def __init__(self, loop: _LoopThread, watch: ModelWatch) -> None:
+        self._loop = loop
+        self._watch = watch
+
+    def cancel(self) -> None:
+        """End the call, from any thread. A read, also one that waits, raises Cancelled."""
+        self._loop.run(_call(self._watch.cancel))
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> tuple[Model, ...]:
+        models = self._loop.run(_next(self._watch))
+        if models is None:
+            raise StopIteration
+        return models
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._loop.run(self._watch.__aexit__(kind, error, trace))
+
+
+class SyncClient:
+    """`Client` with blocking methods of the same names and arguments. Any number of threads may use it."""
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        token: TokenSource | str | None = None,
+        tls: Tls | None = None,
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,
+        health_check: str | None = None,
+    ) -> None:
+        self._client = Client(target, token=token, tls=tls, timeout=timeout, health_check=health_check)
+        self._loop = _LoopThread()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Cancel what runs and close the connections. The client cannot be used again."""
+        if self._loop.is_running:
+            self._loop.run(self._client.close())
+            self._loop.close()
+
+    def stream(
+        self,
+        model: str,
+        prompt: Prompt,
+        config: GenerationConfig | None = None,
+        *,
+        options: StreamOptions | None = None,
+        purpose: str = "",
+        client_request_id: str = "",
+        timeout: float | None = None,
+    ) -> SyncGenerationStream:
+        """Continue the prompt, with events as the text comes: `with` it, `for` over it."""
+        stream = self._client.stream(
+            model,
+            prompt,
+            config,
+            options=options,
+            purpose=purpose,
+            client_request_id=client_request_id,
+            timeout=timeout,
+        )
+        return SyncGenerationStream(self._loop, stream)
+
+    def generate(
+        self,
+        model: str,
+        prompt: Prompt,
+        config: GenerationConfig | None = None,
+        *,
+        include_tokens: bool | None = None,
+        purpose: str = "",
+        client_request_id: str = "",
+        timeout: float | None = None,
+    ) -> Generation:
+        """Continue the prompt, all at once."""
+        return self._loop.run(
+            self._client.generate(
+                model,
+                prompt,
+                config,
+                include_tokens=include_tokens,
+                purpose=purpose,
+                client_request_id=client_request_id,
+                timeout=timeout,
+            )
+        )
+
+    def score(
+        self,
+        model: str,
+        content: Prompt,
+        *,
+        logprobs: int | None = None,
+        purpose: str = "",
+        client_request_id: str = "",
+        timeout: float | None = None,
+    ) -> Score:
+        """The log-probability of each token of a text, with `logprobs` alternatives at each position."""
+        return self._loop.run(
+            self._client.score(
+                model,
+                content,
+                logprobs=logprobs,
+                purpose=purpose,
+                client_request_id=client_request_id,
+                timeout=timeout,
+            )
+        )
+
+    def tokenize(self, model: str, text: str, *, purpose: str = "", timeout: float | None = None) -> tuple[Token, ...]:
+        """The text's tokens."""
+        return self._loop.run(self._client.tokenize(model, text, purpose=purpose, timeout=timeout))
+
+    def detokenize(
+        self, model: str, token_ids: Sequence[int], *, purpose: str = "", timeout: float | None = None
+    ) -> Detokenized:
+        """The text of tokens."""
+        return self._loop.run(self._client.detokenize(model, token_ids, purpose=purpose, timeout=timeout))
+
+    def models(self, *, timeout: float | None = None) -> tuple[Model, ...]:
+        """All models that the caller may know of, smallest first."""
+        return self._loop.run(self._client.models(timeout=timeout))
+
+    def model(self, model: str, *, timeout: float | None = None) -> Model:
+        """One model."""
+        return self._loop.run(self._client.model(model, timeout=timeout))
+
+    def watch_models(self, *, timeout: float | None = None) -> SyncModelWatch:
+        """The models now, and again at each change."""
+        return SyncModelWatch(self._loop, self._client.watch_models(timeout=timeout))
+
+    def whoami(self, *, timeout: float | None = None) -> Identity:
+        """Who the server takes the caller to be."""
+        return self._loop.run(self._client.whoami(timeout=timeout))
+
+    def check(
+        self,
+        model: str,
+        *,
+        action: str = "generate",
+        purpose: str = "",
+        response_logprobs: bool = False,
+        greedy: bool = False,
+        include_tokens: bool = False,
+        timeout: float | None = None,
+    ) -> Access:
+        """Whether a call would be allowed, without making it: `action` is `generate` or `score`."""
+        return self._loop.run(
+            self._client.check(
+                model,
+                action=action,
+                purpose=purpose,
+                response_logprobs=response_logprobs,
+                greedy=greedy,
+                include_tokens=include_tokens,
+                timeout=timeout,
+            )
+        )
+
+
+async def _next(source: AsyncIterator[Result]) -> Result | None:
+    """The next item; None at the end (StopIteration cannot leave a coroutine)."""
+    return await anext(source, None)
+
+
+async def _call(work: Callable[[], None]) -> None:
+    work()

@@ -1,0 +1,254 @@
+"""Between our own types and the API's messages: the only place of the client that knows both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TypeVar
+
+import grpc
+from google.protobuf.descriptor import EnumDescriptor
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from sluicegate.client import results
+from sluicegate.client.errors import InvalidRequest
+from sluicegate.client.requests import GenerationConfig, Prompt, StreamOptions
+from sluicegate.v1 import (
+    access_service_pb2,
+    generation_pb2,
+    generation_service_pb2,
+    model_service_pb2,
+    reason_pb2,
+)
+
+Member = TypeVar("Member", bound=StrEnum)
+
+
+@contextmanager
+def building_request() -> Iterator[None]:
+    """Turn what protobuf refuses (wrong type, number out of range, no UTF-8) into InvalidRequest."""
+    try:
+        yield
+    except (TypeError, ValueError) as refused:
+        raise InvalidRequest(
+            f"the request cannot be put into a message: {refused.__class__.__name__}",
+            code=grpc.StatusCode.INVALID_ARGUMENT,
+        ) from refused
+
+
+def set_prompt(
+    request: generation_service_pb2.StreamGenerateRequest
+    | generation_service_pb2.GenerateRequest
+    | generation_service_pb2.ScoreRequest,
+    prompt: Prompt,
+) -> None:
+    """Set the member of the request's oneof that fits."""
+    if isinstance(prompt, str):
+        request.text = prompt
+    else:
+        request.token_ids.CopyFrom(generation_pb2.TokenIds(ids=prompt))
+
+
+def config_message(config: GenerationConfig | None) -> generation_pb2.GenerationConfig | None:
+    """The message, with only those fields that are set."""
+    if config is None:
+        return None
+    values = {each.name: getattr(config, each.name) for each in fields(config)}
+    return generation_pb2.GenerationConfig(
+        **{name: value for name, value in values.items() if value is not None and value not in ((), [], {})}
+    )
+
+
+def options_message(options: StreamOptions | None) -> generation_pb2.StreamOptions | None:
+    """The message, with only those fields that are set."""
+    if options is None:
+        return None
+    message = generation_pb2.StreamOptions()
+    if options.max_delay_seconds is not None:
+        delay = Duration()
+        delay.FromNanoseconds(round(options.max_delay_seconds * 1e9))
+        message.max_delay.CopyFrom(delay)
+    if options.min_tokens_per_message is not None:
+        message.min_tokens_per_message = options.min_tokens_per_message
+    if options.include_tokens is not None:
+        message.include_tokens = options.include_tokens
+    return message
+
+
+def usage(message: generation_pb2.Usage) -> results.Usage:
+    return results.Usage(prompt_tokens=message.prompt_tokens, output_tokens=message.output_tokens)
+
+
+def event(message: generation_service_pb2.StreamGenerateResponse) -> results.Event | None:
+    """The event of a stream's message; None for one that only a newer server knows."""
+    match message.WhichOneof("event"):
+        case "started":
+            return started(message.started)
+        case "delta":
+            delta = message.delta
+            return results.Delta(candidate=delta.candidate, text=delta.text, tokens=tokens(delta.tokens))
+        case "finished":
+            return finished(message.finished)
+        case _:
+            return None
+
+
+def started(message: generation_pb2.Started) -> results.Started:
+    return results.Started(
+        request_id=message.request_id,
+        client_request_id=message.client_request_id,
+        model=message.model,
+        weights_sha256=message.weights_sha256,
+        stage=message.stage,
+        policy_revision=message.policy_revision,
+        agreement=message.agreement or None,
+        prompt_tokens=message.prompt_tokens,
+        seed=message.seed,
+        max_output_tokens=message.max_output_tokens,
+        queue_seconds=message.queue_duration.seconds + message.queue_duration.nanos / 1e9,
+    )
+
+
+def finished(message: generation_pb2.Finished) -> results.Finished:
+    return results.Finished(
+        candidate=message.candidate,
+        finish_reason=_finish_reason(message.finish_reason),
+        stop_sequence=message.stop_sequence or None,
+        output_tokens=message.output_tokens,
+    )
+
+
+def generation(message: generation_service_pb2.GenerateResponse) -> results.Generation:
+    return results.Generation(
+        started=started(message.started),
+        candidates=tuple(_candidate(each) for each in message.candidates),
+        usage=usage(message.usage),
+    )
+
+
+def score(message: generation_service_pb2.ScoreResponse) -> results.Score:
+    return results.Score(
+        started=started(message.started),
+        tokens=tokens(message.tokens),
+        total_log_probability=message.total_log_probability,
+        usage=usage(message.usage),
+    )
+
+
+def tokens(messages: Iterable[generation_pb2.Token]) -> tuple[results.Token, ...]:
+    return tuple(
+        results.Token(
+            id=each.id,
+            bytes=each.bytes,
+            log_probability=each.log_probability if each.HasField("log_probability") else None,
+            top=tuple(results.TopToken(top.id, top.bytes, top.log_probability) for top in each.top),
+        )
+        for each in messages
+    )
+
+
+def models(messages: Iterable[model_service_pb2.Model]) -> tuple[results.Model, ...]:
+    return tuple(model(each) for each in messages)
+
+
+def model(message: model_service_pb2.Model) -> results.Model:
+    access = message.caller_access
+    return results.Model(
+        id=message.id,
+        description=message.description,
+        parameters=message.parameters or None,
+        context_length=message.context_length or None,
+        vocabulary_size=message.vocabulary_size or None,
+        weights_sha256=message.weights_sha256,
+        license=message.license,
+        source=message.source,
+        intended_use=message.intended_use,
+        unacceptable_use=message.unacceptable_use,
+        stage=message.stage,
+        open_to=_audience(message.open_to),
+        state=_member(results.ModelState, model_service_pb2.ModelState.DESCRIPTOR, message.state),
+        caller_access=results.CallerAccess(
+            allowed=access.allowed, reason=_reason(access.reason), agreement=access.agreement or None
+        ),
+        dtype=message.dtype,
+    )
+
+
+def identity(message: access_service_pb2.GetCallerIdentityResponse) -> results.Identity:
+    return results.Identity(
+        issuer=message.issuer,
+        subject=message.subject,
+        client_id=message.client_id,
+        audience=_audience(message.audience),
+        scopes=tuple(message.scopes),
+        token_expires=_time(message.token_expire_time) if message.HasField("token_expire_time") else None,
+        agreement=_agreement(message.agreement) if message.HasField("agreement") else None,
+        stage=message.stage,
+        policy_revision=message.policy_revision,
+    )
+
+
+def access(message: access_service_pb2.CheckAccessResponse) -> results.Access:
+    return results.Access(
+        allowed=message.allowed,
+        reason=_reason(message.reason),
+        metadata=dict(message.metadata),
+        remedy=message.remedy,
+        audience=_audience(message.audience),
+        agreement=message.agreement or None,
+        max_output_tokens=message.max_output_tokens or None,
+    )
+
+
+def _candidate(message: generation_pb2.Candidate) -> results.Candidate:
+    end = finished(message.finished)
+    return results.Candidate(
+        text=message.text,
+        tokens=tokens(message.tokens),
+        finish_reason=end.finish_reason,
+        stop_sequence=end.stop_sequence,
+        output_tokens=end.output_tokens,
+    )
+
+
+def _agreement(message: access_service_pb2.AgreementTerms) -> results.Agreement:
+    return results.Agreement(
+        id=message.id,
+        partner=message.partner,
+        status=message.status,
+        models=tuple(message.models),
+        actions=tuple(message.actions),
+        purposes=tuple(message.purposes),
+        valid_from=_time(message.valid_from) if message.HasField("valid_from") else None,
+        valid_until=_time(message.valid_until) if message.HasField("valid_until") else None,
+    )
+
+
+def _audience(number: int) -> results.Audience:
+    return _member(results.Audience, model_service_pb2.Audience.DESCRIPTOR, number)
+
+
+def _finish_reason(number: int) -> results.FinishReason:
+    return _member(results.FinishReason, generation_pb2.FinishReason.DESCRIPTOR, number)
+
+
+def _reason(number: int) -> str | None:
+    if number == reason_pb2.REASON_UNSPECIFIED:
+        return None
+    value = reason_pb2.Reason.DESCRIPTOR.values_by_number.get(number)
+    return f"UNKNOWN_{number}" if value is None else value.name.removeprefix("REASON_")
+
+
+def _time(message: Timestamp) -> datetime:
+    return message.ToDatetime(tzinfo=UTC)
+
+
+def _member(kind: type[Member], wire: EnumDescriptor, number: int) -> Member:
+    """The member of the same name. UNSPECIFIED also stands for what only newer servers send."""
+    prefix = wire.values_by_number[0].name.removesuffix("UNSPECIFIED")
+    value = wire.values_by_number.get(number, wire.values_by_number[0])
+    return kind(value.name.removeprefix(prefix))
