@@ -1,0 +1,38 @@
+"""Who calls, how, and until when: what every use case is told about a call."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from dataclasses import dataclass
+
+from sluicegate.auth import Peer, Principal
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A verified caller and its connection."""
+
+    principal: Principal
+    peer: Peer
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a caller. Times are `time.monotonic()` seconds."""
+
+    caller: Caller
+    request_id: str
+    arrived: float
+    deadline: float | None  # None: the caller set none
+
+
+def new_request_id() -> str:
+    """A UUID version 7 (RFC 9562, section 5.7): unique, and sorted by time."""
+    milliseconds = time.time_ns() // 1_000_000
+    random = int.from_bytes(os.urandom(10), "big")
+    value = (milliseconds & (1 << 48) - 1) << 80 | random
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return str(uuid.UUID(int=value))

@@ -1,0 +1,271 @@
+"""The server's settings: one frozen tree, read once from a YAML file. The only module that reads the environment.
+
+Every problem is reported at once, with the path of the setting and what is allowed. docs/configuration.md
+describes each setting; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from sluicegate.server.errors import SettingsError
+
+SETTINGS_FILE_VARIABLE = "SLUICEGATE_CONFIG"
+MAX_SETTINGS_BYTES = 1 << 20
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def _path(value: object) -> object:
+    return Path(value).expanduser() if isinstance(value, str) else value
+
+
+FilePath = Annotated[Path, BeforeValidator(_path)]
+Seconds = Annotated[float, Field(gt=0, le=86_400), BeforeValidator(lambda v: float(v) if type(v) is int else v)]
+ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.%\w]+\]|[\w.-]+):(\d{1,5})")
+
+
+def _address(value: object) -> object:
+    if isinstance(value, str):
+        match = ADDRESS.fullmatch(value)
+        if not (match and int(match[1]) <= 65_535) and not re.fullmatch(r"unix:/.{1,100}", value):
+            raise ValueError("expected HOST:PORT, [IPv6]:PORT or unix:/PATH")
+    return value
+
+
+Address = Annotated[str, BeforeValidator(_address)]
+
+
+class Tls(_Settings):
+    """Transport security of the callers' listener."""
+
+    certificate: FilePath
+    key: FilePath
+    client_ca: FilePath | None = None
+    client_certificates: Literal["none", "optional", "required"] = "none"
+
+    @model_validator(mode="after")
+    def _client_ca_given(self) -> Self:
+        if (self.client_certificates == "none") != (self.client_ca is None):
+            raise ValueError("client_ca and client_certificates (optional or required) belong together")
+        return self
+
+
+class Keys(_Settings):
+    """Where an issuer's public keys are: exactly one of a JWKS file and a JWKS URL."""
+
+    file: FilePath | None = None
+    url: str | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.file is None) == (self.url is None):
+            raise ValueError("give exactly one of file and url")
+        return self
+
+
+class Algorithm(StrEnum):
+    """Signature algorithms that a token may use."""
+
+    ES256 = "ES256"
+    EDDSA = "EdDSA"
+    RS256 = "RS256"
+    PS256 = "PS256"
+
+
+class Issuer(_Settings):
+    """One trusted token issuer."""
+
+    issuer: Annotated[str, Field(min_length=1, max_length=512)]
+    audience: Annotated[str, Field(min_length=1, max_length=512)]
+    algorithms: Annotated[tuple[Annotated[Algorithm, Field(strict=False)], ...], Field(min_length=1, strict=False)] = (
+        Algorithm.ES256,
+    )
+    keys: Keys
+
+
+class Tokens(_Settings):
+    """Which access tokens are believed."""
+
+    issuers: Annotated[tuple[Issuer, ...], Field(min_length=1, strict=False)]
+    max_lifetime_seconds: Annotated[int, Field(ge=60, le=86_400)] = 3_600
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        names = [issuer.issuer for issuer in self.issuers]
+        if len(set(names)) != len(names):
+            raise ValueError("an issuer is listed twice")
+        return self
+
+
+class Signer(_Settings):
+    """One person who may sign policy changes."""
+
+    id: Annotated[str, Field(min_length=1, max_length=64)]
+    public_key: Annotated[str, Field(min_length=40, max_length=64)]
+
+
+class Signatures(_Settings):
+    """The trust root of policy signatures. It stands here, outside the policy that it protects."""
+
+    deployment: Annotated[str, Field(min_length=1, max_length=128)]
+    threshold: Annotated[int, Field(ge=1, le=10)] = 2
+    signers: Annotated[tuple[Signer, ...], Field(min_length=1, strict=False)]
+
+
+class Policy(_Settings):
+    """Where the policy is and who may change it."""
+
+    directory: FilePath
+    signatures: Signatures | Literal["off"]
+    reload_seconds: Seconds = 1.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _yaml_off(cls, data: Any) -> Any:
+        """YAML reads a bare `off` as false."""
+        if isinstance(data, dict) and data.get("signatures") is False:
+            return {**data, "signatures": "off"}
+        return data
+
+
+class Model(_Settings):
+    """How one model of the policy is hosted."""
+
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$")] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    slots: Annotated[int, Field(ge=1, le=4_096)] = 16
+    step_tokens: Annotated[int, Field(ge=16, le=65_536)] = 256
+
+
+class Limits(_Settings):
+    """What one caller, or all together, may ask of this process."""
+
+    queued_requests: Annotated[int, Field(ge=0, le=100_000)] = 256
+    call_seconds: Seconds = 600.0
+    stalled_reader_seconds: Seconds = 20.0
+    message_bytes: Annotated[int, Field(ge=65_536, le=16 << 20)] = 1 << 20
+    metadata_bytes: Annotated[int, Field(ge=8_192, le=1 << 20)] = 16 << 10
+
+
+class Drain(_Settings):
+    """How the server stops."""
+
+    announce_seconds: Annotated[float, Field(ge=0, le=300)] = 2.0
+    grace_seconds: Annotated[float, Field(ge=0, le=3_600)] = 30.0
+
+
+class Metrics(_Settings):
+    """The Prometheus endpoint."""
+
+    listen: Address | None = "127.0.0.1:9464"
+
+
+class Log(_Settings):
+    """The log, on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "console"] = "json"
+
+
+class Engine(_Settings):
+    """The engine processes."""
+
+    threads: Annotated[int, Field(ge=1, le=1_024)] | None = None
+    load_seconds: Seconds = 600.0
+
+
+class Settings(_Settings):
+    """Everything the server is told."""
+
+    listen: Address = "127.0.0.1:50051"
+    tls: Tls | None = None
+    policy: Policy
+    tokens: Tokens
+    models: Annotated[dict[str, Model], Field(min_length=1)]
+    engine: Engine = Engine()
+    limits: Limits = Limits()
+    drain: Drain = Drain()
+    metrics: Metrics = Metrics()
+    log: Log = Log()
+    reflection: bool = True
+
+
+def load_settings(path: Path | None, overrides: Mapping[str, object] | None = None) -> Settings:
+    """Read settings from a YAML file, or from the one that SLUICEGATE_CONFIG names.
+
+    `overrides` maps dotted paths to values that win over the file (the command line's flags). Relative paths in
+    the file are relative to the file. Raises SettingsError with every problem.
+    """
+    if path is None:
+        named = os.environ.get(SETTINGS_FILE_VARIABLE)
+        if not named:
+            raise SettingsError([f"no settings file: give --config FILE or set {SETTINGS_FILE_VARIABLE}"])
+        path = Path(named)
+    data = _read(path)
+    for dotted, value in (overrides or {}).items():
+        _set(data, dotted.split("."), value)
+    try:
+        settings = Settings.model_validate(data)
+    except ValidationError as error:
+        raise SettingsError([f"{path}: {_describe(dict(problem))}" for problem in error.errors()]) from None
+    return _anchored(settings, path.resolve().parent)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > MAX_SETTINGS_BYTES:
+            raise SettingsError([f"{path}: larger than {MAX_SETTINGS_BYTES} bytes"])
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError([f"{path}: no such file; `sluicegate init` writes a first one"]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError([f"{path}: cannot be read: {error}"]) from None
+    except yaml.YAMLError as error:
+        raise SettingsError([f"{path}: not YAML: {error}"]) from None
+    if not isinstance(data, dict):
+        raise SettingsError([f"{path}: expected a mapping of settings"])
+    return data
+
+
+def _set(data: dict[str, Any], keys: list[str], value: object) -> None:
+    for key in keys[:-1]:
+        inner = data.get(key)
+        data[key] = data = {**inner} if isinstance(inner, dict) else {}
+    data[keys[-1]] = value
+
+
+def _describe(problem: Mapping[str, Any]) -> str:
+    place = ".".join(str(part) for part in problem["loc"]) or "settings"
+    if problem["type"] == "extra_forbidden":
+        return f"{place}: no such setting"
+    if problem["type"] == "missing":
+        return f"{place}: missing"
+    return f"{place}: {problem['msg'].removeprefix('Value error, ')}"
+
+
+def _anchored(settings: Settings, base: Path) -> Settings:
+    """The same settings with every path absolute."""
+
+    def anchor(value: object) -> object:
+        if isinstance(value, Path):
+            return base / value
+        if isinstance(value, _Settings):
+            return value.model_copy(update={name: anchor(item) for name, item in value})
+        if isinstance(value, tuple):
+            return tuple(map(anchor, value))
+        return value
+
+    anchored = anchor(settings)
+    assert isinstance(anchored, Settings)
+    return anchored

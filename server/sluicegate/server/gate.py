@@ -1,0 +1,38 @@
+"""The gate that every use case passes first: the policy's decision on a call, counted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from sluicegate.auth import AccessRequest, Denied, Grant, Policy
+from sluicegate.server.caller import Caller
+from sluicegate.server.errors import CallRefused
+from sluicegate.server.observe.metrics import NO_REASON, Metrics
+
+
+class Gate:
+    """Decides by the policy in force. `policy` gives the present revision, `clock` Unix seconds."""
+
+    def __init__(self, policy: Callable[[], Policy], metrics: Metrics, clock: Callable[[], float] = time.time) -> None:
+        self._policy = policy
+        self._metrics = metrics
+        self._clock = clock
+
+    @property
+    def policy(self) -> Policy:
+        return self._policy()
+
+    def now(self) -> float:
+        return self._clock()
+
+    def admit(self, caller: Caller, request: AccessRequest) -> Grant:
+        """The grant that the call runs under. Raises CallRefused with the first check that failed."""
+        model = self._metrics.model(request.model)
+        outcome = self._policy().decide(caller.principal, request, caller.peer, self._clock())
+        if isinstance(outcome, Denied):
+            self._metrics.decisions.labels("denied", outcome.reason.value, model).inc()
+            raise CallRefused(outcome.reason, outcome.detail)
+        self._metrics.decisions.labels("allowed", NO_REASON, model).inc()
+        self._metrics.requests.labels(self._metrics.partner(outcome.partner), model, request.action).inc()
+        return outcome

@@ -1,0 +1,56 @@
+"""The call in progress, as the interceptors know it and the servicers read it."""
+
+from __future__ import annotations
+
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+import grpc
+
+from sluicegate.auth import Peer, Reason
+from sluicegate.server.caller import Call, Caller, new_request_id
+from sluicegate.server.errors import CallRefused
+from sluicegate.server.generation import Usage
+
+
+@dataclass(slots=True)
+class RpcCall:
+    """What is known of one RPC while it runs. `caller` is set by Authentication, `usage` by servicers."""
+
+    service: str
+    method: str
+    request_id: str = field(default_factory=new_request_id)
+    arrived: float = field(default_factory=time.monotonic)
+    caller: Caller | None = None
+    usage: Usage | None = None
+
+
+_current: ContextVar[RpcCall] = ContextVar("rpc_call")
+
+
+def begin(call: RpcCall) -> None:
+    """Make this the running task's call; each RPC has a task, hence a context, of its own."""
+    _current.set(call)
+
+
+def current() -> RpcCall:
+    """The running task's call."""
+    return _current.get()
+
+
+def authenticated(context: grpc.aio.ServicerContext[object, object]) -> Call:
+    """The call with its caller, for use cases. Raises CallRefused if no interceptor vouched for a caller."""
+    rpc = current()
+    if rpc.caller is None:
+        raise CallRefused(Reason.TOKEN_MISSING)
+    remaining = context.time_remaining()
+    return Call(
+        caller=rpc.caller,
+        request_id=rpc.request_id,
+        arrived=rpc.arrived,
+        deadline=None if remaining is None else time.monotonic() + remaining,
+    )
+
+
+__all__ = ["Peer", "RpcCall", "authenticated", "begin", "current"]

@@ -1,0 +1,227 @@
+"""What happens around every call, outermost first: Errors, Calls, Authentication.
+
+Each is an async context manager around the handler, so an exception passes through all of them on its way out, in
+mid-stream too. Only Errors turns exceptions into statuses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import grpc
+import structlog
+from grpc import StatusCode
+
+from sluicegate.auth import AuthenticationError, Policy, Principal, Reason, TokenVerifier, anonymous, bearer
+from sluicegate.server.caller import Caller
+from sluicegate.server.errors import CallRefused
+from sluicegate.server.observe.metrics import NO_REASON, OTHER, Metrics
+from sluicegate.server.rpc import call as rpc_call
+from sluicegate.server.rpc.methods import EXEMPT_SERVICES
+from sluicegate.server.rpc.peer import peer_of
+from sluicegate.server.rpc.status import DETAILS_TRAILER, USAGE_TRAILER, public_text, status_code, trailers
+from sluicegate.v1 import generation_pb2
+
+log = structlog.get_logger()
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Handler = grpc.RpcMethodHandler[Any, Any]
+Around = Callable[[Context], AbstractAsyncContextManager[None]]
+Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]
+
+
+class Wrapping(grpc.aio.ServerInterceptor):
+    """Puts an async context manager, made from the method's path, around every handler."""
+
+    def __init__(self, around: Callable[[str], Around]) -> None:
+        self._around = around
+
+    async def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> Handler:
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            handler = grpc.unary_unary_rpc_method_handler(_unknown_method)
+        return _wrapped(handler, self._around(handler_call_details.method))
+
+
+async def _unknown_method(_request: bytes, _context: Context) -> bytes:
+    raise CallRefused(Reason.METHOD_UNKNOWN)
+
+
+def _wrapped(handler: Handler, around: Around) -> Handler:
+    """The handler with `around` about it, of the same cardinality and style, as grpc.aio demands."""
+    kind = (
+        ("stream" if handler.request_streaming else "unary")
+        + "_"
+        + ("stream" if handler.response_streaming else "unary")
+    )
+    inner = getattr(handler, kind)
+    if inspect.isasyncgenfunction(inner):
+
+        async def behaviour(request: Any, context: Context) -> AsyncIterator[Any]:
+            async with around(context):
+                async for response in inner(request, context):
+                    yield response
+    else:
+
+        async def behaviour(request: Any, context: Context) -> Any:  # type: ignore[misc]
+            async with around(context):
+                return await inner(request, context)
+
+    make = getattr(grpc, f"{kind}_rpc_method_handler")
+    wrapped: Handler = make(
+        behaviour,
+        request_deserializer=handler.request_deserializer,
+        response_serializer=handler.response_serializer,
+    )
+    return wrapped
+
+
+def errors() -> Wrapping:
+    """The only place where exceptions become statuses."""
+
+    def around(path: str) -> Around:
+        service, _, method = path.removeprefix("/").rpartition("/")
+
+        @asynccontextmanager
+        async def translate(context: Context) -> AsyncIterator[None]:
+            call = rpc_call.RpcCall(service, method)
+            rpc_call.begin(call)
+            try:
+                yield
+            except CallRefused as refused:
+                await _abort(context, call, refused)
+            except (asyncio.CancelledError, grpc.aio.AbortError):
+                raise
+            except Exception as error:
+                log.exception("call_failed", request_id=call.request_id, method=path, error=type(error).__name__)
+                await _abort(context, call, CallRefused(Reason.INTERNAL))
+            else:
+                _set_trailers(context, call)
+
+        return translate
+
+    return Wrapping(around)
+
+
+async def _abort(context: Context, call: rpc_call.RpcCall, refused: CallRefused) -> None:
+    await context.abort(
+        status_code(refused.reason),
+        public_text(refused.reason),
+        (*trailers(refused, call.request_id), *_usage_trailer(call)),
+    )
+
+
+def _set_trailers(context: Context, call: rpc_call.RpcCall) -> None:
+    if call.usage is not None:
+        context.set_trailing_metadata(_usage_trailer(call))
+
+
+def _usage_trailer(call: rpc_call.RpcCall) -> tuple[tuple[str, bytes], ...]:
+    if call.usage is None:
+        return ()
+    usage = generation_pb2.Usage(prompt_tokens=call.usage.prompt_tokens, output_tokens=call.usage.output_tokens)
+    return ((USAGE_TRAILER, usage.SerializeToString()),)
+
+
+def calls(metrics: Metrics, paths: frozenset[str]) -> Wrapping:
+    """Counts RPCs by method and code, and writes one log line for each. `paths` are the methods that exist."""
+
+    def around(path: str) -> Around:
+        service, _, method = path.removeprefix("/").rpartition("/")
+        labels = (service, method) if path in paths else (OTHER, OTHER)
+
+        @asynccontextmanager
+        async def count(context: Context) -> AsyncIterator[None]:
+            metrics.rpcs_started.labels(*labels).inc()
+            code, reason = StatusCode.OK, NO_REASON
+            try:
+                yield
+            except CallRefused as refused:
+                code, reason = status_code(refused.reason), refused.reason.value
+                raise
+            except asyncio.CancelledError:
+                code = StatusCode.CANCELLED
+                raise
+            except grpc.aio.AbortError:
+                code = context.code() or StatusCode.UNKNOWN
+                raise
+            except Exception:
+                code, reason = StatusCode.INTERNAL, Reason.INTERNAL.value
+                raise
+            finally:
+                call = rpc_call.current()
+                metrics.rpcs_handled.labels(*labels, code.name).inc()
+                if service not in EXEMPT_SERVICES:
+                    log.info(
+                        "call",
+                        request_id=call.request_id,
+                        method="/".join(labels),
+                        code=code.name,
+                        reason=reason,
+                        seconds=round(_elapsed(call), 6),
+                        prompt_tokens=call.usage.prompt_tokens if call.usage else None,
+                        output_tokens=call.usage.output_tokens if call.usage else None,
+                    )
+
+        return count
+
+    return Wrapping(around)
+
+
+def _elapsed(call: rpc_call.RpcCall) -> float:
+    return asyncio.get_running_loop().time() - call.arrived
+
+
+class Authenticator:
+    """Turns a call's metadata and connection into a caller."""
+
+    def __init__(self, verifier: TokenVerifier, policy: Callable[[], Policy]) -> None:
+        self._verifier = verifier
+        self._policy = policy
+
+    def identify(self, context: Context) -> Caller:
+        """The caller. Raises CallRefused with the first of rows 2 to 8 that fails."""
+        values = [value for key, value in context.invocation_metadata() or () if key == "authorization"]
+        peer = peer_of(context)
+        try:
+            return Caller(self._principal(values, peer), peer)
+        except AuthenticationError as error:
+            raise CallRefused(error.reason, error.detail) from None
+
+    def _principal(self, values: list[str | bytes], peer: Any) -> Principal:
+        if not values and self._policy().serves_anonymous:
+            return anonymous()
+        return self._verifier.verify(bearer(values), peer)
+
+
+def authentication(authenticator: Authenticator, scopes: Mapping[str, str], metrics: Metrics) -> Wrapping:
+    """Sets the caller of every call but the exempt ones; refuses a method that declares no scope."""
+
+    def around(path: str) -> Around:
+        service = path.removeprefix("/").rpartition("/")[0]
+        exempt = service in EXEMPT_SERVICES
+
+        @asynccontextmanager
+        async def authenticate(context: Context) -> AsyncIterator[None]:
+            if not exempt and path in scopes:
+                try:
+                    rpc_call.current().caller = authenticator.identify(context)
+                except CallRefused as refused:
+                    metrics.decisions.labels("denied", refused.reason.value, OTHER).inc()
+                    raise
+            elif not exempt and service.startswith("sluicegate."):
+                raise CallRefused(Reason.METHOD_SCOPE_MISSING)
+            yield
+
+        return authenticate
+
+    return Wrapping(around)
+
+
+__all__ = ["DETAILS_TRAILER", "Authenticator", "authentication", "calls", "errors"]
