@@ -1,0 +1,39 @@
+# The project's commands. What takes more than a line lives in tools/, protos/generate.py and bench/.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help setup demo test e2e soak check fix protos bench ci
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
+
+setup: ## Make or renew .venv; does nothing when it is up to date
+	@$(PYTHON) tools/setup.py
+
+demo: setup ## Start a server with the demo models and walk through it; KEEP=1 leaves it running
+	$(BIN)/sluicegate demo $(if $(KEEP),--keep)
+
+test: setup ## Unit and in-process tests, on a CPU
+	$(BIN)/python -m pytest -n auto --maxprocesses 4
+
+e2e: setup ## The server as a process, with grpcurl, buf, Node and promtool against it
+	$(BIN)/python tools/foreign.py
+	$(BIN)/python -m pytest -m e2e tests/e2e
+
+soak: setup ## Minutes of load, cancels and reloads; reports as it goes
+	$(BIN)/python -m pytest -m soak -s tests/soak
+
+check: setup ## Lint, format, types, stubs and model cards, all without changing a file
+	$(BIN)/python tools/check.py
+
+fix: setup ## Repair what ruff can repair
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+protos: setup ## Write the stubs and the descriptor image from the protos
+	$(BIN)/python protos/generate.py
+
+bench: setup ## Decode speed beside transformers' generate, as a ratio
+	$(BIN)/python -m bench.step
+
+ci: check test e2e ## What CI runs
