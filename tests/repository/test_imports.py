@@ -1,0 +1,207 @@
+"""The import rule: arrows between components only point down, and each library has a home."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = ("auth", "server", "client")
+
+# A component, and the components that it may import besides itself. A module belongs to the longest name that fits.
+BELOW: dict[str, set[str]] = {
+    "sluicegate.v1": set(),
+    "sluicegate.auth": set(),
+    "sluicegate.client": {"sluicegate.v1"},
+    "sluicegate.server.engine": set(),
+    "sluicegate.server.gpt2": {"sluicegate.server.engine"},
+    "sluicegate.server.guard": set(),
+    "sluicegate.server.errors": {"sluicegate.auth"},
+    "sluicegate.server.config": {"sluicegate.server.errors"},
+    "sluicegate.server.observe": {"sluicegate.auth", "sluicegate.server.errors"},
+    # The use cases: the modules that stand directly in server/sluicegate/server/.
+    "sluicegate.server": {
+        "sluicegate.auth",
+        "sluicegate.server.engine",
+        "sluicegate.server.guard",
+        "sluicegate.server.errors",
+        "sluicegate.server.observe",
+    },
+    "sluicegate.server.rpc": {
+        "sluicegate.v1",
+        "sluicegate.auth",
+        "sluicegate.server",
+        "sluicegate.server.engine",
+        "sluicegate.server.errors",
+        "sluicegate.server.observe",
+    },
+    # An engine process. The front end starts it by name and never imports it, and so never imports torch.
+    "sluicegate.server.worker": {
+        "sluicegate.server.engine",
+        "sluicegate.server.gpt2",
+        "sluicegate.server.observe",
+    },
+    "sluicegate.server.app": {
+        "sluicegate.auth",
+        "sluicegate.server",
+        "sluicegate.server.config",
+        "sluicegate.server.engine",
+        "sluicegate.server.errors",
+        "sluicegate.server.observe",
+        "sluicegate.server.rpc",
+    },
+    "sluicegate.server.commands": {
+        "sluicegate.server.app",
+        "sluicegate.server.config",
+        "sluicegate.server.errors",
+        "sluicegate.server.observe",
+    },
+    "sluicegate.server.demo": {
+        "sluicegate.auth",
+        "sluicegate.client",
+        "sluicegate.server.app",
+        "sluicegate.server.config",
+        "sluicegate.server.errors",
+        "sluicegate.server.observe",
+    },
+}
+
+COMMAND_MODULES = {
+    "sluicegate.auth.commands",
+    "sluicegate.client.main",
+    "sluicegate.server.commands",
+    "sluicegate.server.demo",
+}
+
+# A library's import name, and the modules or packages of ours that may import it.
+HOMES: dict[str, set[str]] = {
+    "cryptography": {"sluicegate.auth"},
+    "google.protobuf": {"sluicegate.server.rpc", "sluicegate.client"},
+    "google.rpc": {"sluicegate.server.rpc", "sluicegate.client"},
+    "grpc": {"sluicegate.server.rpc", "sluicegate.server.app", "sluicegate.client"},
+    "grpc_health": {"sluicegate.server.rpc", "sluicegate.server.app"},
+    "grpc_reflection": {"sluicegate.server.rpc", "sluicegate.server.app"},
+    "httpx": {"sluicegate.auth.keys", "sluicegate.client.oidc"},
+    "huggingface_hub": {"sluicegate.server.checkpoints"},
+    "jwt": {"sluicegate.auth"},
+    "msgspec": {"sluicegate.server.engine", "sluicegate.server.generation"},
+    "numpy": {"sluicegate.server.gpt2"},
+    "prometheus_client": {"sluicegate.server.observe"},
+    "protovalidate": {"sluicegate.server.rpc.validation"},
+    "pydantic": {"sluicegate.auth", "sluicegate.server.config"},
+    "pydantic_core": {"sluicegate.auth.loading"},
+    "rfc8785": {"sluicegate.auth"},
+    "rich": COMMAND_MODULES,
+    "structlog": {"sluicegate.server"},
+    "tokenizers": {"sluicegate.server.tokenizer"},
+    "torch": {"sluicegate.server.gpt2"},
+    "typer": COMMAND_MODULES,
+    "yaml": {"sluicegate.auth.documents", "sluicegate.server.config"},
+    "zmq": {"sluicegate.server.engine.transport"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """One import statement's target, as written in `module`."""
+
+    module: str
+    target: str
+    place: str
+
+
+def module_name(path: Path, root: Path) -> str:
+    name = ".".join(path.relative_to(root).with_suffix("").parts)
+    return name.removesuffix(".__init__")
+
+
+def inside(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
+
+
+def home(name: str, table: dict[str, set[str]]) -> str | None:
+    """The longest entry of the table that the name lies in."""
+    return max((entry for entry in table if inside(name, entry)), key=len, default=None)
+
+
+def targets(node: ast.AST, modules: set[str]) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        source = node.module or ""
+        for alias in node.names:
+            named = f"{source}.{alias.name}"
+            yield named if named in modules else source
+
+
+def read_imports() -> list[Import]:
+    files = {
+        path: module_name(path, ROOT / source) for source in SOURCES for path in sorted((ROOT / source).rglob("*.py"))
+    }
+    modules = set(files.values())
+    found = []
+    for path, module in files.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                place = f"{path.relative_to(ROOT)}:{node.lineno}"
+                found += [Import(module, target, place) for target in targets(node, modules)]
+    return found
+
+
+IMPORTS = read_imports()
+OURS = [entry for entry in IMPORTS if inside(entry.target, "sluicegate")]
+THIRD_PARTY = [
+    entry
+    for entry in IMPORTS
+    if not inside(entry.target, "sluicegate") and entry.target.partition(".")[0] not in sys.stdlib_module_names
+]
+
+
+@pytest.mark.parametrize("component", BELOW)
+def test_component_imports_only_what_lies_below_it(component: str) -> None:
+    allowed = {component, *BELOW[component]}
+
+    upward = [
+        f"{entry.place} imports {entry.target}"
+        for entry in OURS
+        if home(entry.module, BELOW) == component and home(entry.target, BELOW) not in allowed
+    ]
+
+    assert not upward
+
+
+def test_the_table_of_components_has_no_circle() -> None:
+    below = {component: set(allowed) for component, allowed in BELOW.items()}
+
+    while lowest := {component for component, allowed in below.items() if not allowed}:
+        below = {component: allowed - lowest for component, allowed in below.items() if component not in lowest}
+
+    assert not below
+
+
+@pytest.mark.parametrize("library", HOMES)
+def test_library_is_imported_at_home_only(library: str) -> None:
+    users = [entry for entry in THIRD_PARTY if home(entry.target, HOMES) == library]
+
+    strays = [entry.place for entry in users if not any(inside(entry.module, place) for place in HOMES[library])]
+
+    assert users, f"nothing imports {library}: take it out of the table"
+    assert not strays
+
+
+def test_every_library_has_a_home() -> None:
+    homeless = [f"{entry.place} imports {entry.target}" for entry in THIRD_PARTY if home(entry.target, HOMES) is None]
+
+    assert not homeless
+
+
+def test_every_module_belongs_to_a_component_and_every_component_has_modules() -> None:
+    belongs = {entry.module: home(entry.module, BELOW) for entry in IMPORTS}
+
+    assert None not in belongs.values()
+    assert set(belongs.values()) | {"sluicegate.v1"} == set(BELOW)
