@@ -151,7 +151,7 @@ class Model(_Settings):
 class Limits(_Settings):
     """What one caller, or all together, may ask of this process."""
 
-    queued_requests: Annotated[int, Field(ge=0, le=100_000)] = 256
+    queued_requests: Annotated[int, Field(ge=1, le=100_000)] = 256
     call_seconds: Seconds = 600.0
     stalled_reader_seconds: Seconds = 20.0
     message_bytes: Annotated[int, Field(ge=65_536, le=16 << 20)] = 1 << 20
