@@ -27,12 +27,15 @@ from sluicegate.server.engine.messages import (
     Stop,
     Submit,
     Unload,
+    read,
 )
 from sluicegate.server.engine.runner import Runner
 from sluicegate.server.engine.scheduler import Scheduler
 
-# Steps of one model that may fail in a row. The first can be one request's fault or a passing lack of memory;
-# a third means that the device or its context is broken (CUDA errors stick), which only a new process cures.
+# Steps of one model that may fail with no step of any model in between that succeeds. The first can be one request's
+# fault or a passing lack of memory; a third means that the device or its context is broken (CUDA errors stick), which
+# only a new process cures. A step of another model that succeeds proves that it is not: its streams are worth more
+# than a restart that would not cure the one model.
 FAILURES_IN_A_ROW = 3
 COMMANDS_PER_TURN = 1_000  # a flood of commands cannot keep running streams from their next step
 
@@ -82,18 +85,23 @@ class EngineLoop:
         """Serve until `Stop`. Raises EngineFailed when only a new process can help."""
         while not self._stopped:
             self._take_commands()
-            for hosted in list(self._models.values()):
-                if hosted.scheduler.has_work and not self._stopped:
-                    self._step(hosted)
-                self._tell(hosted)
+            self._step_models()
+
+    def _is_idle(self) -> bool:
+        """Whether there is nothing to step and nothing to tell. The books are checked then."""
+        hosts = self._models.values()
+        if any(hosted.scheduler.has_work or hosted.shown_busy for hosted in hosts):
+            return False
+        for hosted in hosts:
+            hosted.scheduler.check()
+        return True
 
     def _take_commands(self) -> None:
-        """Take what has come; wait for something where there is nothing to do."""
-        busy = any(hosted.scheduler.has_work for hosted in self._models.values())
-        if not busy:
-            for hosted in self._models.values():
-                hosted.scheduler.check()
-        received = self._port.receive(0 if busy else None)
+        """Take what has come; wait for something where there is nothing to do.
+
+        No variable here or in `run` may hold a model: one that is unloaded must be freed before the next is loaded.
+        """
+        received = self._port.receive(None if self._is_idle() else 0)
         taken = 0
         while received is not None:
             self._take(*received)
@@ -104,7 +112,7 @@ class EngineLoop:
 
     def _take(self, front_end: str, data: bytes) -> None:
         try:
-            command = self._decoder.decode(data)
+            command = read(self._decoder, data)
         except msgspec.DecodeError as error:
             log.warning("command_dropped", front_end=front_end, bytes=len(data), error=type(error).__name__)
             return
@@ -185,6 +193,12 @@ class EngineLoop:
 
     # Steps
 
+    def _step_models(self) -> None:
+        for hosted in self._models.values():
+            if hosted.scheduler.has_work and not self._stopped:
+                self._step(hosted)
+            self._tell(hosted)
+
     def _step(self, hosted: HostedModel) -> None:
         """Run one step of one model; end its sequences as FAILED if that raises."""
         scheduler = hosted.scheduler
@@ -199,7 +213,8 @@ class EngineLoop:
         except Exception as error:
             self._fail(hosted, error)
         else:
-            hosted.failures = 0
+            for sound in self._models.values():
+                sound.failures = 0
             self._tell(hosted, len(step.chunks), step.prefill_tokens, seconds)
 
     def _fail(self, hosted: HostedModel, error: Exception) -> None:

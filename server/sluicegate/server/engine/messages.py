@@ -1,15 +1,18 @@
 """Messages between a front end and an engine process.
 
 Encoded with msgspec's msgpack, one array per message, its type in a tag. Nothing is ever pickled, so a
-damaged or hostile peer can at worst produce a `msgspec.DecodeError`. Times that cross the border are
+damaged or hostile peer can at worst produce a `msgspec.DecodeError` in `read`. Times that cross the border are
 monotonic seconds: front end and engine share one host, hence one CLOCK_MONOTONIC.
 """
 
 from __future__ import annotations
 
 from enum import Enum
+from typing import TypeVar
 
 import msgspec
+
+T = TypeVar("T")
 
 
 class Finish(Enum):
@@ -205,3 +208,11 @@ class StepEvents(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Everything one step has to tell one front end, in order, as one message."""
 
     events: list[Event]
+
+
+def read(decoder: msgspec.msgpack.Decoder[T], data: bytes) -> T:
+    """Decode one message. Raises msgspec.DecodeError for bytes that are none, whatever is wrong with them."""
+    try:
+        return decoder.decode(data)
+    except (UnicodeDecodeError, RecursionError) as error:  # msgspec lets both of them through
+        raise msgspec.DecodeError(type(error).__name__) from None
