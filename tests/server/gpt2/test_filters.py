@@ -81,10 +81,11 @@ def filters_of(cases: list[Case], vocabulary: int) -> Filters:
 
 
 def surviving_weights(scores: Tensor, cases: list[Case]) -> Tensor:
-    """float64 [rows, vocabulary] as the filters leave them; checks that each row comes exactly once."""
+    """float64 [rows, vocabulary] as the filters leave them; checks that each row comes once and no part is empty."""
     weights = torch.zeros(scores.shape, dtype=torch.float64)
     rows = []
     for part in survivors(scores, filters_of(cases, scores.shape[1])):
+        assert len(part.rows)
         rows += part.rows.tolist()
         weights[part.rows] = weights[part.rows].scatter(-1, part.ids, part.weights)
     assert sorted(rows) == list(range(len(scores)))

@@ -18,6 +18,7 @@ from transformers.generation.logits_process import (
 )
 
 from sluicegate.server.engine.messages import Sampling
+from sluicegate.server.gpt2.filters import FEW
 from sluicegate.server.gpt2.sampler import Sampler
 
 VOCABULARY, CONTEXT = 40, 128
@@ -88,6 +89,15 @@ def test_draws_follow_the_probabilities(sampling: Sampling) -> None:
     freedom = int(often.sum()) - 1
     assert observed[probabilities == 0].sum() == 0
     assert chi_squared < freedom + 4 * (2 * freedom) ** 0.5 + 8  # far out in the tail of the distribution
+
+
+def test_filter_that_reaches_past_the_likeliest_few_in_every_row_still_draws() -> None:
+    flat = torch.zeros(2, 4 * FEW)
+    sampler = sampler_of(Sampling(top_p=0.9, seed=1), Sampling(typical_p=0.9, seed=2), vocabulary=4 * FEW)
+
+    ids = draw_ids(sampler, flat, [9, 9])
+
+    assert all(0 <= id_ < 4 * FEW for id_ in ids)
 
 
 def expected_probabilities(logits: Tensor, sampling: Sampling) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

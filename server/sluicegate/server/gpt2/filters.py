@@ -50,7 +50,7 @@ class Survivors:
 def survivors(scores: Tensor, filters: Filters) -> Iterator[Survivors]:
     """Apply each row's filters to `scores` (float32 [rows, vocabulary], finite, temperature applied).
 
-    Every row is in exactly one of the results.
+    Every row is in exactly one of the results, and none of them is empty.
     """
     vocabulary = scores.shape[1]
     log_total = _log_total(scores)
@@ -61,7 +61,8 @@ def survivors(scores: Tensor, filters: Filters) -> Iterator[Survivors]:
         weights, settled = _filter(
             values.double(), filters.select(rows), log_total[rows], vocabulary, complete=complete
         )
-        yield Survivors(rows[settled], ids[settled], weights[settled])
+        if settled.any():
+            yield Survivors(rows[settled], ids[settled], weights[settled])
         rows = rows[~settled]
         if not len(rows):
             return
