@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -12,6 +12,7 @@ import structlog
 
 from sluicegate.server.engine.errors import EngineLost, EngineUnavailable, ModelLoadError
 from sluicegate.server.engine.messages import (
+    LARGEST_COMMAND_BYTES,
     Abort,
     Command,
     Event,
@@ -31,6 +32,7 @@ from sluicegate.server.engine.messages import (
     Submit,
     Token,
     Unload,
+    read,
 )
 
 log = structlog.get_logger()
@@ -71,9 +73,13 @@ class EngineStream:
         events, self._pending = self._pending, []
         return events
 
-    async def __aiter__(self) -> AsyncIterator[list[Event]]:
-        while events := await self.next():
-            yield events
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> list[Event]:
+        if events := await self.next():
+            return events
+        raise StopAsyncIteration
 
     def abort(self, candidate: int | None = None) -> None:
         """Ask for the end of the request or of one candidate; it comes as Finished. Too late is no error."""
@@ -131,11 +137,16 @@ class EngineClient:
         self._loads: dict[str, asyncio.Future[Loaded]] = {}
         self._pings: dict[int, asyncio.Future[None]] = {}
         self._pinged = 0
-        self._lost = False
+        self._loss: EngineLost | None = None
+        self._lost = asyncio.Event()
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder = msgspec.msgpack.Decoder(StepEvents)
         self.figures: dict[str, Figures] = {}  # the last of each model
         self.delivered = 0  # messages so far: a number that grows while the engine lives
+
+    async def lost(self) -> None:
+        """Return when the engine is gone."""
+        await self._lost.wait()
 
     @property
     def is_loading(self) -> bool:
@@ -143,7 +154,7 @@ class EngineClient:
         return bool(self._loads)
 
     async def submit(self, message: Submit) -> EngineStream:
-        """Start a generation. Raises EngineUnavailable if the engine is gone."""
+        """Start a generation. Raises EngineUnavailable if the engine is gone, ValueError if the request is live."""
         return self._begin(message)
 
     async def score(self, message: Score) -> Scored | Finished | Refused:
@@ -155,39 +166,44 @@ class EngineClient:
                     return last
 
     async def load(self, message: Load) -> Loaded:
-        """Load a model. Raises ModelLoadError with what to do about it, EngineLost if the engine died."""
+        """Load a model. Raises ModelLoadError with what to do about it, EngineLost if the engine died.
+
+        One load of a model at a time, else ValueError. Cancelling ends the wait, not the load.
+        """
+        if message.model in self._loads:
+            raise ValueError(f"a load of {message.model} is under way")
+        if self._loss is not None:
+            raise self._loss
+        self.send(message)
         future: asyncio.Future[Loaded] = asyncio.get_running_loop().create_future()
         self._loads[message.model] = future
         try:
-            self.send(message)
             return await future
         finally:
             del self._loads[message.model]
 
     async def unload(self, model: str) -> None:
-        """Drop a model; its requests finish as ABORTED."""
+        """Drop a model; its requests finish as ABORTED. Raises EngineUnavailable, EngineLost."""
         self.send(Unload(model=model))
         await self.ping()
         self.figures.pop(model, None)
 
     def ping(self) -> asyncio.Future[None]:
-        """Ask for a sign of life; the future is done when it comes."""
+        """Ask for a sign of life; the future is done when it comes. Raises EngineUnavailable if the engine is gone."""
         self._pinged += 1
+        self.send(Ping(number=self._pinged))
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pings[self._pinged] = future
-        self.send(Ping(number=self._pinged))
         return future
 
     def stop(self) -> None:
         """Ask the engine to end after the step in progress."""
-        if not self._lost:
+        if self._loss is None:
             self.send(Stop())
 
     def send(self, command: Command) -> None:
         """Send a command. Raises EngineUnavailable if the engine is gone."""
-        if self._lost:
-            raise EngineUnavailable("the engine is gone")
-        self._send(self._encoder.encode(command))
+        self._send(self._encode(command))
 
     def forget(self, stream: EngineStream) -> None:
         """For streams: drop this one's further events."""
@@ -195,19 +211,25 @@ class EngineClient:
             del self._streams[stream.request]
 
     def deliver(self, data: bytes) -> None:
-        """Take one message of the engine."""
+        """Take one message of the engine. One that cannot be read may hold a stream's end: the engine counts as lost."""
+        if self._loss is not None:
+            return
         self.delivered += 1
         try:
-            step = self._decoder.decode(data)
+            step = read(self._decoder, data)
         except msgspec.DecodeError as error:
-            log.error("engine_message_dropped", bytes=len(data), error=type(error).__name__)
+            log.error("engine_message_unreadable", bytes=len(data), error=type(error).__name__)
+            self.lose(EngineLost("the engine sent what is no message"))
             return
         for event in step.events:
             self._take(event)
 
     def lose(self, error: EngineLost) -> None:
-        """The engine is gone: open streams, loads and pings end with this error."""
-        self._lost = True
+        """The engine is gone: open streams, loads and pings end with this error. Only the first call counts."""
+        if self._loss is not None:
+            return
+        self._loss = error
+        self._lost.set()
         for stream in self._streams.values():
             stream.lose(error)
         self._streams.clear()
@@ -220,9 +242,19 @@ class EngineClient:
     def _begin(self, message: Submit | Score) -> EngineStream:
         if message.request in self._streams:
             raise ValueError(f"request {message.request} is live already")
-        self.send(message)
-        stream = self._streams[message.request] = EngineStream(self, message)
+        data = self._encode(message)
+        stream = EngineStream(self, message)
+        if len(data) > LARGEST_COMMAND_BYTES:  # ZeroMQ would cut the connection, and with it all other streams
+            stream.take(Refused(request=message.request, cause="message: larger than an engine takes"))
+            return stream
+        self._send(data)
+        self._streams[message.request] = stream
         return stream
+
+    def _encode(self, command: Command) -> bytes:
+        if self._loss is not None:
+            raise EngineUnavailable("the engine is gone")
+        return self._encoder.encode(command)
 
     def _take(self, event: Event) -> None:
         match event:

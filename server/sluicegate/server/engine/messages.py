@@ -12,6 +12,8 @@ from typing import TypeVar
 
 import msgspec
 
+LARGEST_COMMAND_BYTES = 1 << 20  # a Submit with a full context of token ids is a few KiB
+
 T = TypeVar("T")
 
 

@@ -17,12 +17,12 @@ import zmq
 import zmq.asyncio
 
 from sluicegate.server.engine.errors import EngineError, FrontEndGone
+from sluicegate.server.engine.messages import LARGEST_COMMAND_BYTES
 
 # No high-water marks: the engine must not wait for a slow front end, and no token may be dropped. What can
 # pile up is bounded by what was asked for: at most the context's length of tokens for each live request, of
 # which the front end allows no more than its queue limit.
 UNLIMITED = 0
-LARGEST_COMMAND_BYTES = 1 << 20  # a Submit with a full context of token ids is a few KiB
 LINGER_MILLISECONDS = 1_000  # time for the last events to leave after Stop
 RECONNECT_MILLISECONDS = 20  # the front end connects before the engine has bound
 
