@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_address
 from urllib.parse import urlsplit
+
+_PLAIN = re.compile(r"([^:]+)(?::[0-9]{1,5})?")
+_BRACKETED = re.compile(r"\[([^\[\]]+)\](?::[0-9]{1,5})?")
 
 
 def is_local(target: str) -> bool:
@@ -20,16 +24,19 @@ def is_local(target: str) -> bool:
     if separator and scheme in ("unix", "unix-abstract"):
         return True
     if separator and scheme in ("ipv4", "ipv6"):
-        return all(is_loopback(_host(address)) for address in rest.split(","))
+        return all(_is_local_address(address) for address in rest.split(","))
     if separator and scheme == "dns":
         path = rest.removeprefix("///") if rest.startswith("///") else rest
-        return not path.startswith("/") and is_loopback(_host(path))
-    return "/" not in target and is_loopback(_host(target))
+        return not path.startswith("/") and _is_local_address(path)
+    return "/" not in target and _is_local_address(target)
 
 
 def is_local_url(url: str) -> bool:
     """Whether an http URL stays on this machine."""
-    return is_loopback(urlsplit(url).hostname or "")
+    try:
+        return is_loopback(urlsplit(url).hostname or "")
+    except ValueError:
+        return False
 
 
 def is_loopback(host: str) -> bool:
@@ -42,7 +49,12 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _host(address: str) -> str:
-    if address.startswith("["):
-        return address[1:].partition("]")[0]
-    return address if address.count(":") > 1 else address.partition(":")[0]
+def _is_local_address(address: str) -> bool:
+    """Whether `host`, `host:port` or `[v6]:port` is this machine's. What stands after the port is not understood."""
+    bracketed = _BRACKETED.fullmatch(address)
+    if bracketed is not None:
+        return ":" in bracketed[1] and is_loopback(bracketed[1])
+    if address.count(":") > 1:
+        return is_loopback(address)
+    plain = _PLAIN.fullmatch(address)
+    return plain is not None and is_loopback(plain[1])
