@@ -27,6 +27,10 @@ class Call:
     arrived: float
     deadline: float | None  # None: the caller set none
 
+    def deadline_within(self, latest: float) -> float:
+        """The caller's deadline, or `latest` where that comes first."""
+        return latest if self.deadline is None else min(self.deadline, latest)
+
 
 def new_request_id() -> str:
     """A UUID version 7 (RFC 9562, section 5.7): unique, and sorted by time."""

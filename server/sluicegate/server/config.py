@@ -47,18 +47,11 @@ Address = Annotated[str, BeforeValidator(_address)]
 
 
 class Tls(_Settings):
-    """Transport security of the callers' listener."""
+    """Transport security of the callers' listener. With `client_ca`, every client must show a certificate of it."""
 
     certificate: FilePath
     key: FilePath
     client_ca: FilePath | None = None
-    client_certificates: Literal["none", "optional", "required"] = "none"
-
-    @model_validator(mode="after")
-    def _client_ca_given(self) -> Self:
-        if (self.client_certificates == "none") != (self.client_ca is None):
-            raise ValueError("client_ca and client_certificates (optional or required) belong together")
-        return self
 
 
 class Keys(_Settings):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from sluicegate.auth import AccessRequest, Denied, Grant, Policy
+from sluicegate.auth import AccessRequest, Denied, Grant, Policy, Principal
 from sluicegate.server.caller import Caller
 from sluicegate.server.errors import CallRefused
 from sluicegate.server.observe.metrics import NO_REASON, Metrics
@@ -23,16 +23,26 @@ class Gate:
     def policy(self) -> Policy:
         return self._policy()
 
+    def may_know(self, principal: Principal, model: str) -> bool:
+        """Whether a caller may know that a model exists. A caller without a token may only where those are served."""
+        policy = self._policy()
+        if principal.anonymous and not policy.serves_anonymous:
+            return False
+        return model in policy.visible_models(principal, self._clock())
+
     def now(self) -> float:
         return self._clock()
 
-    def admit(self, caller: Caller, request: AccessRequest) -> Grant:
-        """The grant that the call runs under. Raises CallRefused with the first check that failed."""
+    def admit(self, caller: Caller, request: AccessRequest, *, counted_as: str) -> Grant:
+        """The grant that the call runs under. Raises CallRefused with the first check that failed.
+
+        `counted_as`: one of metrics.ACTIONS.
+        """
         model = self._metrics.model(request.model)
         outcome = self._policy().decide(caller.principal, request, caller.peer, self._clock())
         if isinstance(outcome, Denied):
             self._metrics.decisions.labels("denied", outcome.reason.value, model).inc()
             raise CallRefused(outcome.reason, outcome.detail)
         self._metrics.decisions.labels("allowed", NO_REASON, model).inc()
-        self._metrics.requests.labels(self._metrics.partner(outcome.partner), model, request.action).inc()
+        self._metrics.requests.labels(self._metrics.partner(outcome.partner), model, counted_as).inc()
         return outcome

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
-from sluicegate.auth import Reason
+from sluicegate.auth import Policy, Reason
 from sluicegate.server.engine.engines import Engines
+from sluicegate.server.engine.errors import EngineLost, EngineUnavailable
 from sluicegate.server.errors import CallRefused, FieldViolation
+from sluicegate.server.request import Prompt
 from sluicegate.server.tokenizer import Tokenizer
 
 NOT_READY_RETRY_SECONDS = 2.0
+LONG_TEXT = 4_096  # characters; above this, encoding would hold the event loop for milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +23,13 @@ class HostedModel:
     """A model that answers."""
 
     id: str
-    directory: Path
     tokenizer: Tokenizer
     parameters: int
     context_length: int
     vocabulary_size: int
     weights_sha256: str
     dtype: str
+    end_of_text: int
 
     def check_ids(self, field: str, ids: Iterable[int]) -> None:
         """Raise CallRefused for an id outside the vocabulary."""
@@ -33,33 +37,58 @@ class HostedModel:
             allowed = f"token ids of this model go from 0 to {self.vocabulary_size - 1}"
             raise CallRefused(Reason.REQUEST_INVALID, violations=[FieldViolation(field, allowed)])
 
+    def room(self, prompt_tokens: int, wanted: int) -> int:
+        """Tokens that fit behind a prompt. Raises CallRefused (row 18) if `wanted` ones do not."""
+        room = self.context_length - prompt_tokens
+        if room < wanted:
+            facts = {"context_length": self.context_length, "prompt_tokens": prompt_tokens, "max_output_tokens": wanted}
+            raise CallRefused(Reason.CONTEXT_LENGTH_EXCEEDED, {name: str(value) for name, value in facts.items()})
+        return room
+
+    async def encode(self, prompt: Prompt) -> list[int]:
+        """A prompt's tokens. Raises CallRefused for ids that the model does not have."""
+        if isinstance(prompt, tuple):
+            self.check_ids("token_ids.ids", prompt)
+            return list(prompt)
+        if len(prompt) > LONG_TEXT:
+            return await asyncio.to_thread(self.tokenizer.encode, prompt)
+        return self.tokenizer.encode(prompt)
+
 
 class Models:
-    """Looks up hosted models. `tokenizers` and `directories` are those that the server started with."""
+    """Looks up hosted models, with the tokenizers that the server started with.
 
-    def __init__(self, engines: Engines, tokenizers: Mapping[str, Tokenizer], directories: Mapping[str, Path]) -> None:
+    A model whose loaded weights are not those that the policy in force pins does not answer: a policy can be
+    changed while the server runs, weights cannot.
+    """
+
+    def __init__(self, engines: Engines, tokenizers: Mapping[str, Tokenizer], policy: Callable[[], Policy]) -> None:
         self.engines = engines
         self._tokenizers = tokenizers
-        self._directories = directories
+        self._policy = policy
 
-    def hosts(self, model: str) -> bool:
-        """Whether this process hosts the model, ready or not."""
-        return model in self._tokenizers
+    @property
+    def hosted(self) -> tuple[str, ...]:
+        """Ids of the models that this process hosts, ready or not."""
+        return tuple(self._tokenizers)
 
     def find(self, model: str) -> HostedModel | None:
         """The model, if it answers now."""
         facts = self.engines.facts(model)
-        if facts is None or model not in self._tokenizers:
+        entry = self._policy().models.get(model)
+        if facts is None or entry is None or entry.weights_sha256 not in (None, facts.weights_sha256):
             return None
+        tokenizer = self._tokenizers[model]
+        end = tokenizer.end_of_text if facts.eos_token_id is None else facts.eos_token_id
         return HostedModel(
             id=model,
-            directory=self._directories[model],
-            tokenizer=self._tokenizers[model],
+            tokenizer=tokenizer,
             parameters=facts.parameters,
             context_length=facts.context_length,
             vocabulary_size=facts.vocabulary_size,
             weights_sha256=facts.weights_sha256,
             dtype=facts.dtype,
+            end_of_text=facts.vocabulary_size - 1 if end is None else end,  # where GPT-2 has it
         )
 
     def ready(self, model: str) -> HostedModel:
@@ -68,3 +97,14 @@ class Models:
         if hosted is None:
             raise CallRefused(Reason.MODEL_NOT_READY, retry_after_seconds=NOT_READY_RETRY_SECONDS)
         return hosted
+
+
+@contextmanager
+def engine_faults() -> Iterator[None]:
+    """Turn an engine that is gone into the refusal that callers see."""
+    try:
+        yield
+    except EngineUnavailable:
+        raise CallRefused(Reason.MODEL_NOT_READY, retry_after_seconds=NOT_READY_RETRY_SECONDS) from None
+    except EngineLost as error:
+        raise CallRefused(Reason.ENGINE_LOST, retry_after_seconds=NOT_READY_RETRY_SECONDS) from error

@@ -45,7 +45,9 @@ def run_worker(address: str, load: Callable[[Load], Runner]) -> int:
 
 def _exit_with_parent(address: str) -> None:
     """Wait for the end of standard input, then leave at once: not even a hanging step outlives the front end."""
-    sys.stdin.buffer.read()
+    # Not through sys.stdin: a thread that waits in its buffer makes the interpreter abort when it exits in order.
+    while os.read(0, 4_096):
+        pass
     socket = Path(address.removeprefix("ipc://"))
     with suppress(OSError):  # nobody else is left to tidy up
         socket.unlink()
@@ -61,11 +63,15 @@ def main() -> int:
     arguments = parser.parse_args()
     configure("info", "json")
     if arguments.threads is not None:
-        os.environ["OMP_NUM_THREADS"] = str(arguments.threads)  # read by torch when it is imported, just below
+        os.environ["OMP_NUM_THREADS"] = str(arguments.threads)  # read by torch when the first load imports it
+    return run_worker(arguments.address, _load)
 
+
+def _load(message: Load) -> Runner:
+    """A real model's runner. Importing torch takes seconds, in which the front end must be watched already."""
     from sluicegate.server.gpt2.loading import load_runner
 
-    return run_worker(arguments.address, load_runner)
+    return load_runner(message)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from sluicegate.server.gpt2.runner import TorchRunner
 from sluicegate.server.gpt2.weights import Weights, load_weights
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+AUTO = "auto"
 DEVICE_NAME = re.compile(r"cpu|cuda(:\d{1,3})?")
 MIB = 1 << 20
 
@@ -27,7 +28,8 @@ def load_runner(load: Load) -> TorchRunner:
 
     Raises ModelLoadError for everything that can be wrong with the directory, the device or the memory.
     """
-    dtype, device = find_dtype(load.dtype), find_device(load.device)
+    device = find_device(load.device)
+    dtype = find_dtype(load.dtype, device)
     if load.slots < 1:
         raise ModelLoadError(f"{load.model}: {load.slots} slots; at least one is needed")
     directory = Path(load.directory)
@@ -43,20 +45,25 @@ def load_runner(load: Load) -> TorchRunner:
         RuntimeError,
     ) as error:  # torch's CPU allocator raises a plain RuntimeError
         raise ModelLoadError(_too_large(config, load.slots, dtype, device, free_bytes(device))) from error
-    return TorchRunner(Network(config, weights.tensors), cache, _facts(load, config, weights, cache))
+    network = Network(config, weights.tensors)
+    return TorchRunner(network, cache, _facts(network, weights, cache))
 
 
-def find_dtype(name: str) -> torch.dtype:
-    """The dtype of that name. Raises ModelLoadError for one that is not served."""
+def find_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The dtype of that name; `auto` is bfloat16 on CUDA and float32 on a CPU. Raises ModelLoadError for others."""
+    if name == AUTO:
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
     if name not in DTYPES:
-        raise ModelLoadError(f"dtype {name!r} is not served; use one of: {', '.join(DTYPES)}")
+        raise ModelLoadError(f"dtype {name!r} is not served; use one of: {', '.join((AUTO, *DTYPES))}")
     return DTYPES[name]
 
 
 def find_device(name: str) -> torch.device:
-    """The device of that name. Raises ModelLoadError if this machine does not have it."""
+    """The device of that name; `auto` is CUDA where there is one. Raises ModelLoadError if it is not to be had."""
+    if name == AUTO:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if not DEVICE_NAME.fullmatch(name):
-        raise ModelLoadError(f"device {name!r} is not served; use cpu, cuda or cuda:N")
+        raise ModelLoadError(f"device {name!r} is not served; use auto, cpu, cuda or cuda:N")
     device = torch.device(name)
     if device.type == "cuda":
         found = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -68,15 +75,16 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def _facts(load: Load, config: Gpt2Config, weights: Weights, cache: Cache) -> ModelFacts:
+def _facts(network: Network, weights: Weights, cache: Cache) -> ModelFacts:
+    config = network.config
     return ModelFacts(
         parameters=config.parameters,
         context_length=config.context_length,
         vocabulary_size=config.vocabulary_size,
         eos_token_id=config.eos_token_id,
         weights_sha256=weights.sha256,
-        dtype=load.dtype,
-        device=load.device,
+        dtype=str(network.dtype).removeprefix("torch."),
+        device=str(network.device),
         slots=cache.slots,
         cache_bytes=cache.nbytes,
     )

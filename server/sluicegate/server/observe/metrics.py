@@ -15,6 +15,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from sluicegate.auth import Reason
+from sluicegate.server.engine.messages import Figures
 
 OTHER = "other"
 REQUEST_SECONDS = [0.01 * 2**n for n in range(14)]
@@ -23,8 +24,26 @@ PER_TOKEN_SECONDS = [0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0
 STEP_SECONDS = PER_TOKEN_SECONDS
 BATCH_ROWS = [1, 2, 4, 8, 16, 32, 64, 128, 256]
 ACTIONS = ("generate", "score", "tokenize")
-ENDS = ("finished", "cancelled", "refused")
+CANCELLED = "CANCELLED"
+"""The cause of a stream that its client ended; every other cause is a Reason."""
 NO_REASON = "NONE"
+GRPC_CODES = (
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "UNAUTHENTICATED",
+)
+"""The codes that this server answers with."""
 
 
 class Metrics:
@@ -153,6 +172,33 @@ class Metrics:
         for model in (*self._models, OTHER):
             self._create_for(model)
 
+    def expect_methods(self, paths: Iterable[str]) -> None:
+        """Create the series of these RPCs (`/package.Service/Method`)."""
+        for path in paths:
+            service, _, method = path.removeprefix("/").rpartition("/")
+            self.rpcs_started.labels(service, method)
+            for code in GRPC_CODES:
+                self.rpcs_handled.labels(service, method, code)
+
+    def take_figures(self, figures: Figures) -> None:
+        """Take what an engine says after a step."""
+        model = self.model(figures.model)
+        self.queue_length.labels(model).set(figures.queued)
+        self.sequences_running.labels(model).set(figures.running)
+        self.slots_used.labels(model).set(figures.running / figures.slots)
+        if figures.batch_rows:
+            self.step_seconds.labels(model).observe(figures.step_seconds)
+            self.batch_rows.labels(model).observe(figures.batch_rows)
+            self.prefill_tokens.labels(model).inc(figures.prefill_tokens)
+
+    def take_state(self, name: str, *, is_ready: bool) -> None:
+        """Take whether a model answers; one that does not has nothing queued and nothing running."""
+        model = self.model(name)
+        self.model_ready.labels(model).set(is_ready)
+        if not is_ready:
+            for gauge in (self.queue_length, self.sequences_running, self.slots_used):
+                gauge.labels(model).set(0)
+
     def model(self, name: str) -> str:
         """The label for a model id that a caller may have made up."""
         return self._bounded("model", name, self._models)
@@ -181,7 +227,7 @@ class Metrics:
         for reason in Reason:
             self.decisions.labels("denied", reason.value, model)
             self.streams_terminated.labels(reason.value, model)
-        self.streams_terminated.labels("CANCELLED", model)
+        self.streams_terminated.labels(CANCELLED, model)
         for partner in (*self._partners, OTHER):
             for action in ACTIONS:
                 self.requests.labels(partner, model, action)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 import grpc
 
-from sluicegate.auth import Peer, Reason
+from sluicegate.auth import Reason
 from sluicegate.server.caller import Call, Caller, new_request_id
 from sluicegate.server.errors import CallRefused
-from sluicegate.server.generation import Usage
+from sluicegate.server.output import Usage
 
 
 @dataclass(slots=True)
@@ -51,6 +51,3 @@ def authenticated(context: grpc.aio.ServicerContext[object, object]) -> Call:
         arrived=rpc.arrived,
         deadline=None if remaining is None else time.monotonic() + remaining,
     )
-
-
-__all__ = ["Peer", "RpcCall", "authenticated", "begin", "current"]

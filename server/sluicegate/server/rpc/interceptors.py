@@ -10,28 +10,27 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 import structlog
 from grpc import StatusCode
 
-from sluicegate.auth import AuthenticationError, Policy, Principal, Reason, TokenVerifier, anonymous, bearer
-from sluicegate.server.caller import Caller
+from sluicegate.auth import Reason
 from sluicegate.server.errors import CallRefused
 from sluicegate.server.observe.metrics import NO_REASON, OTHER, Metrics
 from sluicegate.server.rpc import call as rpc_call
+from sluicegate.server.rpc.authenticator import Authenticator
 from sluicegate.server.rpc.methods import EXEMPT_SERVICES
-from sluicegate.server.rpc.peer import peer_of
-from sluicegate.server.rpc.status import DETAILS_TRAILER, USAGE_TRAILER, public_text, status_code, trailers
+from sluicegate.server.rpc.status import USAGE_TRAILER, public_text, status_code, trailers
 from sluicegate.v1 import generation_pb2
 
 log = structlog.get_logger()
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Handler = grpc.RpcMethodHandler[Any, Any]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # generic in its type stubs only
 Around = Callable[[Context], AbstractAsyncContextManager[None]]
-Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]
+Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]"
 
 
 class Wrapping(grpc.aio.ServerInterceptor):
@@ -178,28 +177,6 @@ def _elapsed(call: rpc_call.RpcCall) -> float:
     return asyncio.get_running_loop().time() - call.arrived
 
 
-class Authenticator:
-    """Turns a call's metadata and connection into a caller."""
-
-    def __init__(self, verifier: TokenVerifier, policy: Callable[[], Policy]) -> None:
-        self._verifier = verifier
-        self._policy = policy
-
-    def identify(self, context: Context) -> Caller:
-        """The caller. Raises CallRefused with the first of rows 2 to 8 that fails."""
-        values = [value for key, value in context.invocation_metadata() or () if key == "authorization"]
-        peer = peer_of(context)
-        try:
-            return Caller(self._principal(values, peer), peer)
-        except AuthenticationError as error:
-            raise CallRefused(error.reason, error.detail) from None
-
-    def _principal(self, values: list[str | bytes], peer: Any) -> Principal:
-        if not values and self._policy().serves_anonymous:
-            return anonymous()
-        return self._verifier.verify(bearer(values), peer)
-
-
 def authentication(authenticator: Authenticator, scopes: Mapping[str, str], metrics: Metrics) -> Wrapping:
     """Sets the caller of every call but the exempt ones; refuses a method that declares no scope."""
 
@@ -222,6 +199,3 @@ def authentication(authenticator: Authenticator, scopes: Mapping[str, str], metr
         return authenticate
 
     return Wrapping(around)
-
-
-__all__ = ["DETAILS_TRAILER", "Authenticator", "authentication", "calls", "errors"]

@@ -1,0 +1,62 @@
+"""The use case of asking about oneself: who the server takes the caller to be, and what it would let it do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sluicegate.auth import AccessRequest, Audience, CallerIdentity, Denied, Grant, Reason
+from sluicegate.server.caller import Caller
+from sluicegate.server.gate import Gate
+
+REMEDIES: Mapping[Reason, str] = {
+    Reason.TOKEN_MISSING: "Send an access token.",
+    Reason.SCOPE_MISSING: "A token with the scope `{required_scope}`.",
+    Reason.MODEL_NOT_RELEASED: "A stage that opens the model to this caller, or an agreement that covers it.",
+    Reason.MODEL_WITHDRAWN: "Nothing, until the operator opens the model again.",
+    Reason.AGREEMENT_REQUIRED: "An agreement with the operator.",
+    Reason.AGREEMENT_UNKNOWN: "A token that names an agreement on file.",
+    Reason.AGREEMENT_NOT_ACTIVE: "The operator activating the agreement, or the begin of its term.",
+    Reason.AGREEMENT_EXPIRED: "A renewal of the agreement.",
+    Reason.AGREEMENT_WITHDRAWN: "Nothing, until the operator opens the agreement again.",
+    Reason.AGREEMENT_CLIENT_MISMATCH: "A client that the agreement names.",
+    Reason.PURPOSE_NOT_PERMITTED: "Stating a purpose that the agreement covers.",
+    Reason.ACTION_NOT_PERMITTED: "An agreement that covers the action.",
+    Reason.NETWORK_NOT_PERMITTED: "A call from a network that the agreement covers.",
+    Reason.OUTSIDE_HOURS: "A call within the agreement's hours.",
+    Reason.TOKEN_LIFETIME_EXCESSIVE: "A token that lives at most {max_lifetime_seconds} seconds.",
+    Reason.TOKEN_BINDING_REQUIRED: "A token bound to the client certificate of the connection (RFC 8705).",
+    Reason.STEP_UP_REQUIRED: "A stronger or fresher authentication (RFC 9470).",
+    Reason.OUTPUT_TERMS_CONFLICT: "A request that the agreement's output terms allow: see `term`.",
+}
+"""What would let a call through, for every reason that a decision can give (rows 12 to 16)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedAccess:
+    """A decision that was asked for without a call. `grant` and `denied`: exactly one is there."""
+
+    audience: Audience
+    grant: Grant | None = None
+    denied: Denied | None = None
+    remedy: str = ""
+
+
+class Access:
+    """Answers callers about themselves. Counts nothing and changes nothing."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    def identify(self, caller: Caller) -> CallerIdentity:
+        """What the server knows of the caller."""
+        return self._gate.policy.identify(caller.principal)
+
+    def check(self, caller: Caller, request: AccessRequest) -> CheckedAccess:
+        """The decision on a call, without making it."""
+        policy = self._gate.policy
+        outcome = policy.decide(caller.principal, request, caller.peer, self._gate.now())
+        if isinstance(outcome, Grant):
+            return CheckedAccess(outcome.audience, grant=outcome)
+        remedy = REMEDIES[outcome.reason].format_map(outcome.detail)
+        return CheckedAccess(policy.audience_of(caller.principal), denied=outcome, remedy=remedy)

@@ -1,0 +1,277 @@
+"""The composition root: builds the server in order, runs it, and takes it down in the opposite order.
+
+Everything that opens something is entered into one exit stack as it opens, so that whatever fails half-way, and
+whatever ends the server, closes exactly what was open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from sluicegate.auth import (
+    JwksFile,
+    JwksUrl,
+    KeyRing,
+    KeySetError,
+    Policy,
+    PolicyWatch,
+    Problem,
+    TokenVerifier,
+    TrustedIssuer,
+    TrustRoot,
+    trust_root,
+)
+from sluicegate.server import config
+from sluicegate.server.access import Access
+from sluicegate.server.catalog import Catalog
+from sluicegate.server.changes import Changes
+from sluicegate.server.checkpoints import locate
+from sluicegate.server.engine.engines import Engines
+from sluicegate.server.engine.messages import Load
+from sluicegate.server.engine.process import process_launcher
+from sluicegate.server.engine.supervisor import Engine, Launch, Limits, ModelState
+from sluicegate.server.errors import SettingsError
+from sluicegate.server.gate import Gate
+from sluicegate.server.generation import Generations
+from sluicegate.server.live import LiveCalls
+from sluicegate.server.models import Models
+from sluicegate.server.observe.exporter import exported
+from sluicegate.server.observe.metrics import Metrics
+from sluicegate.server.queueing import Queue
+from sluicegate.server.rpc.access import AccessServicer
+from sluicegate.server.rpc.authenticator import Authenticator
+from sluicegate.server.rpc.drain import Draining
+from sluicegate.server.rpc.generation import GenerationServicer
+from sluicegate.server.rpc.health import HealthServicer
+from sluicegate.server.rpc.listener import add_services, bind, build_server
+from sluicegate.server.rpc.methods import own_services, required_scopes
+from sluicegate.server.rpc.models import ModelServicer
+from sluicegate.server.scoring import Scoring
+from sluicegate.server.tokenizer import Tokenizer
+from sluicegate.server.tokenizing import Tokenizing
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that takes calls. `failed` is set if a part of it that must not end has ended."""
+
+    address: str
+    metrics_address: str | None
+    draining: Draining
+    failed: asyncio.Event
+
+
+@asynccontextmanager
+async def running(
+    settings: config.Settings, launch: Launch | None = None, clock: Callable[[], float] = time.time
+) -> AsyncIterator[Running]:
+    """Start a server; it stops when the context is left, at once unless it was drained before.
+
+    `launch` starts engines, by default each in a process of its own. Raises SettingsError, PolicyError,
+    KeySetError, CheckpointError, ModelLoadError and EngineLost, each with what to do, and leaves nothing behind.
+    """
+    async with AsyncExitStack() as stack:
+        metrics, changes, failed = Metrics(), Changes(), asyncio.Event()
+        metrics_address = _export(stack, metrics, settings.metrics.listen)
+
+        watch = _watch_policy(settings.policy, metrics, changes)
+        policy = watch.current
+        loads = _loads(settings, policy)
+        verifier = await _verifier(stack, settings.tokens, metrics, clock, failed)
+        _keep(stack, watch.run(), "policy", failed)
+
+        authenticator = Authenticator(verifier, lambda: watch.current)
+        server = build_server(settings, authenticator, metrics)
+        stack.push_async_callback(server.stop, None)
+        address = bind(server, settings)
+        if settings.tls is None:
+            log.warning("tls_off", advice="tokens travel in the clear: use loopback, or a proxy that ends TLS")
+
+        tokenizers = {load.model: await asyncio.to_thread(Tokenizer.load, Path(load.directory)) for load in loads}
+        engines = Engines(_engines(settings.engine, loads, launch, metrics, changes))
+        await stack.enter_async_context(engines)
+
+        gate = Gate(lambda: watch.current, metrics, clock)
+        models = Models(engines, tokenizers, lambda: watch.current)
+        queue, live = Queue(settings.limits.queued_requests), LiveCalls()
+        call_seconds = settings.limits.call_seconds
+        catalog = Catalog(gate, models, changes)
+        services = tuple(service.full_name for service in own_services())
+        health = HealthServicer(services, authenticator, gate, models, changes)
+        add_services(
+            server,
+            generation=GenerationServicer(
+                Generations(gate, models, metrics, queue, live, call_seconds=call_seconds),
+                Scoring(gate, models, metrics, queue, live, call_seconds=call_seconds),
+                Tokenizing(gate, models),
+                stalled_reader_seconds=settings.limits.stalled_reader_seconds,
+            ),
+            models=ModelServicer(catalog),
+            access=AccessServicer(Access(gate)),
+            health=health,
+            with_reflection=settings.reflection,
+        )
+        metrics.expect_methods(required_scopes())
+        await server.start()
+        log.info("serving", address=address, metrics=metrics_address, models=list(models.hosted), stage=policy.stage.id)
+        yield Running(address, metrics_address, Draining(server, health, catalog, live, settings.drain), failed)
+
+
+def _export(stack: AsyncExitStack, metrics: Metrics, listen: str | None) -> str | None:
+    """Open the metrics endpoint; gives its address."""
+    if listen is None:
+        return None
+    port = stack.enter_context(exported(metrics, listen))
+    return f"{listen.rpartition(':')[0]}:{port}"
+
+
+def _watch_policy(settings: config.Policy, metrics: Metrics, changes: Changes) -> PolicyWatch:
+    """The policy with its hot reload, and what each revision means for the metrics. Raises PolicyError."""
+    trust = _trust(settings)
+
+    def show(policy: Policy) -> None:
+        metrics.allow(policy.models, {agreement.partner for agreement in policy.agreements.values()})
+        metrics.policy_info.info({"revision": policy.shown_revision, "stage": policy.stage.id})
+
+    def take(policy: Policy) -> None:
+        log.info("policy_loaded", revision=policy.shown_revision, stage=policy.stage.id)
+        show(policy)
+        metrics.policy_reloads.labels("loaded").inc()
+        changes.announce()
+
+    def refuse(problems: Sequence[Problem]) -> None:
+        log.error("policy_refused", problems=[str(problem) for problem in problems])
+        metrics.policy_reloads.labels("refused").inc()
+
+    watch = PolicyWatch(
+        settings.directory, trust, on_change=take, on_failure=refuse, interval_seconds=settings.reload_seconds
+    )
+    show(watch.current)
+    metrics.policy_signed.set(trust is not None)
+    if trust is None:
+        log.warning("policy_signatures_off", advice="anyone who can write the policy can open a model")
+    return watch
+
+
+def _trust(settings: config.Policy) -> TrustRoot | None:
+    """Who may sign. Raises ConfigurationError."""
+    if settings.signatures == "off":
+        return None
+    root = settings.signatures
+    return trust_root(root.deployment, {signer.id: signer.public_key for signer in root.signers}, root.threshold)
+
+
+async def _verifier(
+    stack: AsyncExitStack,
+    tokens: config.Tokens,
+    metrics: Metrics,
+    clock: Callable[[], float],
+    failed: asyncio.Event,
+) -> TokenVerifier:
+    """The verifier over every issuer's keys, refreshed in the background.
+
+    A key file must be good now. A URL may be down: tokens are refused (KEYS_STALE) until it answers.
+    """
+    rings: list[KeyRing] = []
+    trusted: list[TrustedIssuer] = []
+    for index, issuer in enumerate(tokens.issuers):
+        origin = JwksFile(issuer.keys.file) if issuer.keys.file is not None else JwksUrl(issuer.keys.url or "")
+        ring = KeyRing(origin, on_failure=_warn_of_keys)
+        try:
+            await ring.refresh()
+        except KeySetError as error:
+            if issuer.keys.file is not None:
+                raise SettingsError([f"tokens.issuers.{index}.keys.file: {error}"]) from error
+            _warn_of_keys(error)
+        rings.append(ring)
+        algorithms = frozenset(algorithm.value for algorithm in issuer.algorithms)
+        trusted.append(TrustedIssuer(issuer.issuer, issuer.audience, algorithms, ring))
+        _keep(stack, ring.run(), "keys", failed)
+    metrics.keys_age_seconds.set_function(
+        lambda: max(math.inf if ring.age_seconds is None else ring.age_seconds for ring in rings)
+    )
+    return TokenVerifier(trusted, clock=clock, max_lifetime_seconds=tokens.max_lifetime_seconds)
+
+
+def _warn_of_keys(error: KeySetError) -> None:
+    log.error("keys_not_refreshed", problem=str(error))
+
+
+def _loads(settings: config.Settings, policy: Policy) -> list[Load]:
+    """What the engines are to load. Raises SettingsError, CheckpointError."""
+    problems = [
+        f"models.{model}: the policy has no such model; it has {', '.join(policy.models)}"
+        for model in settings.models
+        if model not in policy.models
+    ]
+    if problems:
+        raise SettingsError(problems)
+    loads = []
+    for model, hosting in settings.models.items():
+        entry = policy.models[model]
+        if entry.weights_sha256 is None:
+            log.warning("weights_not_pinned", model=model, advice="give weights_sha256 in the policy")
+        loads.append(
+            Load(
+                model=model,
+                directory=str(locate(entry.source, policy.directory)),
+                weights_sha256=entry.weights_sha256,
+                device=hosting.device,
+                dtype=hosting.dtype,
+                slots=hosting.slots,
+                step_tokens=hosting.step_tokens,
+            )
+        )
+    return loads
+
+
+def _engines(
+    settings: config.Engine, loads: Sequence[Load], launch: Launch | None, metrics: Metrics, changes: Changes
+) -> list[Engine]:
+    """One engine for each device; it hosts all models placed there."""
+
+    def show(model: str, state: ModelState) -> None:
+        metrics.take_state(model, is_ready=state is ModelState.SERVING)
+        changes.announce()
+
+    return [
+        Engine(
+            [load for load in loads if load.device == device],
+            launch or process_launcher(threads=settings.threads),
+            limits=Limits(load_seconds=settings.load_seconds),
+            on_figures=metrics.take_figures,
+            on_state=show,
+            on_restart=metrics.engine_restarts.inc,
+        )
+        for device in dict.fromkeys(load.device for load in loads)
+    ]
+
+
+def _keep(stack: AsyncExitStack, work: Coroutine[object, object, None], name: str, failed: asyncio.Event) -> None:
+    """Run a background task until the stack closes. If it ends before, `failed` is set: checks would go stale."""
+
+    async def run() -> None:
+        try:
+            await work
+        except Exception:
+            log.exception("background_task_failed", task=name)
+            failed.set()
+
+    task = asyncio.create_task(run(), name=name)
+
+    async def end() -> None:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    stack.push_async_callback(end)

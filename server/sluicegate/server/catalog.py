@@ -1,0 +1,140 @@
+"""The use case of looking around: which models there are, as far as the caller may know."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from sluicegate.auth import AccessRequest, Audience, Denied, Grant, ModelEntry, Policy, Reason
+from sluicegate.server.caller import Call, Caller
+from sluicegate.server.changes import Changes
+from sluicegate.server.errors import CallRefused, FieldViolation
+from sluicegate.server.gate import Gate
+from sluicegate.server.models import HostedModel, Models
+
+LARGEST_PAGE = 100
+DEFAULT_PAGE = 50
+
+
+class ModelState(Enum):
+    """Whether a model answers now."""
+
+    LOADING = auto()
+    READY = auto()
+    UNAVAILABLE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelView:
+    """One model as one caller may see it. `hosted` is None while it does not answer."""
+
+    id: str
+    entry: ModelEntry
+    stage: str
+    open_to: Audience | None
+    state: ModelState
+    hosted: HostedModel | None
+    access: Grant | Denied
+
+
+class Catalog:
+    """Shows models. One for the process; event loop only. `changes` tells of new policies, states, and the drain."""
+
+    def __init__(self, gate: Gate, models: Models, changes: Changes) -> None:
+        self._gate = gate
+        self._models = models
+        self._changes = changes
+        self._is_closing = False
+
+    def list(self, caller: Caller) -> tuple[ModelView, ...]:
+        """All models that the caller may know of, smallest first."""
+        policy = self._gate.policy
+        visible = policy.visible_models(caller.principal, self._gate.now())
+        views = [self._view(policy, model, caller) for model in visible]
+        return tuple(sorted(views, key=lambda view: (view.entry.parameters, view.id)))
+
+    def page(self, caller: Caller, size: int, token: str) -> tuple[tuple[ModelView, ...], str]:
+        """A page of `list` and the token of the next one (AIP-158); "" where there is none.
+
+        The token is the last model's id. Raises CallRefused for one that this caller could not have got.
+        """
+        views = self.list(caller)
+        first = 0
+        if token:
+            ids = [view.id for view in views]
+            if token not in ids:
+                rule = "is a `next_page_token` of this caller; begin again without one"
+                raise CallRefused(Reason.REQUEST_INVALID, violations=[FieldViolation("page_token", rule)])
+            first = ids.index(token) + 1
+        page = views[first : first + min(size or DEFAULT_PAGE, LARGEST_PAGE)]
+        return page, page[-1].id if page and page[-1] is not views[-1] else ""
+
+    def get(self, caller: Caller, model: str) -> ModelView:
+        """One model. Raises the same refusal for one that is closed to the caller and for one that does not exist."""
+        policy = self._gate.policy
+        if model not in policy.visible_models(caller.principal, self._gate.now()):
+            raise CallRefused(Reason.MODEL_NOT_RELEASED, {"stage": policy.stage.id})
+        return self._view(policy, model, caller)
+
+    async def watch(self, call: Call) -> AsyncIterator[tuple[ModelView, ...]]:
+        """The list now, and again whenever it has changed for the caller.
+
+        Ends with CallRefused when the caller's token expires or the server drains.
+        """
+        shown: tuple[ModelView, ...] | None = None
+        seen = self._changes.count
+        while True:
+            self._check_still_good(call.caller)
+            views = self.list(call.caller)
+            if views != shown:
+                shown = views
+                yield views
+            expires_at = call.caller.principal.expires_at
+            try:
+                async with asyncio.timeout(expires_at - self._gate.now() if expires_at else None):
+                    seen = await self._changes.beyond(seen)
+            except TimeoutError:
+                pass
+
+    def close(self) -> None:
+        """End every watch, and refuse new ones: the server drains."""
+        self._is_closing = True
+        self._changes.announce()
+
+    def _check_still_good(self, caller: Caller) -> None:
+        if self._is_closing:
+            raise CallRefused(Reason.SERVER_DRAINING)
+        if caller.principal.expires_at and caller.principal.expires_at <= self._gate.now():
+            raise CallRefused(Reason.TOKEN_EXPIRED)
+        if caller.principal.anonymous and not self._gate.policy.serves_anonymous:
+            raise CallRefused(Reason.TOKEN_MISSING)
+
+    def _view(self, policy: Policy, model: str, caller: Caller) -> ModelView:
+        hosted = self._models.find(model)
+        if hosted is not None:
+            state = ModelState.READY
+        else:
+            state = ModelState.LOADING if model in self._models.hosted else ModelState.UNAVAILABLE
+        return ModelView(
+            id=model,
+            entry=policy.models[model],
+            stage=policy.stage.id,
+            open_to=policy.stage.open.get(model),
+            state=state,
+            hosted=hosted,
+            access=self._access(policy, model, caller),
+        )
+
+    def _access(self, policy: Policy, model: str, caller: Caller) -> Grant | Denied:
+        """Whether the caller may generate, with the best purpose that it could state."""
+        agreement = policy.agreement_of(caller.principal)
+        outcome: Grant | Denied | None = None
+        for purpose in (None, *(agreement.purposes if agreement is not None else ())):
+            request = AccessRequest(action="generate", model=model, purpose=purpose)
+            outcome = policy.decide(caller.principal, request, caller.peer, self._gate.now())
+            if isinstance(outcome, Grant):
+                break
+        assert outcome is not None
+        return outcome

@@ -1,0 +1,114 @@
+"""The command line of the server: `serve` runs it, `init` writes a first set of files to run it with.
+
+Exit codes: 0 ended as asked, 1 could not start or failed, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sluicegate.auth import AuthError
+from sluicegate.server import app
+from sluicegate.server.config import SETTINGS_FILE_VARIABLE, Settings, load_settings
+from sluicegate.server.engine.errors import EngineError
+from sluicegate.server.errors import ServerError
+from sluicegate.server.observe.log import configure
+from sluicegate.server.scaffold import Scaffold, write_scaffold
+
+
+def serve(
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", help="Settings file.", envvar=SETTINGS_FILE_VARIABLE, show_envvar=True),
+    ] = None,
+    listen: Annotated[str | None, typer.Option(help="HOST:PORT or unix:/PATH instead of the file's `listen`.")] = None,
+    metrics_listen: Annotated[
+        str | None, typer.Option(help="HOST:PORT instead of the file's `metrics.listen`.")
+    ] = None,
+    log_format: Annotated[str | None, typer.Option(help="json or console instead of the file's.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Read settings and stop.")] = False,
+) -> None:
+    """Serve models as the settings say, until SIGTERM or Ctrl-C; then drain. A second signal ends it at once."""
+    flags = {"listen": listen, "metrics.listen": metrics_listen, "log.format": log_format}
+    overrides = {name: value for name, value in flags.items() if value is not None}
+    try:
+        settings = load_settings(config, overrides)
+        if check:
+            typer.echo(f"{config or SETTINGS_FILE_VARIABLE}: good")
+            return
+        configure(settings.log.level, settings.log.format)
+        asyncio.run(_serve(settings))
+    except (ServerError, AuthError, EngineError) as error:
+        for line in str(error).splitlines():
+            sys.stderr.write(f"sluicegate: {line}\n")
+        raise typer.Exit(1) from None
+
+
+def init(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="New directory.")],
+    model: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID=SOURCE", help="A model: a hub id or a directory. Repeatable, smallest first."),
+    ] = None,
+) -> None:
+    """Write settings, a policy, a signing key and its JWKS, to begin with. The first model is public."""
+    pairs = [each.partition("=") for each in model or ["gpt2-124m=openai-community/gpt2"]]
+    if not all(name and source for name, _, source in pairs):
+        raise typer.BadParameter("--model takes ID=SOURCE, as gpt2-124m=openai-community/gpt2")
+    try:
+        written = write_scaffold(directory, [(name, source) for name, _, source in pairs])
+    except (ServerError, AuthError) as error:
+        sys.stderr.write(f"sluicegate: {error}\n")
+        raise typer.Exit(1) from None
+    typer.echo(_next_steps(written))
+
+
+def _next_steps(written: Scaffold) -> str:
+    name = written.directory
+    return f"""Wrote {name}/. It is for trying out: tokens come from a key of your own, policy signatures are off.
+
+  sluicegate serve --config {name}/sluicegate.yaml
+  sluicegate token issue --key {name}/issuer.jwk --issuer {written.issuer} --audience {written.audience} \\
+      --client me --scope generate:{written.models[0]} --output {name}/token
+  SLUICEGATE_TOKEN_FILE={name}/token sluicegate generate {written.models[0]} "It was a truth"
+"""
+
+
+async def _serve(settings: Settings) -> None:
+    """Run until a signal, or until a part of the server that must not end has ended."""
+    started, stop, hurry = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    work = asyncio.create_task(_run(settings, started, stop, hurry))
+
+    def on_signal() -> None:
+        if stop.is_set():
+            hurry.set()
+        stop.set()
+        if not started.is_set():
+            work.cancel()  # nobody is served yet: nothing to drain
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    try:
+        await work
+    except asyncio.CancelledError:
+        if not stop.is_set():
+            raise
+
+
+async def _run(settings: Settings, started: asyncio.Event, stop: asyncio.Event, hurry: asyncio.Event) -> None:
+    async with app.running(settings) as server:
+        started.set()
+        waits = [asyncio.create_task(event.wait()) for event in (stop, server.failed)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        await server.draining.drain(hurry)
+        if server.failed.is_set():
+            raise ServerError("a background task failed; the log has its cause")

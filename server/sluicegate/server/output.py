@@ -1,0 +1,59 @@
+"""What a generation tells its caller: the events of its output, in the order in which they come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from sluicegate.auth import Grant
+from sluicegate.server.engine import messages
+
+
+class FinishReason(Enum):
+    """Why a candidate ended, where the caller's own limits ended it."""
+
+    STOP = auto()
+    STOP_SEQUENCE = auto()
+    MAX_OUTPUT_TOKENS = auto()
+    CONTEXT_LENGTH = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What the call runs under. For a score, which draws nothing, `seed`, `max_output_tokens` and the queue are 0."""
+
+    request_id: str
+    client_request_id: str
+    grant: Grant
+    weights_sha256: str
+    prompt_tokens: int
+    seed: int = 0
+    max_output_tokens: int = 0
+    queue_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """More output of one candidate. `tokens` is empty unless the caller asked for them."""
+
+    candidate: int
+    text: str
+    tokens: tuple[messages.Token, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end of one candidate."""
+
+    candidate: int
+    reason: FinishReason
+    stop_sequence: str | None
+    output_tokens: int
+
+
+@dataclass(slots=True)
+class Usage:
+    """Tokens counted for the caller so far."""
+
+    prompt_tokens: int
+    output_tokens: int = 0

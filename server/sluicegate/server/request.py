@@ -1,0 +1,59 @@
+"""What a caller may ask of a model, in the terms of the use cases; fields are within their static bounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sluicegate.auth import AccessRequest
+from sluicegate.server.engine.messages import Sampling
+
+Prompt = str | tuple[int, ...]
+"""Text, or token ids."""
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """A generation.
+
+    `sampling.seed` and `sampling.max_output_tokens` are placeholders: `seed` and `max_output_tokens` here say what
+    the caller set (None: nothing).
+    """
+
+    model: str
+    prompt: Prompt
+    sampling: Sampling
+    seed: int | None
+    max_output_tokens: int | None
+    candidates: int
+    stop_sequences: tuple[str, ...]
+    include_tokens: bool
+    purpose: str | None
+    client_request_id: str
+    max_delay_seconds: float = 0.0
+    min_tokens_per_message: int = 1
+
+    def access(self) -> AccessRequest:
+        """What the policy must know of it."""
+        return AccessRequest(
+            action="generate",
+            model=self.model,
+            purpose=self.purpose,
+            logprobs=self.sampling.logprobs is not None,
+            greedy=self.sampling.temperature == 0 or self.sampling.top_k == 1,
+            token_bytes=self.include_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """The log-probabilities of a text, each token's with `logprobs` alternatives."""
+
+    model: str
+    content: Prompt
+    logprobs: int
+    purpose: str | None
+    client_request_id: str
+
+    def access(self) -> AccessRequest:
+        """What the policy must know of it."""
+        return AccessRequest(action="score", model=self.model, purpose=self.purpose, logprobs=True)

@@ -1,0 +1,35 @@
+"""AccessService on the wire."""
+
+from __future__ import annotations
+
+import grpc
+
+from sluicegate.server.access import Access
+from sluicegate.server.rpc import requests, responses
+from sluicegate.server.rpc.call import authenticated
+from sluicegate.server.rpc.validation import validate
+from sluicegate.v1 import access_service_pb2
+from sluicegate.v1.access_service_pb2_grpc import AccessServiceServicer
+
+Context = grpc.aio.ServicerContext[object, object]
+
+
+class AccessServicer(AccessServiceServicer):
+    """Converts and passes on."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def GetCallerIdentity(
+        self, request: access_service_pb2.GetCallerIdentityRequest, context: Context
+    ) -> access_service_pb2.GetCallerIdentityResponse:
+        caller = authenticated(context).caller
+        validate(request)
+        return responses.identity(caller.principal, self._access.identify(caller))
+
+    async def CheckAccess(
+        self, request: access_service_pb2.CheckAccessRequest, context: Context
+    ) -> access_service_pb2.CheckAccessResponse:
+        caller = authenticated(context).caller
+        validate(request)
+        return responses.checked(self._access.check(caller, requests.check(request)))

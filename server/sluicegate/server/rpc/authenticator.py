@@ -1,0 +1,43 @@
+"""From a call's metadata and connection to its caller: rows 2 to 8."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import grpc
+
+from sluicegate.auth import AuthenticationError, Peer, Policy, Principal, TokenVerifier, anonymous, bearer
+from sluicegate.server.caller import Caller
+from sluicegate.server.errors import CallRefused
+from sluicegate.server.rpc.peer import peer_of
+
+Context = grpc.aio.ServicerContext[object, object]
+
+
+class Authenticator:
+    """Event loop only; never does I/O."""
+
+    def __init__(self, verifier: TokenVerifier, policy: Callable[[], Policy]) -> None:
+        self._verifier = verifier
+        self._policy = policy
+
+    def identify(self, context: Context) -> Caller:
+        """The caller. Raises CallRefused with the first of rows 2 to 8 that fails."""
+        return self._identify(context, serves_anonymous=self._policy().serves_anonymous)
+
+    def identify_if_any(self, context: Context) -> Caller:
+        """The same for the methods that need no token: without one, the anonymous caller."""
+        return self._identify(context, serves_anonymous=True)
+
+    def _identify(self, context: Context, *, serves_anonymous: bool) -> Caller:
+        values = [value for key, value in context.invocation_metadata() or () if key == "authorization"]
+        peer = peer_of(context)
+        if not values and serves_anonymous:
+            return Caller(anonymous(), peer)
+        try:
+            return Caller(self._principal(values, peer), peer)
+        except AuthenticationError as error:
+            raise CallRefused(error.reason, error.detail) from None
+
+    def _principal(self, values: list[str | bytes], peer: Peer) -> Principal:
+        return self._verifier.verify(bearer(values), peer)

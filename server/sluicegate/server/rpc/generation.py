@@ -1,0 +1,110 @@
+"""GenerationService on the wire."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+
+from sluicegate.auth import Reason
+from sluicegate.server import output
+from sluicegate.server.errors import CallRefused
+from sluicegate.server.generation import Generations
+from sluicegate.server.rpc import call as rpc_call
+from sluicegate.server.rpc import requests, responses
+from sluicegate.server.rpc.validation import validate
+from sluicegate.server.scoring import Scoring
+from sluicegate.server.tokenizing import Tokenizing
+from sluicegate.v1 import generation_pb2, generation_service_pb2
+from sluicegate.v1.generation_service_pb2_grpc import GenerationServiceServicer
+
+Context = grpc.aio.ServicerContext[object, object]
+
+
+class GenerationServicer(GenerationServiceServicer):
+    """Converts and passes on; a reader that takes no message for `stalled_reader_seconds` is cut."""
+
+    def __init__(
+        self, generations: Generations, scoring: Scoring, tokenizing: Tokenizing, *, stalled_reader_seconds: float
+    ) -> None:
+        self._generations = generations
+        self._scoring = scoring
+        self._tokenizing = tokenizing
+        self._stalled_reader_seconds = stalled_reader_seconds
+
+    async def Generate(
+        self, request: generation_service_pb2.GenerateRequest, context: Context
+    ) -> generation_service_pb2.GenerateResponse:
+        call = rpc_call.authenticated(context)
+        validate(request)
+        asked = requests.generation(request)
+        candidates = [generation_pb2.Candidate() for _ in range(asked.candidates)]
+        texts: list[list[str]] = [[] for _ in candidates]
+        async with self._generations.open(call, asked) as generation:
+            rpc_call.current().usage = generation.usage
+            while (events := await generation.next()) is not None:
+                for event in events:
+                    candidate = candidates[event.candidate]
+                    match event:
+                        case output.Delta():
+                            texts[event.candidate].append(event.text)
+                            candidate.tokens.extend(responses.tokens(event.tokens, generation.tokenizer))
+                        case output.Finished():
+                            candidate.finished.CopyFrom(responses.finished(event))
+            for candidate, text in zip(candidates, texts, strict=True):
+                candidate.text = "".join(text)
+            return generation_service_pb2.GenerateResponse(
+                started=responses.started(generation.started),
+                candidates=candidates,
+                usage=responses.usage(generation.usage),
+            )
+
+    # A coroutine that writes, where the generated signature has an iterator: grpc.aio takes both, but only a write
+    # can be limited in time, and only a cancellation that arrives in a write reaches the generation's `finally`.
+    async def StreamGenerate(  # type: ignore[override]
+        self, request: generation_service_pb2.StreamGenerateRequest, context: Context
+    ) -> None:
+        call = rpc_call.authenticated(context)
+        validate(request)
+        async with self._generations.open(call, requests.stream(request)) as generation:
+            rpc_call.current().usage = generation.usage
+            await self._write(context, responses.event(generation.started, generation.usage, generation.tokenizer))
+            while (events := await generation.next()) is not None:
+                for event in events:
+                    await self._write(context, responses.event(event, generation.usage, generation.tokenizer))
+
+    async def Score(
+        self, request: generation_service_pb2.ScoreRequest, context: Context
+    ) -> generation_service_pb2.ScoreResponse:
+        call = rpc_call.authenticated(context)
+        validate(request)
+        scored = await self._scoring.score(call, requests.score(request))
+        rpc_call.current().usage = scored.usage
+        return responses.score(scored)
+
+    async def Tokenize(
+        self, request: generation_service_pb2.TokenizeRequest, context: Context
+    ) -> generation_service_pb2.TokenizeResponse:
+        call = rpc_call.authenticated(context)
+        validate(request)
+        purpose = request.purpose or None
+        hosted, ids = await self._tokenizing.tokenize(call.caller, request.model, request.text, purpose)
+        tokens = responses.plain_tokens(ids, hosted.tokenizer)
+        return generation_service_pb2.TokenizeResponse(tokens=tokens)
+
+    async def Detokenize(
+        self, request: generation_service_pb2.DetokenizeRequest, context: Context
+    ) -> generation_service_pb2.DetokenizeResponse:
+        call = rpc_call.authenticated(context)
+        validate(request)
+        ids, purpose = tuple(request.token_ids), request.purpose or None
+        data = self._tokenizing.detokenize(call.caller, request.model, ids, purpose)
+        return generation_service_pb2.DetokenizeResponse(text=data.decode(errors="replace"), bytes=data)
+
+    async def _write(self, context: Context, message: generation_service_pb2.StreamGenerateResponse) -> None:
+        """Write, waiting for the reader's flow control. Meanwhile the engine's tokens pile up into one message."""
+        try:
+            async with asyncio.timeout(self._stalled_reader_seconds):
+                await context.write(message)
+        except TimeoutError:
+            raise CallRefused(Reason.READER_STALLED) from None

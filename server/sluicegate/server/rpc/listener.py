@@ -1,0 +1,86 @@
+"""The callers' listener: a grpc.aio server with its limits, interceptors and services."""
+
+from __future__ import annotations
+
+import grpc
+from grpc_reflection.v1alpha import reflection
+
+from sluicegate.server.config import Settings
+from sluicegate.server.errors import SettingsError
+from sluicegate.server.observe.metrics import Metrics
+from sluicegate.server.rpc.access import AccessServicer
+from sluicegate.server.rpc.authenticator import Authenticator
+from sluicegate.server.rpc.generation import GenerationServicer
+from sluicegate.server.rpc.health import HealthServicer
+from sluicegate.server.rpc.interceptors import authentication, calls, errors
+from sluicegate.server.rpc.methods import EXEMPT_SERVICES, own_services, pool, required_scopes
+from sluicegate.server.rpc.models import ModelServicer
+from sluicegate.server.rpc.tls import server_credentials
+from sluicegate.v1.access_service_pb2_grpc import add_AccessServiceServicer_to_server
+from sluicegate.v1.generation_service_pb2_grpc import add_GenerationServiceServicer_to_server
+from sluicegate.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
+
+HEALTH_METHODS = frozenset(f"/grpc.health.v1.Health/{method}" for method in ("Check", "List", "Watch"))
+REFLECTION_METHODS = frozenset({"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"})
+SHORTEST_PING_INTERVAL_MILLISECONDS = 10_000
+
+
+def build_server(settings: Settings, authenticator: Authenticator, metrics: Metrics) -> grpc.aio.Server:
+    """A server without services and without a port."""
+    scopes = required_scopes()
+    interceptors = [
+        errors(),
+        calls(metrics, frozenset(scopes) | HEALTH_METHODS | REFLECTION_METHODS),
+        authentication(authenticator, scopes, metrics),
+    ]
+    limits = settings.limits
+    options: list[tuple[str, int]] = [
+        ("grpc.so_reuseport", 0),  # a port in use is an error, not a second server that takes half of the calls
+        ("grpc.max_receive_message_length", limits.message_bytes),
+        # The soft and the hard limit are one: between two, gRPC refuses at random.
+        ("grpc.max_metadata_size", limits.metadata_bytes),
+        ("grpc.absolute_max_metadata_size", limits.metadata_bytes),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", SHORTEST_PING_INTERVAL_MILLISECONDS),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.keepalive_time_ms", 30_000),  # finds clients that vanished without a word
+        ("grpc.keepalive_timeout_ms", 20_000),
+    ]
+    return grpc.aio.server(interceptors=interceptors, options=options)
+
+
+def add_services(
+    server: grpc.aio.Server,
+    *,
+    generation: GenerationServicer,
+    models: ModelServicer,
+    access: AccessServicer,
+    health: HealthServicer,
+    with_reflection: bool,
+) -> None:
+    """Register every service that the server has."""
+    add_GenerationServiceServicer_to_server(generation, server)
+    add_ModelServiceServicer_to_server(models, server)
+    add_AccessServiceServicer_to_server(access, server)
+    health.register(server)
+    if with_reflection:
+        names = [service.full_name for service in own_services()]
+        reflection.enable_server_reflection([*names, *sorted(EXEMPT_SERVICES)], server, pool())
+
+
+def bind(server: grpc.aio.Server, settings: Settings) -> str:
+    """Take the port; gives the address, with the port that was chosen where the settings say 0.
+
+    Raises SettingsError if it cannot be had.
+    """
+    credentials = server_credentials(settings.tls) if settings.tls is not None else None
+    try:
+        if credentials is None:
+            port = server.add_insecure_port(settings.listen)
+        else:
+            port = server.add_secure_port(settings.listen, credentials)
+    except RuntimeError:
+        port = 0
+    if not port:
+        raise SettingsError([f"listen: cannot listen on {settings.listen}; is the address right and the port free?"])
+    host, separator, number = settings.listen.rpartition(":")
+    return f"{host}:{port}" if separator and number == "0" else settings.listen

@@ -1,0 +1,46 @@
+"""ModelService on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import grpc
+
+from sluicegate.server.catalog import Catalog
+from sluicegate.server.rpc import responses
+from sluicegate.server.rpc.call import authenticated
+from sluicegate.server.rpc.validation import validate
+from sluicegate.v1 import model_service_pb2
+from sluicegate.v1.model_service_pb2_grpc import ModelServiceServicer
+
+Context = grpc.aio.ServicerContext[object, object]
+
+
+class ModelServicer(ModelServiceServicer):
+    """Converts and passes on."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    async def ListModels(
+        self, request: model_service_pb2.ListModelsRequest, context: Context
+    ) -> model_service_pb2.ListModelsResponse:
+        caller = authenticated(context).caller
+        validate(request)
+        page, following = self._catalog.page(caller, request.page_size, request.page_token)
+        return model_service_pb2.ListModelsResponse(models=map(responses.model, page), next_page_token=following)
+
+    async def GetModel(
+        self, request: model_service_pb2.GetModelRequest, context: Context
+    ) -> model_service_pb2.GetModelResponse:
+        caller = authenticated(context).caller
+        validate(request)
+        return model_service_pb2.GetModelResponse(model=responses.model(self._catalog.get(caller, request.model)))
+
+    async def WatchModels(
+        self, request: model_service_pb2.WatchModelsRequest, context: Context
+    ) -> AsyncIterator[model_service_pb2.WatchModelsResponse]:
+        call = authenticated(context)
+        validate(request)
+        async for views in self._catalog.watch(call):
+            yield model_service_pb2.WatchModelsResponse(models=map(responses.model, views))

@@ -1,0 +1,200 @@
+"""From what the use cases answer to the API's messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from sluicegate.auth import Agreement, Audience, CallerIdentity, Denied, Grant, Principal, Reason
+from sluicegate.server import output
+from sluicegate.server.access import CheckedAccess
+from sluicegate.server.catalog import ModelState, ModelView
+from sluicegate.server.engine import messages
+from sluicegate.server.scoring import Scored
+from sluicegate.server.tokenizer import Tokenizer
+from sluicegate.v1 import (
+    access_service_pb2,
+    generation_pb2,
+    generation_service_pb2,
+    model_service_pb2,
+    reason_pb2,
+)
+
+
+def usage(counted: output.Usage) -> generation_pb2.Usage:
+    return generation_pb2.Usage(prompt_tokens=counted.prompt_tokens, output_tokens=counted.output_tokens)
+
+
+def started(event: output.Started) -> generation_pb2.Started:
+    message = generation_pb2.Started(
+        request_id=event.request_id,
+        client_request_id=event.client_request_id,
+        model=event.grant.model,
+        weights_sha256=event.weights_sha256,
+        stage=event.grant.stage,
+        policy_revision=event.grant.policy_revision,
+        agreement=event.grant.agreement or "",
+        prompt_tokens=event.prompt_tokens,
+        seed=event.seed,
+        max_output_tokens=event.max_output_tokens,
+    )
+    message.queue_duration.CopyFrom(_duration(event.queue_seconds))
+    return message
+
+
+def event(
+    happened: output.Started | output.Delta | output.Finished, counted: output.Usage, tokenizer: Tokenizer
+) -> generation_service_pb2.StreamGenerateResponse:
+    """One message of a stream."""
+    message = generation_service_pb2.StreamGenerateResponse(usage=usage(counted))
+    match happened:
+        case output.Started():
+            message.started.CopyFrom(started(happened))
+        case output.Delta():
+            message.delta.candidate = happened.candidate
+            message.delta.text = happened.text
+            message.delta.tokens.extend(tokens(happened.tokens, tokenizer))
+        case output.Finished():
+            message.finished.CopyFrom(finished(happened))
+    return message
+
+
+def finished(end: output.Finished) -> generation_pb2.Finished:
+    return generation_pb2.Finished(
+        candidate=end.candidate,
+        finish_reason=generation_pb2.FinishReason.Value(f"FINISH_REASON_{end.reason.name}"),
+        stop_sequence=end.stop_sequence or "",
+        output_tokens=end.output_tokens,
+    )
+
+
+def score(scored: Scored) -> generation_service_pb2.ScoreResponse:
+    message = generation_service_pb2.ScoreResponse(
+        started=started(scored.started),
+        tokens=tokens(scored.tokens, scored.hosted.tokenizer),
+        total_log_probability=sum(token.logprob or 0.0 for token in scored.tokens),
+        usage=usage(scored.usage),
+    )
+    message.started.ClearField("queue_duration")
+    return message
+
+
+def tokens(found: Iterable[messages.Token], tokenizer: Tokenizer) -> list[generation_pb2.Token]:
+    return [
+        generation_pb2.Token(
+            id=token.id,
+            bytes=tokenizer.token_bytes(token.id),
+            log_probability=token.logprob,
+            top=[
+                generation_pb2.TopToken(
+                    id=other.id, bytes=tokenizer.token_bytes(other.id), log_probability=other.logprob
+                )
+                for other in token.top
+            ],
+        )
+        for token in found
+    ]
+
+
+def plain_tokens(ids: Iterable[int], tokenizer: Tokenizer) -> list[generation_pb2.Token]:
+    return [generation_pb2.Token(id=token, bytes=tokenizer.token_bytes(token)) for token in ids]
+
+
+def model(view: ModelView) -> model_service_pb2.Model:
+    hosted, entry = view.hosted, view.entry
+    denied = view.access if isinstance(view.access, Denied) else None
+    grant = view.access if isinstance(view.access, Grant) else None
+    return model_service_pb2.Model(
+        id=view.id,
+        description=entry.description or "",
+        parameters=hosted.parameters if hosted else 0,
+        context_length=hosted.context_length if hosted else 0,
+        vocabulary_size=hosted.vocabulary_size if hosted else 0,
+        weights_sha256=hosted.weights_sha256 if hosted else "",
+        license=entry.license,
+        source=entry.source,
+        intended_use=entry.intended_use or "",
+        unacceptable_use=entry.unacceptable_use or "",
+        stage=view.stage,
+        open_to=_audience(view.open_to),
+        state=_STATES[view.state],
+        caller_access=model_service_pb2.CallerAccess(
+            allowed=denied is None,
+            reason=_reason(denied.reason if denied else None),
+            agreement=(grant.agreement or "") if grant else "",
+        ),
+        dtype=hosted.dtype if hosted else "",
+    )
+
+
+def identity(principal: Principal, found: CallerIdentity) -> access_service_pb2.GetCallerIdentityResponse:
+    message = access_service_pb2.GetCallerIdentityResponse(
+        issuer=principal.issuer,
+        subject=principal.subject,
+        client_id=principal.client_id,
+        audience=_audience(found.audience),
+        scopes=sorted(found.scopes),
+        stage=found.stage,
+        policy_revision=found.policy_revision,
+    )
+    if not principal.anonymous:
+        message.token_expire_time.FromSeconds(principal.expires_at)
+    if found.agreement is not None:
+        message.agreement.CopyFrom(_agreement(found.agreement))
+    return message
+
+
+def checked(outcome: CheckedAccess) -> access_service_pb2.CheckAccessResponse:
+    grant, denied = outcome.grant, outcome.denied
+    return access_service_pb2.CheckAccessResponse(
+        allowed=grant is not None,
+        reason=_reason(denied.reason if denied else None),
+        metadata=denied.detail if denied else {},
+        remedy=outcome.remedy,
+        audience=_audience(outcome.audience),
+        agreement=(grant.agreement or "") if grant else "",
+        max_output_tokens=(grant.max_output_tokens or 0) if grant else 0,
+    )
+
+
+_STATES = {
+    ModelState.LOADING: model_service_pb2.MODEL_STATE_LOADING,
+    ModelState.READY: model_service_pb2.MODEL_STATE_READY,
+    ModelState.UNAVAILABLE: model_service_pb2.MODEL_STATE_UNAVAILABLE,
+}
+
+
+def _audience(audience: Audience | None) -> model_service_pb2.Audience.ValueType:
+    return model_service_pb2.Audience.Value(f"AUDIENCE_{audience.name if audience else 'UNSPECIFIED'}")
+
+
+def _reason(reason: Reason | None) -> reason_pb2.Reason.ValueType:
+    return reason_pb2.Reason.Value(f"REASON_{reason.name if reason else 'UNSPECIFIED'}")
+
+
+def _agreement(terms: Agreement) -> access_service_pb2.AgreementTerms:
+    return access_service_pb2.AgreementTerms(
+        id=terms.id,
+        partner=terms.partner,
+        status=terms.status,
+        models=terms.models,
+        actions=terms.actions,
+        purposes=terms.purposes,
+        valid_from=_timestamp(terms.valid.from_),
+        valid_until=_timestamp(terms.valid.until),
+    )
+
+
+def _timestamp(moment: datetime) -> Timestamp:
+    message = Timestamp()
+    message.FromDatetime(moment)
+    return message
+
+
+def _duration(seconds: float) -> Duration:
+    message = Duration()
+    message.FromNanoseconds(round(seconds * 1e9))
+    return message

@@ -1,0 +1,72 @@
+"""TLS of the callers' listener, with certificates that can be renewed while the server runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+import grpc
+import structlog
+
+from sluicegate.server.config import Tls
+from sluicegate.server.errors import SettingsError
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """PEM contents."""
+
+    certificate: bytes
+    key: bytes
+    client_ca: bytes | None
+
+    def configuration(self) -> grpc.ServerCertificateConfiguration:
+        return grpc.ssl_server_certificate_configuration([(self.key, self.certificate)], self.client_ca)
+
+
+def server_credentials(tls: Tls) -> grpc.ServerCredentials:
+    """Credentials that read the files again at every handshake, so that a renewed certificate counts at once.
+
+    Files that cannot be read later leave the last good ones in force. Raises SettingsError at the start.
+    """
+    last = _read(tls)
+
+    def renewed() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal last
+        try:
+            files = _read(tls)
+        except SettingsError as error:
+            log.error("certificate_not_renewed", problem=str(error))
+            return None
+        if files == last:
+            return None
+        last = files
+        log.info("certificate_renewed")
+        return files.configuration()
+
+    # The type stubs do not know that the function may answer None: no change.
+    return grpc.dynamic_ssl_server_credentials(
+        last.configuration(),
+        cast("Callable[[], grpc.ServerCertificateConfiguration]", renewed),
+        require_client_authentication=tls.client_ca is not None,
+    )
+
+
+def _read(tls: Tls) -> _Files:
+    problems = []
+    contents: dict[str, bytes | None] = {}
+    for name, path in (("certificate", tls.certificate), ("key", tls.key), ("client_ca", tls.client_ca)):
+        try:
+            contents[name] = None if path is None else path.read_bytes()
+        except OSError as error:
+            problems.append(f"tls.{name}: {path} cannot be read: {error.strerror}")
+            continue
+        content = contents[name]
+        if content is not None and b"-----BEGIN " not in content:
+            problems.append(f"tls.{name}: {path} is no PEM file")
+    if problems:
+        raise SettingsError(problems)
+    return _Files(contents["certificate"] or b"", contents["key"] or b"", contents["client_ca"])

@@ -1,0 +1,201 @@
+"""One generation under way: engine events in, guarded output out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from sluicegate.auth import Grant, Reason
+from sluicegate.server.engine import messages
+from sluicegate.server.engine.client import EngineStream
+from sluicegate.server.errors import CallRefused, FieldViolation
+from sluicegate.server.guard import TextStream
+from sluicegate.server.models import HostedModel
+from sluicegate.server.output import Delta, Finished, FinishReason, Started, Usage
+from sluicegate.server.request import GenerationRequest
+from sluicegate.server.tokenizer import Tokenizer
+
+OWN_ENDS = {
+    messages.Finish.STOP: FinishReason.STOP,
+    messages.Finish.MAX_OUTPUT_TOKENS: FinishReason.MAX_OUTPUT_TOKENS,
+    messages.Finish.CONTEXT_LENGTH: FinishReason.CONTEXT_LENGTH,
+}
+FORCED_ENDS = {
+    messages.Finish.DEADLINE: Reason.DEADLINE_EXCEEDED,
+    messages.Finish.ABORTED: Reason.MODEL_NOT_READY,  # the model was unloaded
+    messages.Finish.FAILED: Reason.INTERNAL,
+}
+
+
+class Generation:
+    """One generation under way: read `started`, then call `next` until it gives None. One task uses it."""
+
+    def __init__(
+        self,
+        request: GenerationRequest,
+        grant: Grant,
+        hosted: HostedModel,
+        submit: messages.Submit,
+        clock: Callable[[], float],
+    ) -> None:
+        self._request = request
+        self._hosted = hosted
+        self._submit = submit
+        self._clock = clock
+        self._candidates = [_Candidate(request.stop_sequences) for _ in range(submit.candidates)]
+        self._pending: Sequence[messages.Event] = ()
+        self._failure: CallRefused | None = None
+        self.stream: EngineStream
+        self.grant = grant
+        self._started: Started | None = None
+        self.usage = Usage(prompt_tokens=len(submit.prompt))
+        self.first_token: float | None = None
+        self.last_token: float | None = None
+
+    @property
+    def has_started(self) -> bool:
+        """Whether it has held its slots."""
+        return self._started is not None
+
+    @property
+    def started(self) -> Started:
+        """What it runs under; only once it has started."""
+        assert self._started is not None
+        return self._started
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's."""
+        return self._hosted.tokenizer
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the candidate that has most."""
+        return max(candidate.output_tokens for candidate in self._candidates)
+
+    async def wait_started(self) -> None:
+        """Wait for the slots. What came along with the start is kept for `next`."""
+        events = await self.stream.next()
+        for event in events:
+            match event:
+                case messages.Started():
+                    self._started = self._describe(event)
+                case messages.Refused():
+                    field, _, rule = event.cause.partition(": ")
+                    raise CallRefused(
+                        Reason.REQUEST_INVALID, violations=[FieldViolation(REFUSED_FIELDS.get(field, field), rule)]
+                    )
+                case messages.Finished() if self._started is None:
+                    raise CallRefused(FORCED_ENDS.get(event.finish, Reason.INTERNAL))
+                case _:
+                    pass
+        self._pending = [event for event in events if not isinstance(event, messages.Started)]
+        if self._started is None:
+            raise CallRefused(Reason.INTERNAL)
+
+    async def next(self) -> list[Delta | Finished] | None:
+        """What has come since the last call, at most one Delta a candidate; None when every candidate has ended.
+
+        Waits for `min_tokens_per_message` tokens, but never longer than `max_delay_seconds`.
+        Raises CallRefused if the generation cannot go on; what it still had was returned before.
+        """
+        if self._failure is not None:
+            raise self._failure
+        if all(candidate.is_finished for candidate in self._candidates):
+            return None
+        return self._digest(await self._gather())
+
+    def _describe(self, event: messages.Started) -> Started:
+        sampling = self._submit.sampling
+        return Started(
+            request_id=self._submit.request,
+            client_request_id=self._request.client_request_id,
+            grant=self.grant,
+            weights_sha256=self._hosted.weights_sha256,
+            prompt_tokens=len(self._submit.prompt),
+            seed=sampling.seed,
+            max_output_tokens=sampling.max_output_tokens,
+            queue_seconds=event.queue_seconds,
+        )
+
+    async def _gather(self) -> list[messages.Event]:
+        events, self._pending = list(self._pending), ()
+        if not events:
+            events = await self.stream.next()
+        if not self._request.max_delay_seconds:
+            return events
+        try:
+            async with asyncio.timeout(self._request.max_delay_seconds):
+                while len(events) < self._request.min_tokens_per_message and not _any_end(events):
+                    events += await self.stream.next()
+        except TimeoutError:
+            pass
+        return events
+
+    def _digest(self, events: Sequence[messages.Event]) -> list[Delta | Finished]:
+        ends: list[Finished] = []
+        for event in events:
+            if not isinstance(event, messages.Token | messages.Finished):
+                continue
+            candidate = self._candidates[event.candidate]
+            if candidate.is_finished:
+                continue  # it met a stop sequence; the engine had not heard of it yet
+            if isinstance(event, messages.Token):
+                self._count()
+                candidate.feed(event, self._hosted.tokenizer.token_bytes(event.id))
+                if candidate.text.stop_sequence is not None:
+                    self.stream.abort(event.candidate)
+                    ends.append(candidate.finish(event.candidate, FinishReason.STOP_SEQUENCE))
+            elif event.finish in OWN_ENDS:
+                ends.append(candidate.finish(event.candidate, OWN_ENDS[event.finish]))
+            else:
+                candidate.release_all()
+                self._failure = CallRefused(FORCED_ENDS[event.finish])
+        with_tokens = self._request.include_tokens
+        deltas = [candidate.take(index, with_tokens) for index, candidate in enumerate(self._candidates)]
+        return [*(delta for delta in deltas if delta is not None), *ends]
+
+    def _count(self) -> None:
+        self.last_token = self._clock()
+        self.first_token = self.first_token or self.last_token
+        self.usage.output_tokens += 1
+
+
+class _Candidate:
+    """Book-keeping of one candidate's output."""
+
+    def __init__(self, stop_sequences: tuple[str, ...]) -> None:
+        self.text = TextStream(stop_sequences)
+        self.is_finished = False
+        self.output_tokens = 0
+        self._released: list[str] = []
+        self._tokens: list[messages.Token] = []
+
+    def feed(self, token: messages.Token, data: bytes) -> None:
+        self.output_tokens += 1
+        self._tokens.append(token)
+        self._released.append(self.text.feed(data))
+
+    def finish(self, index: int, reason: FinishReason) -> Finished:
+        self.is_finished = True
+        self.release_all()
+        return Finished(index, reason, self.text.stop_sequence, self.output_tokens)
+
+    def release_all(self) -> None:
+        """Let go what was held back: nothing comes after it."""
+        self._released.append(self.text.flush())
+
+    def take(self, index: int, include_tokens: bool) -> Delta | None:
+        """What may leave now, as one Delta; None if there is nothing."""
+        text = "".join(self._released)
+        tokens = tuple(self._tokens) if include_tokens else ()
+        self._released, self._tokens = [], []
+        return Delta(index, text, tokens) if text or tokens else None
+
+
+REFUSED_FIELDS = {"candidates": "config.candidate_count", "tokens": "token_ids.ids"}
+"""The engine's names of what it can refuse, where the API's differ."""
+
+
+def _any_end(events: Sequence[messages.Event]) -> bool:
+    return any(isinstance(event, messages.Finished) for event in events)
