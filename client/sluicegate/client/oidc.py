@@ -99,13 +99,17 @@ class ClientCredentials:
         import httpx
 
         try:
-            async with httpx.AsyncClient(transport=self._transport, timeout=TIMEOUT_SECONDS) as http:
+            # Plain http goes to this machine only; a proxy of the environment would read the secret.
+            direct: dict[str, httpx.AsyncBaseTransport | None] = {"http://": None}
+            async with httpx.AsyncClient(transport=self._transport, mounts=direct, timeout=TIMEOUT_SECONDS) as http:
                 if self._endpoint is None:
                     self._endpoint = await self._discover(http)
                 return await self._request(http, self._endpoint)
         except httpx.HTTPError as fault:
             kind = fault.__class__.__name__
             raise IssuerUnavailable(f"issuer {self._issuer} did not answer: {kind}") from fault
+        except httpx.InvalidURL as fault:
+            raise TokenUnavailable(f"issuer {self._issuer}: a URL of it cannot be used") from fault
 
     async def _discover(self, http: httpx.AsyncClient) -> _Endpoint:
         """OpenID Connect Discovery 1.0 §4; the issuer must name itself exactly (§4.3)."""
@@ -114,7 +118,10 @@ class ClientCredentials:
         url = document.get("token_endpoint")
         if document.get("issuer") != self._issuer or not isinstance(url, str):
             raise TokenUnavailable(f"issuer {self._issuer}: its discovery document is another issuer's or incomplete")
-        _require_private(url)
+        try:
+            _require_private(url)
+        except ConfigurationError as refused:
+            raise TokenUnavailable(f"issuer {self._issuer}: its token endpoint cannot be used: {refused}") from None
         methods = document.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
         return _Endpoint(url, is_basic=isinstance(methods, list) and "client_secret_basic" in methods)
 
@@ -161,8 +168,12 @@ class _Endpoint:
 
 def _require_private(url: str) -> None:
     """Refuse a URL to which the client secret would travel in the clear."""
-    scheme = urlsplit(url).scheme
-    if scheme not in ("https", "http"):
+    try:
+        parts = urlsplit(url)
+        is_url = parts.scheme in ("https", "http") and bool(parts.hostname)
+    except ValueError:
+        is_url = False
+    if not is_url:
         raise ConfigurationError(f"{printable(url)!r} is not an https URL")
-    if scheme == "http" and not is_local_url(url):
+    if parts.scheme == "http" and not is_local_url(url):
         raise InsecureTransport(f"{printable(url)} would get the client secret in the clear: use https")

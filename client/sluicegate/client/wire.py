@@ -33,7 +33,7 @@ def building_request() -> Iterator[None]:
     """Turn what protobuf refuses (wrong type, number out of range, no UTF-8) into InvalidRequest."""
     try:
         yield
-    except (TypeError, ValueError) as refused:
+    except (TypeError, ValueError, OverflowError) as refused:
         raise InvalidRequest(
             f"the request cannot be put into a message: {refused.__class__.__name__}",
             code=grpc.StatusCode.INVALID_ARGUMENT,
@@ -46,7 +46,10 @@ def set_prompt(
     | generation_service_pb2.ScoreRequest,
     prompt: Prompt,
 ) -> None:
-    """Set the member of the request's oneof that fits."""
+    """Set the member of the request's oneof that fits. Raises TypeError and ValueError."""
+    if isinstance(prompt, bytes | bytearray):
+        # To Python these are sequences of numbers; as token ids they would be another text.
+        raise TypeError("a prompt is text or token ids, not bytes")
     if isinstance(prompt, str):
         request.text = prompt
     else:
