@@ -36,9 +36,7 @@ from sluicegate.server.engine.messages import (
 
 T = TypeVar("T")
 LOST = EngineLost("it died")
-LOAD = Load(
-    model="m", directory="/d", weights_sha256=None, device="cpu", dtype="float32", slots=4, step_tokens=16
-)
+LOAD = Load(model="m", directory="/d", weights_sha256=None, device="cpu", dtype="float32", slots=4, step_tokens=16)
 LOADED = Loaded(
     model="m",
     parameters=1,

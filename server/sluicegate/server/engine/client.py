@@ -211,7 +211,7 @@ class EngineClient:
             del self._streams[stream.request]
 
     def deliver(self, data: bytes) -> None:
-        """Take one message of the engine. One that cannot be read may hold a stream's end: the engine counts as lost."""
+        """Take one message of the engine. One that cannot be read may hold a stream's end: the engine is lost then."""
         if self._loss is not None:
             return
         self.delivered += 1

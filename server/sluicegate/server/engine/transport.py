@@ -30,7 +30,10 @@ log = structlog.get_logger()
 
 
 class RouterPort:
-    """The engine's end: binds `address`, an ipc:// path in a private directory. Engine thread only."""
+    """The engine's end: binds `address`, an ipc:// path in a private directory. Engine thread only.
+
+    Raises EngineError if others can enter the directory or the address cannot be bound.
+    """
 
     def __init__(self, address: str) -> None:
         _require_private(Path(address.removeprefix("ipc://")).parent)
@@ -41,7 +44,11 @@ class RouterPort:
         self._socket.setsockopt(zmq.RCVHWM, UNLIMITED)
         self._socket.setsockopt(zmq.MAXMSGSIZE, LARGEST_COMMAND_BYTES)
         self._socket.setsockopt(zmq.LINGER, LINGER_MILLISECONDS)
-        self._socket.bind(address)
+        try:
+            self._socket.bind(address)
+        except zmq.ZMQError as error:  # an address that is in use, or too long for a Unix socket
+            self.close()
+            raise EngineError(f"the engine cannot listen: {error}") from error
 
     def receive(self, timeout_seconds: float | None) -> tuple[str, bytes] | None:
         """The next message and its sender, or None if none came in time."""
@@ -69,7 +76,7 @@ class RouterPort:
 
 
 class DealerConnection:
-    """A front end's end. Event loop only."""
+    """A front end's end. Event loop only. Raises EngineError for an address that cannot be an engine's."""
 
     def __init__(self, address: str, front_end: str) -> None:
         self._context = zmq.asyncio.Context()
@@ -79,7 +86,11 @@ class DealerConnection:
         self._socket.setsockopt(zmq.RCVHWM, UNLIMITED)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MILLISECONDS)
-        self._socket.connect(address)
+        try:
+            self._socket.connect(address)
+        except zmq.ZMQError as error:
+            self.close()
+            raise EngineError(f"the engine cannot be reached: {error}") from error
 
     def send(self, data: bytes) -> None:
         """Send one message. Without a high-water mark ZeroMQ takes it at once, connected or not."""
@@ -94,7 +105,7 @@ class DealerConnection:
             deliver(await self._socket.recv())
 
     def close(self) -> None:
-        """Close the socket; what is unsent is dropped."""
+        """Close the socket; what is unsent is dropped, so nothing waits. A second call does nothing."""
         self._socket.close()
         self._context.term()
 

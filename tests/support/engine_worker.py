@@ -1,0 +1,59 @@
+"""A real engine process with scripted models: `python -m engine_worker --address ipc://…`.
+
+A Load's directory says how its model behaves, and a prompt that begins with `HANGS` blocks the engine for ever after
+its first token.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import threading
+
+from scripted_runner import ScriptedRunner, count_up
+
+from sluicegate.server.engine.errors import ModelLoadError
+from sluicegate.server.engine.messages import Load
+from sluicegate.server.engine.runner import Runner
+from sluicegate.server.observe.log import configure
+from sluicegate.server.worker import run_worker
+
+HANGS = 999
+
+# Directories of a Load
+MISSING = "/missing"  # cannot be loaded
+DEADLY = "/deadly"  # ends the process while it is loaded
+ENDLESS = "/endless"  # its load never returns
+
+
+def script(candidate: int, position: int, prompt: tuple[int, ...]) -> int:
+    """Counts up, but hangs where it is asked to."""
+    if prompt[0] == HANGS and position > len(prompt):
+        threading.Event().wait()
+    return count_up(candidate, position, prompt)
+
+
+def load(message: Load) -> Runner:
+    """A scripted model, or what its directory stands for."""
+    if message.directory == MISSING:
+        raise ModelLoadError(f"{message.model}: no such directory")
+    if message.directory == DEADLY:
+        os._exit(3)
+    if message.directory == ENDLESS:
+        threading.Event().wait()
+    return ScriptedRunner(slots=message.slots, context_length=1_024, script=script)
+
+
+def main() -> int:
+    """Run until Stop."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--address", required=True)
+    parser.add_argument("--threads", type=int)
+    arguments = parser.parse_args()
+    configure("error", "json")
+    return run_worker(arguments.address, load)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
