@@ -33,7 +33,7 @@ fix: setup ## Repair what ruff can repair
 protos: setup ## Write the stubs and the descriptor image from the protos
 	$(BIN)/python protos/generate.py
 
-bench: setup ## Decode speed beside transformers' generate, as a ratio
+bench: setup ## Generation speed beside transformers' generate, as a ratio
 	$(BIN)/python -m bench.step
 
 ci: check test e2e ## What CI runs
