@@ -112,7 +112,7 @@ class Signatures(_Settings):
     """The trust root of policy signatures. It stands here, outside the policy that it protects."""
 
     deployment: Annotated[str, Field(min_length=1, max_length=128)]
-    threshold: Annotated[int, Field(ge=1, le=10)] = 2
+    threshold: Annotated[int, Field(ge=2, le=10)] = 2
     signers: Annotated[tuple[Signer, ...], Field(min_length=1, strict=False)]
 
 
