@@ -1,4 +1,4 @@
-"""Generation speed of TorchRunner beside transformers' `generate`: the same weights, prompts and greedy choice, in one run.
+"""Generation speed of TorchRunner beside transformers' `generate`: same weights, same prompts, greedy, in one run.
 
     python -m bench.step                      on the CPU, float32
     python -m bench.step --device cuda --dtype bfloat16 --json
