@@ -17,12 +17,14 @@ MAX_FILE_BYTES = 256 * 1024
 MAX_DEPTH = 12
 
 _STR_TAG = "tag:yaml.org,2002:str"
+_MAP_TAG = "tag:yaml.org,2002:map"
+_SEQ_TAG = "tag:yaml.org,2002:seq"
 _RESOLVED = (
     ("tag:yaml.org,2002:null", re.compile(r"^(?:null|~|)$"), ["n", "~", ""]),
     ("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), ["t", "f"]),
     ("tag:yaml.org,2002:int", re.compile(r"^-?(?:0|[1-9][0-9]{0,14})$"), list("-0123456789")),
 )
-_SCALAR_TAGS = {_STR_TAG, *(tag for tag, _, _ in _RESOLVED)}
+_PATTERN_OF_TAG = {tag: pattern for tag, pattern, _ in _RESOLVED}
 
 Document = dict[str, object]
 
@@ -59,6 +61,8 @@ def parse_document(raw: bytes) -> Document:
             loader.dispose()
     except UnicodeDecodeError as error:
         raise DocumentError("is not UTF-8") from error
+    except (ValueError, OverflowError) as error:  # PyYAML gives the number of a \U escape to chr()
+        raise DocumentError("has an escape that is no character") from error
     except RecursionError as error:
         raise DocumentError(f"is nested more than {MAX_DEPTH} levels deep") from error
     except yaml.MarkedYAMLError as error:
@@ -80,30 +84,53 @@ def _value(node: Node, levels_left: int) -> object:
         raise DocumentError(f"line {node.start_mark.line + 1}: is nested more than {MAX_DEPTH} levels deep")
     if isinstance(node, MappingNode):
         return _mapping(node, levels_left)
-    if isinstance(node, SequenceNode):
+    if isinstance(node, SequenceNode) and node.tag == _SEQ_TAG:
         return [_value(item, levels_left - 1) for item in node.value]
-    if not isinstance(node, ScalarNode) or node.tag not in _SCALAR_TAGS:
-        raise DocumentError(f"line {node.start_mark.line + 1}: tags such as {node.tag} are not used here")
+    if not isinstance(node, ScalarNode) or not _has_its_own_tag(node):
+        raise _foreign_tag(node)
     match node.tag.rpartition(":")[2]:
         case "null":
             return None
         case "bool":
             return node.value == "true"
-        case "int" if node.style is None:
+        case "int":
             return int(node.value)
         case _:
-            return str(node.value)
+            return _text(node)
+
+
+def _has_its_own_tag(node: ScalarNode) -> bool:
+    """Whether the tag is the one that the text has by itself: `!!int abc` and `!!bool maybe` are not."""
+    pattern = _PATTERN_OF_TAG.get(node.tag)
+    if pattern is None:
+        return bool(node.tag == _STR_TAG)
+    return node.style is None and pattern.match(node.value) is not None
+
+
+def _foreign_tag(node: Node) -> DocumentError:
+    return DocumentError(f"line {node.start_mark.line + 1}: tags such as {node.tag} are not used here")
+
+
+def _text(node: ScalarNode) -> str:
+    try:
+        node.value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DocumentError(f"line {node.start_mark.line + 1}: a lone surrogate is no character") from error
+    return str(node.value)
 
 
 def _mapping(node: MappingNode, levels_left: int) -> Document:
+    if node.tag != _MAP_TAG:
+        raise _foreign_tag(node)
     members: Document = {}
     for key_node, value_node in node.value:
         line = key_node.start_mark.line + 1
         if not isinstance(key_node, ScalarNode) or key_node.tag != _STR_TAG:
             raise DocumentError(f"line {line}: a key must be a plain word, quoted if it looks like a number")
-        if key_node.value == "<<":
+        key = _text(key_node)
+        if key == "<<":
             raise DocumentError(f"line {line}: merge keys are not used here")
-        if key_node.value in members:
-            raise DocumentError(f"line {line}: {key_node.value!r} stands here twice")
-        members[str(key_node.value)] = _value(value_node, levels_left - 1)
+        if key in members:
+            raise DocumentError(f"line {line}: {key!r} stands here twice")
+        members[key] = _value(value_node, levels_left - 1)
     return members

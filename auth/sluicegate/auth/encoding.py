@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import binascii
 import json
+import math
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import NoReturn
 
@@ -37,12 +38,15 @@ def decode_base64url(text: str) -> bytes:
 def parse_json(raw: bytes) -> object:
     """The value of a UTF-8 JSON text (RFC 8259). Raises ValueError for what parsers read differently.
 
-    Refused: other encodings, a byte order mark, duplicate members, NaN and Infinity, lone surrogates,
-    numbers of thousands of digits, and more than `MAX_DEPTH` levels.
+    Refused: other encodings, a byte order mark, duplicate members, NaN and Infinity, numbers that are too large
+    for a double or have thousands of digits, lone surrogates, and more than `MAX_DEPTH` levels.
     """
     try:
         value: object = json.loads(
-            raw.decode("utf-8"), object_pairs_hook=_object_of_pairs, parse_constant=_refuse_constant
+            raw.decode("utf-8"),
+            object_pairs_hook=_object_of_pairs,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
         )
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
@@ -55,6 +59,13 @@ def _object_of_pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(members) != len(pairs):
         raise ValueError("a member appears twice")
     return members
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError("a number is too large")
+    return number
 
 
 def _refuse_constant(name: str) -> NoReturn:
