@@ -88,6 +88,13 @@ findings: {{due_every: 90d}}
 """
 
 
+class _Plain(yaml.SafeDumper):
+    """Writes what stands in a document twice twice: policy files have no aliases."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
 def release(**changes: Any) -> Document:
     """The release plan as plain data, with top-level members changed."""
     return {**copy.deepcopy(yaml.safe_load(_RELEASE)), **changes}
@@ -103,7 +110,7 @@ def contents(plan: Document | None = None, *agreements: Document) -> Mapping[str
     """Policy files by name, as they would be read."""
     files = {"release.yaml": plan or release()}
     files |= {f"agreements/{index}.yaml": document for index, document in enumerate(agreements)}
-    return {name: yaml.safe_dump(document, sort_keys=False).encode() for name, document in files.items()}
+    return {name: yaml.dump(document, Dumper=_Plain, sort_keys=False).encode() for name, document in files.items()}
 
 
 def policy(plan: Document | None = None, *agreements: Document, trust: TrustRoot | None = None) -> Policy:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from sluicegate.auth.fields import (
+    Day,
     DayWindow,
     Listing,
     ModelIds,
@@ -40,7 +41,7 @@ class LegalTerms(Terms):
 
     document: Name
     sha256: Sha256
-    signed_on: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+    signed_on: Day
     non_commercial: bool = False
 
 

@@ -81,15 +81,16 @@ def parse_policy(directory: Path, contents: Mapping[str, bytes], trust: TrustRoo
         except DocumentError as error:
             problems.append(Problem(name, "", str(error)))
     release = documents.get(RELEASE_FILE)
-    plan = _validated(ReleasePlan, RELEASE_FILE, release, problems) if release is not None else None
+    plan = _try(ReleasePlan, RELEASE_FILE, release, problems) if release is not None else None
     agreements: dict[str, Agreement] = {}
     for name, document in documents.items():
-        if name != RELEASE_FILE and (agreement := _validated(Agreement, name, document, problems)):
+        if name != RELEASE_FILE and (agreement := _try(Agreement, name, document, problems)):
             agreements[name] = agreement
     problems.extend(_agreement_problems(agreements))
     if plan is not None:
         problems.extend(_plan_problems(plan))
-        problems.extend(_cross_problems(plan, agreements))
+        problems.extend(_internal_problems(plan, agreements))
+    problems.extend(_model_problems(release, agreements))
     if trust is not None and plan is not None and release is not None and not problems:
         problems.extend(_signature_problems(plan, release, agreements, documents, trust))
     if problems or plan is None:
@@ -103,21 +104,48 @@ def parse_policy(directory: Path, contents: Mapping[str, bytes], trust: TrustRoo
     )
 
 
-def _validated(kind: type[_Terms], file: str, document: Document, problems: list[Problem]) -> _Terms | None:
+def validated(kind: type[_Terms], file: str, document: Document) -> _Terms:
+    """The document as these terms. Raises PolicyError with everything that is wrong with it."""
     try:
         return kind.model_validate(document)
     except ValidationError as error:
-        problems.extend(_problem(file, details) for details in error.errors(include_url=False))
+        raise PolicyError([_problem(file, details) for details in error.errors(include_url=False)]) from error
+
+
+def _try(kind: type[_Terms], file: str, document: Document, problems: list[Problem]) -> _Terms | None:
+    try:
+        return validated(kind, file, document)
+    except PolicyError as error:
+        problems.extend(error.problems)
         return None
 
 
 def _problem(file: str, details: ErrorDetails) -> Problem:
-    field = ".".join(str(part) for part in details["loc"])
+    field = ".".join(str(part) for part in details["loc"] if part != "[key]")
+    context = details.get("ctx", {})
     match details["type"]:
         case "extra_forbidden":
             text = "is not known here; remove it or correct its spelling"
         case "missing":
             text = "is missing"
+        case "string_type":
+            text = "must be text; put quotes around what looks like a number, true, false or null"
+        case "int_type":
+            text = "must be a whole number, without quotes"
+        case "bool_type":
+            text = "must be true or false, without quotes"
+        case "tuple_type":
+            text = "must be a list"
+        case "model_type" | "mapping_type" | "dict_type":
+            text = "must be a mapping of keys to values"
+        case "too_short":
+            text = "must have at least one entry"
+        case "literal_error":
+            text = f"must be {context['expected']}"
+        case "greater_than_equal":
+            text = f"must be at least {context['ge']}"
+        case "less_than_equal":
+            text = f"must be at most {context['le']}"
         case _:
             text = details["msg"].removeprefix("Value error, ")
     return Problem(file, field, text)
@@ -186,12 +214,20 @@ def _agreement_problems(agreements: Mapping[str, Agreement]) -> Iterator[Problem
                 yield Problem(file, "", text)
 
 
-def _cross_problems(plan: ReleasePlan, agreements: Mapping[str, Agreement]) -> Iterator[Problem]:
-    internal = {(client.issuer, client.client) for client in plan.internal.clients}
+def _model_problems(release: Document | None, agreements: Mapping[str, Agreement]) -> Iterator[Problem]:
+    """Looks at the plan as it stands in its file: what else is wrong there hides nothing that is wrong here."""
+    models = release.get("models") if release is not None else None
+    if not isinstance(models, dict):
+        return
     for file, agreement in agreements.items():
         for index, model in enumerate(agreement.models):
-            if model not in plan.models:
+            if model not in models:
                 yield Problem(file, f"models.{index}", f"no such model as {model} in {RELEASE_FILE}")
+
+
+def _internal_problems(plan: ReleasePlan, agreements: Mapping[str, Agreement]) -> Iterator[Problem]:
+    internal = {(client.issuer, client.client) for client in plan.internal.clients}
+    for file, agreement in agreements.items():
         for index, client in enumerate(agreement.clients):
             if (client.issuer, client.client) in internal:
                 text = f"{client.client} is an internal client; an internal client has no agreement"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, PlainValidator, model_validator
 
 from sluicegate.auth.fields import (
     Listing,
@@ -19,6 +19,7 @@ from sluicegate.auth.fields import (
     Terms,
     Text,
     Timestamp,
+    matching,
 )
 from sluicegate.auth.grant import Quotas
 from sluicegate.auth.principal import Audience
@@ -26,20 +27,28 @@ from sluicegate.auth.principal import Audience
 API_VERSION = "sluicegate/release/v1"
 
 
-def _audience(value: object) -> object:
-    return Audience(value) if value in [audience.value for audience in Audience] else value
+def _audience(value: object) -> Audience:
+    for audience in Audience:
+        if value == audience.value:
+            return audience
+    raise ValueError("write public, partner or internal; a model that is open to nobody is left out")
 
 
-OpenTo = Annotated[Audience, BeforeValidator(_audience)]
+OpenTo = Annotated[Audience, PlainValidator(_audience)]
+
+_SOURCE = r"\.{0,2}/[^\x00-\x1f\x7f]+|[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*(?:@[A-Za-z0-9_./-]+)?"
+Source = Annotated[
+    str, matching(_SOURCE, "write a directory that begins with `/`, `./` or `../`, or a hub id as owner/name@revision")
+]
 
 
 class ModelEntry(Terms):
     """What is known of one model: where its weights are, and what its card says."""
 
     parameters: Annotated[int, Field(ge=1)]
-    source: Annotated[str, Field(pattern=r"^(?:\.{0,2}/[^\x00-\x1f\x7f]+|[\w-][\w.-]*/[\w-][\w.-]*)$")]
+    source: Source
     """A directory, beginning with `/`, `./` or `../` (the latter two from the policy directory), or a hub id
-    as `openai-community/gpt2`."""
+    as `openai-community/gpt2`, at a branch, tag or commit as `openai-community/gpt2@607a30d`."""
     license: Name
     weights_sha256: Sha256 | None = None
     """Of `model.safetensors`; None where it is not pinned."""
@@ -50,18 +59,18 @@ class ModelEntry(Terms):
     vocabulary_size: Annotated[int, Field(ge=1, le=1 << 24)] | None = None
 
 
-class GateRequirement(Terms):
-    """A measured gate that a model must have passed before the stage."""
+class Requirement(Terms):
+    """What must be on record before the stage: a gate that a model passed, or a partner's finding about it."""
 
-    gate: Slug
     model: ModelId
+    gate: Slug | None = None
+    finding: PartnerName | None = None
 
-
-class FindingRequirement(Terms):
-    """A finding that a partner must have reported about a model before the stage."""
-
-    finding: PartnerName
-    model: ModelId
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Requirement:
+        if (self.gate is None) == (self.finding is None):
+            raise ValueError("name either a `gate` or, by its partner, a `finding`")
+        return self
 
 
 class Stage(Terms):
@@ -70,7 +79,7 @@ class Stage(Terms):
     id: Slug
     name: Name
     open: Table[OpenTo]
-    requires: Listing[GateRequirement | FindingRequirement] = ()
+    requires: Listing[Requirement] = ()
 
     def opens_wider_than(self, other: Stage) -> bool:
         """Whether anybody could reach a model here who cannot in `other`."""
