@@ -1,4 +1,4 @@
-"""Attacks on tokens that have worked somewhere: each by its name, each refused with its reason.
+"""Attacks that have worked somewhere: each by its name, each refused with its reason.
 
 Every forged token that could be is signed with the right key, so that only the check under test refuses it.
 """
@@ -11,6 +11,7 @@ import json
 import warnings
 from collections.abc import Callable
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -38,7 +39,8 @@ from issuer import (
     token,
     verifier,
 )
-from policies import agreement, policy
+from policies import agreement, policy, write_policy
+from signers import TRUST, signed_plan
 
 from sluicegate.auth import (
     AccessRequest,
@@ -46,6 +48,7 @@ from sluicegate.auth import (
     Denied,
     KeySetError,
     Peer,
+    PolicyWatch,
     Reason,
     TokenVerifier,
     parse_key_set,
@@ -610,6 +613,78 @@ BAD_KEYS: dict[str, Callable[[], object]] = {
 def test_one_bad_key_refuses_the_whole_set(kind: str) -> None:
     with pytest.raises(KeySetError, match=r"keys\[1\]"):
         parse_key_set(json.dumps({"keys": [GOOD, BAD_KEYS[kind]()]}).encode())
+
+
+# --- signed policies put back or bent
+
+
+async def reload(directory: Path, *revisions: dict[str, Any]) -> tuple[str, list[str]]:
+    """The stage that a running server is at after these revisions in turn, and what it refused."""
+    first, *others = revisions
+    refused: list[str] = []
+
+    async def no_time(_seconds: float) -> None:
+        return
+
+    watch = PolicyWatch(
+        write_policy(directory, first),
+        TRUST,
+        on_change=lambda _policy: None,
+        on_failure=lambda problems: refused.extend(str(problem) for problem in problems),
+        sleep=no_time,
+    )
+    for revision in others:
+        write_policy(directory, revision)
+        await watch.check()
+    return watch.current.stage.id, refused
+
+
+OPENS_WIDER = (
+    "release.yaml: active: opens wider than the revision in force; add a signed transition below those recorded so far"
+)
+
+
+async def test_an_old_signed_revision_that_is_put_back(tmp_path: Path) -> None:
+    wide = signed_plan(("s1", "s2"), ("s2", "s3"))
+    closed = {**wide, "active": "s1"}
+
+    assert await reload(tmp_path, wide, closed, wide) == ("s1", [OPENS_WIDER])
+
+
+async def test_transitions_that_are_deleted_and_put_back(tmp_path: Path) -> None:
+    wide, narrow = signed_plan(("s1", "s2"), ("s2", "s3")), signed_plan()
+
+    assert await reload(tmp_path, wide, narrow, signed_plan(("s1", "s2")), wide) == ("s1", [OPENS_WIDER] * 2)
+
+
+async def test_the_widest_stage_passed_off_as_the_first_of_a_new_deployment(tmp_path: Path) -> None:
+    plan = signed_plan(("s1", "s2"))
+    bent = {**plan, "stages": plan["stages"][::-1], "transitions": [], "active": "s3"}
+
+    assert await reload(tmp_path, plan, bent) == ("s2", [OPENS_WIDER])
+
+
+async def test_the_first_stage_widened_in_place(tmp_path: Path) -> None:
+    plan, bent = signed_plan(), signed_plan()
+    bent["stages"][0]["open"]["gpt2-next"] = "public"
+    watched = await reload(tmp_path, plan, bent)
+
+    assert watched == ("s1", [OPENS_WIDER])
+
+
+async def test_an_unsigned_closing_transition_is_no_new_signature(tmp_path: Path) -> None:
+    wide = signed_plan(("s1", "s2"), ("s2", "s3"))
+    step = {"from": "s3", "to": "s2", "at": "2026-03-01T00:00:00Z"}
+    bent = {**wide, "transitions": [*wide["transitions"], step], "active": "s2"}
+
+    assert await reload(tmp_path, wide, {**wide, "active": "s1"}, bent) == ("s1", [OPENS_WIDER])
+
+
+async def test_what_was_closed_opens_again_with_new_signatures(tmp_path: Path) -> None:
+    wide = signed_plan(("s1", "s2"))
+    again = signed_plan(("s1", "s2"), ("s2", "s2"))
+
+    assert await reload(tmp_path, wide, {**wide, "active": "s1"}, again) == ("s2", [])
 
 
 # --- what the wrapper is there for

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from sluicegate.auth.documents import Document
 from sluicegate.auth.encoding import decode_base64url, encode_base64url
 from sluicegate.auth.errors import ConfigurationError
-from sluicegate.auth.release import ReleasePlan, Signature, Transition
+from sluicegate.auth.release import ReleasePlan, Signature, Stage, Transition
 
 TRANSITION_DOMAIN = "sluicegate/stage-transition/v1"
 AGREEMENT_DOMAIN = "sluicegate/agreement/v1"
@@ -127,11 +127,10 @@ def transition_problems(plan: ReleasePlan, release: Document, trust: TrustRoot) 
     last_signed: int | None = None
     for index, (transition, payload) in enumerate(zip(plan.transitions, payloads, strict=True)):
         field = f"transitions.{index}"
-        target = stages[transition.to]
-        if transition.to == transition.from_ or target.opens_wider_than(stages[transition.from_]):
+        if _must_be_signed(transition, stages):
             last_signed = index
             yield from ((field, text) for text in _signature_problems(transition, payload, trust))
-        reached = target
+        reached = stages[transition.to]
     if last_signed is not None and plan.transitions[last_signed].plan_sha256 != plan_digest(release):
         text = (
             "was signed for another plan than this one; sign a transition from the active stage to itself"
@@ -141,6 +140,26 @@ def transition_problems(plan: ReleasePlan, release: Document, trust: TrustRoot) 
     if plan.active != reached.id and stages[plan.active].opens_wider_than(reached):
         text = f"no signed transition leads from {reached.id} to {plan.active}"
         yield "active", text
+
+
+def _must_be_signed(transition: Transition, stages: Mapping[str, Stage]) -> bool:
+    return transition.to == transition.from_ or stages[transition.to].opens_wider_than(stages[transition.from_])
+
+
+def opens_without_a_new_signature(before: Stage, recorded: Sequence[bytes], plan: ReleasePlan, deployment: str) -> bool:
+    """Whether taking over `plan` opens wider than `before` on signatures that were already used, or on none.
+
+    Files alone cannot tell an old signed state from the present one, nor a new deployment from one whose
+    transitions were deleted; who has seen `recorded`, the payloads of the longest chain so far, can. `plan` must
+    have passed `transition_problems`.
+    """
+    stages = plan.stages_by_id
+    if not stages[plan.active].opens_wider_than(before):
+        return False
+    payloads = transition_payloads(deployment, plan.transitions)
+    added = plan.transitions[len(recorded) :]
+    continues = payloads[: len(recorded)] == list(recorded)
+    return not (continues and any(_must_be_signed(transition, stages) for transition in added))
 
 
 def _signature_problems(transition: Transition, payload: bytes, trust: TrustRoot) -> Iterator[str]:

@@ -2,6 +2,9 @@
 
 A bad change keeps the revision in force and is reported once. Files are read until two readings agree, so
 that neither a half-written file nor the moment of a Kubernetes ConfigMap swap is ever taken for a policy.
+
+Where signatures are checked, a change that opens a model wider must bring a signature that this process has not
+yet seen: putting an older, wider revision back is an opening too.
 """
 
 from __future__ import annotations
@@ -11,9 +14,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from sluicegate.auth.errors import PolicyError, Problem
-from sluicegate.auth.loading import parse_policy, read_policy_files
+from sluicegate.auth.loading import RELEASE_FILE, parse_policy, read_policy_files
 from sluicegate.auth.policy import Policy
-from sluicegate.auth.signatures import TrustRoot
+from sluicegate.auth.signatures import TrustRoot, opens_without_a_new_signature, transition_payloads
 
 POLL_SECONDS = 1.0
 SETTLE_SECONDS = 0.1
@@ -48,6 +51,7 @@ class PolicyWatch:
         contents = read_policy_files(directory)
         self._seen: _Reading = contents
         self._current = parse_policy(directory, contents, trust)
+        self._recorded = self._chain(self._current)
         self._problems: tuple[Problem, ...] = ()
 
     @property
@@ -74,12 +78,15 @@ class PolicyWatch:
             return
         try:
             policy = await asyncio.to_thread(parse_policy, self._directory, reading, self._trust)
+            self._check_widening(policy)
         except PolicyError as error:
             self._fail(error.problems)
             return
         self._problems = ()
         if policy.revision != self._current.revision:
             self._current = policy
+            if len(chain := self._chain(policy)) > len(self._recorded):
+                self._recorded = chain
             self._on_change(policy)
 
     async def run(self) -> None:
@@ -87,6 +94,16 @@ class PolicyWatch:
         while True:
             await self._sleep(self._interval_seconds)
             await self.check()
+
+    def _chain(self, policy: Policy) -> list[bytes]:
+        return transition_payloads(self._trust.deployment, policy.plan.transitions) if self._trust else []
+
+    def _check_widening(self, policy: Policy) -> None:
+        if self._trust is not None and opens_without_a_new_signature(
+            self._current.stage, self._recorded, policy.plan, self._trust.deployment
+        ):
+            text = "opens wider than the revision in force; add a signed transition below those recorded so far"
+            raise PolicyError([Problem(RELEASE_FILE, "active", text)])
 
     def _read(self) -> _Reading:
         try:
