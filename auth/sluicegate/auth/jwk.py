@@ -90,7 +90,7 @@ def parse_key(jwk: object) -> VerificationKey:
         raise KeySetError(f"`kty` must be one of {', '.join(_ALGORITHMS_OF_TYPE)}")
     algorithm = jwk.get("alg")
     if not isinstance(algorithm, str) or algorithm not in _ALGORITHMS_OF_TYPE[kind]:
-        raise KeySetError(f"`alg` of a {kind} key must be {' or '.join(sorted(_ALGORITHMS_OF_TYPE[kind]))}")
+        raise KeySetError(f"`alg` of {kind} keys must be {' or '.join(sorted(_ALGORITHMS_OF_TYPE[kind]))}")
     if jwk.get("use", "sig") != "sig":
         raise KeySetError("`use` must be `sig` or absent")
     if jwk.get("key_ops", ["verify"]) != ["verify"]:
