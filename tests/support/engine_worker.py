@@ -34,15 +34,15 @@ def script(candidate: int, position: int, prompt: tuple[int, ...]) -> int:
     return count_up(candidate, position, prompt)
 
 
-def load(message: Load) -> Runner:
-    """A scripted model, or what its directory stands for."""
+def load(message: Load, threads: int | None) -> Runner:
+    """A scripted model with as many parameters as there are threads, or what its directory stands for."""
     if message.directory == MISSING:
         raise ModelLoadError(f"{message.model}: no such directory")
     if message.directory == DEADLY:
         os._exit(3)
     if message.directory == ENDLESS:
         threading.Event().wait()
-    return ScriptedRunner(slots=message.slots, context_length=1_024, script=script)
+    return ScriptedRunner(slots=message.slots, context_length=1_024, script=script, parameters=threads or 1)
 
 
 def main() -> int:
@@ -52,7 +52,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int)
     arguments = parser.parse_args()
     configure("error", "json")
-    return run_worker(arguments.address, load)
+    return run_worker(arguments.address, lambda message: load(message, arguments.threads))
 
 
 if __name__ == "__main__":

@@ -47,10 +47,11 @@ class ScriptedRunner:
         slots: int = 4,
         context_length: int = 64,
         vocabulary_size: int = 1_000,
+        parameters: int = 1,
         script: Script = count_up,
     ) -> None:
         self._facts = ModelFacts(
-            parameters=1,
+            parameters=parameters,
             context_length=context_length,
             vocabulary_size=vocabulary_size,
             eos_token_id=EOS,

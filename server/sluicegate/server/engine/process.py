@@ -6,9 +6,10 @@ import asyncio
 import sys
 import tempfile
 import uuid
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -45,29 +46,22 @@ def process_launcher(
     """Workers that run `python -m module`. `threads`: CPU threads each may use; None: the runner's default."""
 
     async def launch(on_figures: Callable[[Figures], None] | None) -> Worker:
-        # mkdtemp makes the directory with mode 0700; the worker refuses any other.
-        directory = tempfile.TemporaryDirectory(prefix="sluicegate-", ignore_cleanup_errors=True)
-        address = f"ipc://{directory.name}/engine"
-        options = [] if threads is None else ["--threads", str(threads)]
-        try:
+        with ExitStack() as undo:
+            # mkdtemp makes the directory with mode 0700; the worker refuses any other.
+            directory = tempfile.TemporaryDirectory(prefix="sluicegate-", ignore_cleanup_errors=True)
+            undo.callback(directory.cleanup)
+            address = f"ipc://{directory.name}/engine"
+            connection = DealerConnection(address, front_end=uuid.uuid4().hex)
+            undo.callback(connection.close)
+            options = [] if threads is None else ["--threads", str(threads)]
             # -P: a module in the working directory must not shadow an installed one.
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",
-                "-m",
-                module,
-                "--address",
-                address,
-                *options,
-                stdin=asyncio.subprocess.PIPE,
-            )
-        except BaseException:
-            directory.cleanup()
-            raise
+            command = [sys.executable, "-P", "-m", module, "--address", address, *options]
+            process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE)
+            undo.pop_all()
         return WorkerProcess(
             process,
+            connection,
             directory,
-            address,
             heartbeat=heartbeat or Heartbeat(),
             on_figures=on_figures,
             sleep=sleep,
@@ -82,22 +76,21 @@ class WorkerProcess:
     def __init__(
         self,
         process: asyncio.subprocess.Process,
+        connection: DealerConnection,
         directory: tempfile.TemporaryDirectory[str],
-        address: str,
         *,
         heartbeat: Heartbeat,
         on_figures: Callable[[Figures], None] | None,
         sleep: Callable[[float], Awaitable[None]],
     ) -> None:
         self._process = process
+        self._connection = connection
         self._directory = directory
         self._heartbeat = heartbeat
         self._sleep = sleep
-        self._connection = DealerConnection(address, front_end=uuid.uuid4().hex)
-        self._client = EngineClient(self._connection.send, on_figures)
-        self._reading = asyncio.create_task(self._connection.receive_into(self._client.deliver))
+        self._client = EngineClient(connection.send, on_figures)
         self._exit = asyncio.create_task(self._wait_for_exit())
-        self._hang = asyncio.create_task(self._wait_for_hang())
+        self._watches = {asyncio.create_task(self._take_events()), asyncio.create_task(self._wait_for_hang())}
 
     @property
     def client(self) -> EngineClient:
@@ -110,29 +103,36 @@ class WorkerProcess:
         return self._process.pid
 
     async def ended(self) -> None:
-        """Return when the process has exited or hangs."""
-        await asyncio.wait({self._exit, self._hang}, return_when=asyncio.FIRST_COMPLETED)
+        """Return when the process has exited or hangs, or cannot be understood."""
+        await self._client.lost()
 
     async def stop(self, limit_seconds: float) -> None:
-        """Ask it to end, kill it after the limit, reap it and remove its directory."""
-        self._hang.cancel()
+        """Ask it to end, kill it after the limit, reap it and remove its directory. A cancel kills it at once."""
         self._client.stop()
         try:
-            async with asyncio.timeout(limit_seconds):
-                await asyncio.shield(self._exit)
-        except TimeoutError:
-            log.warning("engine_killed", pid=self.pid)
+            done, _ = await asyncio.wait({self._exit}, timeout=limit_seconds)
+            if not done:
+                log.warning("engine_killed", pid=self.pid)
         finally:
             if self._process.returncode is None:
                 with suppress(ProcessLookupError):
                     self._process.kill()
-            try:
-                await self._exit
-            finally:
-                self._reading.cancel()
-                await asyncio.wait({self._reading, self._hang})
-                self._connection.close()
-                self._directory.cleanup()
+            await _complete(self._clean_up())
+
+    async def _clean_up(self) -> None:
+        """Reap the process, which has ended or was killed, and release what belongs to it."""
+        for watch in self._watches:
+            watch.cancel()
+        await asyncio.wait({self._exit, *self._watches})
+        self._connection.close()
+        self._directory.cleanup()
+
+    async def _take_events(self) -> None:
+        try:
+            await self._connection.receive_into(self._client.deliver)
+        except Exception:  # whatever it is, streams must not wait for events that nobody takes
+            log.exception("engine_events_not_taken")
+            self._client.lose(EngineLost("the engine's events cannot be taken"))
 
     async def _wait_for_exit(self) -> None:
         code = await self._process.wait()
@@ -148,9 +148,23 @@ class WorkerProcess:
             try:
                 self._client.ping()
             except EngineUnavailable:
-                return  # it has exited
+                return  # it is lost already
             await self._sleep(self._heartbeat.interval_seconds)
             alive = self._client.delivered > delivered or self._client.is_loading
             silent = 0 if alive else silent + 1
         log.error("engine_hangs", pid=self.pid)
         self._client.lose(EngineLost("the engine process hangs"))
+
+
+async def _complete(work: Coroutine[Any, Any, None]) -> None:
+    """Run something short to its end; a cancel that comes meanwhile is raised after it."""
+    task = asyncio.create_task(work)
+    cancel: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancel = error
+    if cancel is not None:
+        raise cancel
+    task.result()
