@@ -15,7 +15,7 @@ from sluicegate.auth import Reason
 from sluicegate.auth.agreements import Agreement
 from sluicegate.auth.release import ReleasePlan
 from sluicegate.auth.scopes import AUTHENTICATED, TEMPLATES
-from sluicegate.server.config import Settings
+from sluicegate.server.config import Settings, load_settings
 from sluicegate.server.observe.metrics import Metrics
 from sluicegate.server.rpc.methods import own_services
 
@@ -92,6 +92,15 @@ def test_configuration_md_has_no_setting_that_is_gone() -> None:
     rows = re.findall(r"^\| `([^`]+)` \|", text("configuration.md"), re.MULTILINE)
 
     assert sorted(set(rows) - set(SETTINGS_AND_SECTIONS)) == []
+
+
+def test_example_of_configuration_md_is_accepted(tmp_path: Path) -> None:
+    (example,) = re.findall(r"^```yaml\n(.*?)^```", text("configuration.md"), re.DOTALL | re.MULTILINE)
+    (tmp_path / "sluicegate.yaml").write_text(example)
+
+    settings = load_settings(tmp_path / "sluicegate.yaml")
+
+    assert settings.policy.directory == tmp_path / "policy"
 
 
 @pytest.mark.parametrize("metric", exported())

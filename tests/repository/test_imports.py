@@ -23,7 +23,7 @@ BELOW: dict[str, set[str]] = {
     "sluicegate.server.guard": set(),
     "sluicegate.server.errors": {"sluicegate.auth"},
     "sluicegate.server.config": {"sluicegate.server.errors"},
-    "sluicegate.server.observe": {"sluicegate.auth", "sluicegate.server.errors"},
+    "sluicegate.server.observe": {"sluicegate.auth", "sluicegate.server.engine", "sluicegate.server.errors"},
     # The use cases: the modules that stand directly in server/sluicegate/server/.
     "sluicegate.server": {
         "sluicegate.auth",
@@ -36,6 +36,7 @@ BELOW: dict[str, set[str]] = {
         "sluicegate.v1",
         "sluicegate.auth",
         "sluicegate.server",
+        "sluicegate.server.config",
         "sluicegate.server.engine",
         "sluicegate.server.errors",
         "sluicegate.server.observe",
@@ -55,11 +56,21 @@ BELOW: dict[str, set[str]] = {
         "sluicegate.server.observe",
         "sluicegate.server.rpc",
     },
-    "sluicegate.server.commands": {
-        "sluicegate.server.app",
+    # `sluicegate init`, which reads a checkpoint's config.json.
+    "sluicegate.server.scaffold": {
+        "sluicegate.auth",
         "sluicegate.server.config",
         "sluicegate.server.errors",
+        "sluicegate.server.gpt2",
+    },
+    "sluicegate.server.commands": {
+        "sluicegate.auth",
+        "sluicegate.server.app",
+        "sluicegate.server.config",
+        "sluicegate.server.engine",
+        "sluicegate.server.errors",
         "sluicegate.server.observe",
+        "sluicegate.server.scaffold",
     },
     "sluicegate.server.demo": {
         "sluicegate.auth",
@@ -73,6 +84,12 @@ BELOW: dict[str, set[str]] = {
 
 COMMAND_MODULES = {
     "sluicegate.auth.commands",
+    "sluicegate.auth.explain_command",
+    "sluicegate.auth.policy_commands",
+    "sluicegate.auth.terminal",
+    "sluicegate.auth.trust_file",
+    "sluicegate.client.commands",
+    "sluicegate.client.extensions",
     "sluicegate.client.main",
     "sluicegate.server.commands",
     "sluicegate.server.demo",
@@ -101,7 +118,7 @@ HOMES: dict[str, set[str]] = {
     "tokenizers": {"sluicegate.server.tokenizer"},
     "torch": {"sluicegate.server.gpt2"},
     "typer": COMMAND_MODULES,
-    "yaml": {"sluicegate.auth.documents", "sluicegate.server.config"},
+    "yaml": {"sluicegate.auth.documents", "sluicegate.server.config", "sluicegate.server.scaffold"},
     "zmq": {"sluicegate.server.engine.transport"},
 }
 
@@ -155,10 +172,11 @@ def read_imports() -> list[Import]:
 
 IMPORTS = read_imports()
 OURS = [entry for entry in IMPORTS if inside(entry.target, "sluicegate")]
+STANDARD = sys.stdlib_module_names | {"_typeshed"}  # the latter exists for type checkers only
 THIRD_PARTY = [
     entry
     for entry in IMPORTS
-    if not inside(entry.target, "sluicegate") and entry.target.partition(".")[0] not in sys.stdlib_module_names
+    if not inside(entry.target, "sluicegate") and entry.target.partition(".")[0] not in STANDARD
 ]
 
 
