@@ -141,7 +141,8 @@ def trailers(refused: CallRefused, request_id: str) -> tuple[tuple[str, str | by
     """Trailing metadata that carries the details, and the pushback that gRPC clients obey when they retry."""
     pairs: list[tuple[str, str | bytes]] = [(DETAILS_TRAILER, rpc_status(refused, request_id).SerializeToString())]
     if refused.retry_after_seconds is not None:
-        pairs.append((PUSHBACK_TRAILER, str(round(refused.retry_after_seconds * 1000))))
+        # Never 0: gRPC's C core (1.85) leaves a call that is pushed back by 0 ms waiting for its deadline.
+        pairs.append((PUSHBACK_TRAILER, str(max(1, round(refused.retry_after_seconds * 1000)))))
     return tuple(pairs)
 
 
