@@ -246,7 +246,7 @@ class ScoreResponse(google.protobuf.message.Message):
     """Sum of the tokens' log-probabilities, natural logarithm."""
     @property
     def started(self) -> sluicegate.v1.generation_pb2.Started:
-        """What the call ran under; `seed` and `max_output_tokens` are 0."""
+        """What the call ran under; `seed` and `max_output_tokens` are 0, `queue_duration` is absent."""
 
     @property
     def tokens(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[sluicegate.v1.generation_pb2.Token]:
