@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -223,3 +224,20 @@ def test_every_module_belongs_to_a_component_and_every_component_has_modules() -
 
     assert None not in belongs.values()
     assert set(belongs.values()) | {"sluicegate.v1"} == set(BELOW)
+
+
+@pytest.mark.parametrize(
+    ("module", "never_loaded"),
+    [
+        ("sluicegate.client", ["sluicegate.server", "sluicegate.auth", "torch", "pydantic", "prometheus_client"]),
+        ("sluicegate.server.commands", ["torch", "transformers"]),
+        ("sluicegate.server.gpt2", ["grpc", "transformers", "sluicegate.auth"]),
+        ("sluicegate.auth", ["grpc", "torch", "sluicegate.server"]),
+    ],
+)
+def test_module_loads_nothing_that_its_users_may_not_have(module: str, never_loaded: list[str]) -> None:
+    program = f"import sys, {module}; print(*(name for name in {never_loaded} if name in sys.modules))"
+
+    loaded = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.split()
+
+    assert loaded == []
