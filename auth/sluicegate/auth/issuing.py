@@ -117,14 +117,24 @@ def add_to_key_set(path: Path, key: SigningKey) -> None:
             jwks += document["keys"] if isinstance(document, dict) else []
         content = rfc8785.dumps({"keys": jwks}) + b"\n"  # type: ignore[dict-item]
         parse_key_set(content)
-        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            file.write(content)
-        Path(file.name).chmod(0o644)
-        Path(file.name).replace(path)
+        _replace(path, content)
     except KeySetError as error:
         raise IssuingError(f"{path}: {error}") from error
     except OSError as error:
         raise IssuingError(f"{path}: {error.strerror}") from error
+
+
+def _replace(path: Path, content: bytes) -> None:
+    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        new = Path(file.name)
+        try:
+            file.write(content)
+            file.close()
+            new.chmod(0o644)
+            new.replace(path)
+        except OSError:
+            new.unlink()
+            raise
 
 
 def issue_token(
