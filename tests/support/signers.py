@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from policies import Document, release
 
@@ -15,6 +17,7 @@ from sluicegate.auth import (
     sign,
     transition_payloads,
 )
+from sluicegate.auth.encoding import encode_base64url
 from sluicegate.auth.release import Transition
 
 DEPLOYMENT = "example-production"
@@ -62,3 +65,12 @@ def sign_agreement(agreement: Document, signer: str = "legal-lead", deployment: 
 def sign_internal_client(issuer: str, client: str, signer: str = "release-lead") -> Document:
     value = sign(SIGNERS[signer], internal_client_payload(DEPLOYMENT, issuer, client))
     return {"issuer": issuer, "client": client, "signature": {"signer": signer, "value": value}}
+
+
+def trust_file(directory: Path) -> Path:
+    """The trust root in a file, as the commands take it."""
+    keys = {name: encode_base64url(key.public_key().public_bytes_raw()) for name, key in SIGNERS.items()}
+    signers = [{"id": name, "public_key": key} for name, key in keys.items()]
+    path = directory / "trust.yaml"
+    path.write_text(yaml.safe_dump({"deployment": DEPLOYMENT, "signers": signers}))
+    return path

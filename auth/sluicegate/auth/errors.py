@@ -5,7 +5,8 @@ AuthError
 ├── KeySetError           a key set or a signing key is refused whole: keep the last good one, report
 ├── PolicyError           a policy directory is refused whole: keep the last good revision, report
 ├── ConfigurationError    a check would be weaker than it must be: do not start
-└── IssuingError          the development issuer was asked for something it will not sign or write
+├── IssuingError          the development issuer was asked for something it will not sign or write
+└── SigningError          a policy change is not there, or not ready, to be signed: do first what the text says
 """
 
 from __future__ import annotations
@@ -67,3 +68,7 @@ class ConfigurationError(AuthError):
 
 class IssuingError(AuthError):
     """The development issuer cannot make this key or token."""
+
+
+class SigningError(AuthError):
+    """There is nothing to sign, or it is not ready for this signer; the text says what to do first."""

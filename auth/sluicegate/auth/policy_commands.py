@@ -1,0 +1,134 @@
+"""The command line of policies: check one, ask it what it would decide, sign a change of it.
+
+Exit codes: 0 done or allowed, 1 refused (a bad policy, a denied call, nothing to sign), 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from rich.console import Console
+from rich.table import Table
+
+from sluicegate.auth.documents import parse_document
+from sluicegate.auth.encoding import encode_base64url
+from sluicegate.auth.errors import IssuingError, PolicyError, SigningError
+from sluicegate.auth.explain_command import policy_explain
+from sluicegate.auth.issuing import read_signing_key
+from sluicegate.auth.loading import RELEASE_FILE, parse_policy, read_policy_files
+from sluicegate.auth.policy import Policy
+from sluicegate.auth.signatures import plan_digest, sign
+from sluicegate.auth.signing import Signable, signable
+from sluicegate.auth.terminal import JsonFlag, err, out, print_json, show_problems, stop
+from sluicegate.auth.trust_file import PolicyDirectory, TrustFile, read_trust
+
+policy_app = typer.Typer(help="Check a policy, ask it what it would decide, sign a change.", no_args_is_help=True)
+
+policy_app.command("explain")(policy_explain)
+
+
+@policy_app.command("check")
+def policy_check(directory: PolicyDirectory, trust: TrustFile = None, as_json: JsonFlag = False) -> None:
+    """Load a policy as the server would, and list everything that is wrong with it."""
+    try:
+        contents = read_policy_files(directory)
+        policy = parse_policy(directory, contents, read_trust(trust))
+    except PolicyError as error:
+        if as_json:
+            problems = [{"file": each.file, "field": each.field, "text": each.text} for each in error.problems]
+            print_json({"valid": False, "problems": problems})
+        else:
+            show_problems(error.problems)
+            err(f"{len(error.problems)} problem(s); the server would keep the revision that it has")
+        raise typer.Exit(1) from None
+    digest = plan_digest(parse_document(contents[RELEASE_FILE]))
+    if not as_json:
+        _show_policy(policy, digest)
+        return
+    print_json(
+        {
+            "valid": True,
+            "revision": policy.revision,
+            "plan_sha256": digest,
+            "stage": policy.stage.id,
+            "models": list(policy.models),
+            "agreements": sorted(policy.agreements),
+            "signatures_checked": policy.is_signed,
+        }
+    )
+
+
+@policy_app.command("sign")
+def policy_sign(
+    directory: PolicyDirectory,
+    *,
+    key: Annotated[Path, typer.Option(help="Signer's private key: `keys generate --algorithm EdDSA`.")],
+    signer: Annotated[str, typer.Option(help="Signer's id, as the server's settings name it.")],
+    deployment: Annotated[str, typer.Option(help="Deployment, as the server's settings name it.")],
+    agreement: Annotated[str | None, typer.Option(help="Sign the agreement of this id.")] = None,
+    internal_client: Annotated[str | None, typer.Option(help="Sign this client of `internal.clients`.")] = None,
+    transition: Annotated[int | None, typer.Option(min=1, help="Sign the transition of this number, from 1.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Sign one widening of a policy and print the signature; you put it into the file.
+
+    What is signed is shown on standard error: read it before you pass the signature on.
+    """
+    if sum(each is not None for each in (agreement, internal_client, transition)) != 1:
+        raise typer.BadParameter("give exactly one of --agreement, --internal-client and --transition")
+    try:
+        signing_key = read_signing_key(key)
+        if not isinstance(signing_key.private_key, Ed25519PrivateKey):
+            stop(f"{key} is an {signing_key.algorithm} key; a signer's is made by `keys generate --algorithm EdDSA`")
+        contents = read_policy_files(directory)
+        plan = parse_policy(directory, contents, None).plan
+        content = signable(
+            plan,
+            {name: parse_document(raw) for name, raw in contents.items()},
+            deployment,
+            signer,
+            agreement=agreement,
+            internal_client=internal_client,
+            transition=transition,
+        )
+    except (IssuingError, SigningError) as error:
+        stop(str(error))
+    except PolicyError as error:
+        show_problems(error.problems)
+        raise typer.Exit(1) from None
+    public_key = encode_base64url(signing_key.private_key.public_key().public_bytes_raw())
+    _show_signature(content, signer, sign(signing_key.private_key, content.payload), public_key, as_json)
+
+
+def _show_policy(policy: Policy, digest: str) -> None:
+    console = Console()
+    console.print(f"revision {policy.shown_revision}, stage {policy.stage.id} ({policy.stage.name})", markup=False)
+    table = Table("model", "open to", "agreements", box=None)
+    for model in policy.models:
+        opened_to = policy.stage.open.get(model)
+        naming = [each.id for each in policy.agreements.values() if model in each.models]
+        table.add_row(model, opened_to.value if opened_to else "nobody", ", ".join(naming))
+    console.print(table)
+    out(f"plan_sha256: {digest}")
+    if not policy.is_signed:
+        console.print("Signatures were not checked (no --trust).", style="yellow")
+
+
+def _show_signature(content: Signable, signer: str, value: str, public_key: str, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            {
+                "signed": content.payload.decode("utf-8"),
+                "place": content.place,
+                "signer": signer,
+                "value": value,
+                "public_key": public_key,
+            }
+        )
+        return
+    err(f"signed {content.payload.decode('utf-8')}")
+    err(f"with the key {public_key}; put this into {content.place}:")
+    out(value if content.is_listed else f"signature: {{signer: {signer}, value: {value}}}")
