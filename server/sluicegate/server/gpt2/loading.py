@@ -40,10 +40,9 @@ def load_runner(load: Load) -> TorchRunner:
     try:
         weights = load_weights(directory, config, dtype, device, load.weights_sha256)
         cache = Cache(config, load.slots, dtype, device)
-    except (
-        torch.OutOfMemoryError,
-        RuntimeError,
-    ) as error:  # torch's CPU allocator raises a plain RuntimeError
+    except (MemoryError, RuntimeError) as error:
+        if not _ran_out_of_memory(error):
+            raise ModelLoadError(f"{directory}: torch cannot place the model on {device}: {error}") from error
         raise ModelLoadError(_too_large(config, load.slots, dtype, device, free_bytes(device))) from error
     network = Network(config, weights.tensors)
     return TorchRunner(network, cache, _facts(network, weights, cache))
@@ -95,6 +94,11 @@ def _check_memory(config: Gpt2Config, slots: int, dtype: torch.dtype, device: to
     free = free_bytes(device)
     if free is not None and _weights_bytes(config, dtype) + slots * slot_bytes(config, dtype) > free:
         raise ModelLoadError(_too_large(config, slots, dtype, device, free))
+
+
+def _ran_out_of_memory(error: Exception) -> bool:
+    """Whether an allocation failed; torch's CPU allocator says so in a plain RuntimeError."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _weights_bytes(config: Gpt2Config, dtype: torch.dtype) -> int:
