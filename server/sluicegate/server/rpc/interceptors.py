@@ -14,10 +14,11 @@ from typing import Any, TypeAlias
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 from grpc import StatusCode
 
 from sluicegate.auth import Reason
-from sluicegate.server.errors import CallRefused
+from sluicegate.server.errors import CallRefused, FieldViolation
 from sluicegate.server.observe.metrics import NO_REASON, OTHER, Metrics
 from sluicegate.server.rpc import call as rpc_call
 from sluicegate.server.rpc.authenticator import Authenticator
@@ -53,32 +54,53 @@ async def _unknown_method(_request: bytes, _context: Context) -> bytes:
 
 
 def _wrapped(handler: Handler, around: Around) -> Handler:
-    """The handler with `around` about it, of the same cardinality and style, as grpc.aio demands."""
+    """The handler with `around` about it, of the same cardinality and style, as grpc.aio demands.
+
+    The innermost takes over the reading of a single request: gRPC would do it before anyone is asked who calls, and
+    answer bytes that are no message with an exception's text.
+    """
     kind = (
         ("stream" if handler.request_streaming else "unary")
         + "_"
         + ("stream" if handler.response_streaming else "unary")
     )
     inner = getattr(handler, kind)
+    deserialize = handler.request_deserializer
+    read = _as_it_is if handler.request_streaming or deserialize is None else _reading(deserialize)
     if inspect.isasyncgenfunction(inner):
 
         async def behaviour(request: Any, context: Context) -> AsyncIterator[Any]:
             async with around(context):
-                async for response in inner(request, context):
+                async for response in inner(read(request), context):
                     yield response
     else:
 
         async def behaviour(request: Any, context: Context) -> Any:  # type: ignore[misc]
             async with around(context):
-                return await inner(request, context)
+                return await inner(read(request), context)
 
     make = getattr(grpc, f"{kind}_rpc_method_handler")
     wrapped: Handler = make(
         behaviour,
-        request_deserializer=handler.request_deserializer,
+        request_deserializer=deserialize if handler.request_streaming else None,
         response_serializer=handler.response_serializer,
     )
     return wrapped
+
+
+def _as_it_is(request: Any) -> Any:
+    return request
+
+
+def _reading(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    def read(request: bytes) -> Any:
+        try:
+            return deserialize(request)
+        except DecodeError:
+            rule = "the request is no message of this method"
+            raise CallRefused(Reason.REQUEST_INVALID, violations=[FieldViolation("", rule)]) from None
+
+    return read
 
 
 def errors() -> Wrapping:
