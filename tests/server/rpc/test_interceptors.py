@@ -25,6 +25,22 @@ def raw(server: Server, path: str, body: bytes = b"", metadata: Any = ()) -> Any
     return call(body, metadata=metadata, timeout=LONG_SECONDS)
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/sluicegate.v1.GenerationService/Nope",
+        "/sluicegate.v1.NoService/Generate",
+        "/sluicegate.v2.GenerationService/Generate",
+        "/grpc.health.v1.Health/Nope",
+        "/example.Other/Method",
+    ],
+)
+async def test_a_method_that_does_not_exist_is_unknown_with_and_without_a_token(server: Server, path: str) -> None:
+    verdicts = {(await refusal(raw(server, path, metadata=metadata))).verdict for metadata in ((), bearer())}
+
+    assert verdicts == {"UNIMPLEMENTED METHOD_UNKNOWN"}
+
+
 @pytest.mark.parametrize("path", OWN_METHODS)
 async def test_every_method_wants_a_token_before_it_reads_the_request(server: Server, path: str) -> None:
     refused = await refusal(raw(server, path, b"\xff\xff"))

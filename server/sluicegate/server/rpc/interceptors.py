@@ -45,7 +45,8 @@ class Wrapping(grpc.aio.ServerInterceptor):
     ) -> Handler:
         handler = await continuation(handler_call_details)
         if handler is None:
-            handler = grpc.unary_unary_rpc_method_handler(_unknown_method)
+            # Found out by the innermost, and the outer ones tell it: nobody has to be known to call what is not there.
+            return grpc.unary_unary_rpc_method_handler(_unknown_method)
         return _wrapped(handler, self._around(handler_call_details.method))
 
 
