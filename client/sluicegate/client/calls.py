@@ -11,12 +11,20 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
 
 import grpc
+from google.protobuf.message import Message
 
-from sluicegate.client.errors import AuthenticationFailed, Cancelled, ConfigurationError, DeadlineExceeded
+from sluicegate.client.channel import MAX_REQUEST_BYTES
+from sluicegate.client.errors import (
+    AuthenticationFailed,
+    Cancelled,
+    ConfigurationError,
+    DeadlineExceeded,
+    InvalidRequest,
+)
 from sluicegate.client.status import call_error
 from sluicegate.client.tokens import TokenSource
 
-Request = TypeVar("Request")
+Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response")
 
 _MAX_TIMEOUT_SECONDS = 365 * 24 * 3600.0
@@ -55,6 +63,7 @@ class Caller:
         deadline: Deadline,
     ) -> Response:
         """The response. Raises CallError and TokenUnavailable."""
+        _require_room(request)
         token = await self.token(deadline)
         with self.translated(token):
             return await method(request, timeout=deadline.remaining_seconds(), metadata=metadata(token))
@@ -99,6 +108,15 @@ def cancelled() -> Cancelled:
     return Cancelled("the call was cancelled", code=grpc.StatusCode.CANCELLED)
 
 
+def _require_room(request: Message) -> None:
+    """Refuse what gRPC would not send: its own status for that reads like a quota of the server."""
+    if request.ByteSize() > MAX_REQUEST_BYTES:
+        raise InvalidRequest(
+            f"the request has {request.ByteSize()} bytes; at most {MAX_REQUEST_BYTES} bytes can be sent",
+            code=grpc.StatusCode.INVALID_ARGUMENT,
+        )
+
+
 class Reading(Generic[Request, Response]):
     """A server stream that is opened by its first read. Used by one task at a time."""
 
@@ -126,6 +144,7 @@ class Reading(Generic[Request, Response]):
             return None
         try:
             if self._call is None:
+                _require_room(self._request)
                 self._token = await self._caller.token(self._deadline)
                 if self._is_cancelled:
                     raise cancelled()

@@ -65,7 +65,7 @@ class Client:
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
         health_check: str | None = None,
     ) -> None:
-        if not target or "://" in target.removeprefix("dns://"):
+        if not target or ("://" in target and not target.startswith(("dns://", "unix://"))):
             raise ConfigurationError("the target is `host:port`, `dns:///host:port` or `unix:/path`, not a URL")
         if token is not None:
             require_private(target, tls)

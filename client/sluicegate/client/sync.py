@@ -7,11 +7,13 @@ implementation of streams, token sources and their refresh; this needs none, so 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from sluicegate.client.calls import cancelled
 from sluicegate.client.channel import Tls
 from sluicegate.client.client import DEFAULT_TIMEOUT_SECONDS, Client
 from sluicegate.client.errors import ConfigurationError
@@ -39,32 +41,54 @@ class _LoopThread:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._lock = threading.Lock()
+        self._is_closed = False
         self._thread = threading.Thread(target=self._loop.run_forever, name="sluicegate-client", daemon=True)
         self._thread.start()
 
     @property
-    def is_running(self) -> bool:
-        """Whether `run` still works."""
-        return self._thread.is_alive()
+    def is_closed(self) -> bool:
+        """Whether `run` no longer works."""
+        return self._is_closed
 
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """The coroutine's result. If the waiting thread is interrupted, the coroutine is cancelled."""
-        if not self.is_running:
-            work.close()
-            raise ConfigurationError("the client is closed")
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        """The coroutine's result. If the waiting thread is interrupted, the coroutine is cancelled.
+
+        Raises Cancelled if the loop is closed meanwhile, ConfigurationError if it was before.
+        """
+        with self._lock:
+            if self._is_closed:
+                work.close()
+                raise ConfigurationError("the client is closed")
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
+        except concurrent.futures.CancelledError:
+            raise cancelled() from None
         except BaseException:
             future.cancel()
             raise
 
-    def close(self) -> None:
-        """Stop the loop and join the thread; nothing the second time."""
-        if self.is_running:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-            self._loop.close()
+    def close(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run the last coroutine, end what else runs, and join the thread; nothing the second time."""
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            ending = asyncio.run_coroutine_threadsafe(_end(last()), self._loop)
+        ending.result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+async def _end(last: Coroutine[Any, Any, None]) -> None:
+    """A task that were left behind would keep the thread that waits for it waiting for ever."""
+    await last
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 class SyncGenerationStream:
@@ -86,7 +110,8 @@ class SyncGenerationStream:
 
     def cancel(self) -> None:
         """End the call, from any thread. A read, also one that waits, raises Cancelled."""
-        self._loop.run(_call(self._stream.cancel))
+        if not self._loop.is_closed:
+            self._loop.run(_call(self._stream.cancel))
 
     def __iter__(self) -> Self:
         return self
@@ -103,7 +128,8 @@ class SyncGenerationStream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._loop.run(self._stream.__aexit__(kind, error, trace))
+        if not self._loop.is_closed:
+            self._loop.run(self._stream.__aexit__(kind, error, trace))
 
 
 class SyncModelWatch:
@@ -115,7 +141,8 @@ class SyncModelWatch:
 
     def cancel(self) -> None:
         """End the call, from any thread. A read, also one that waits, raises Cancelled."""
-        self._loop.run(_call(self._watch.cancel))
+        if not self._loop.is_closed:
+            self._loop.run(_call(self._watch.cancel))
 
     def __iter__(self) -> Self:
         return self
@@ -132,7 +159,8 @@ class SyncModelWatch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._loop.run(self._watch.__aexit__(kind, error, trace))
+        if not self._loop.is_closed:
+            self._loop.run(self._watch.__aexit__(kind, error, trace))
 
 
 class SyncClient:
@@ -160,9 +188,7 @@ class SyncClient:
 
     def close(self) -> None:
         """Cancel what runs and close the connections. The client cannot be used again."""
-        if self._loop.is_running:
-            self._loop.run(self._client.close())
-            self._loop.close()
+        self._loop.close(self._client.close)
 
     def stream(
         self,
