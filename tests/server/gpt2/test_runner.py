@@ -1,0 +1,308 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from gpt2_reference import build_reference, build_runner, greedy_reference, random_ids, share_weights
+from torch import Tensor
+
+from sluicegate.server.engine.messages import Sampling
+from sluicegate.server.engine.runner import Chunk, Drawn, Outcome, Runner
+from sluicegate.server.gpt2 import NonFiniteError, TorchRunner
+from sluicegate.server.gpt2.attention import DecodesTogether, EachAlone
+from sluicegate.server.gpt2.batch import Batch
+from sluicegate.server.gpt2.network import PrepareAttention
+from sluicegate.server.gpt2.runner import SCORED_ROWS
+
+VOCABULARY, CONTEXT, SLOTS = 301, 256, 5
+POISON = 300
+GREEDY = Sampling(temperature=0)
+
+
+@pytest.fixture(scope="module")
+def reference() -> Any:
+    return build_reference(1, n_layer=3, n_head=4, n_embd=64, n_positions=CONTEXT, vocab_size=VOCABULARY)
+
+
+@pytest.fixture
+def runner(reference: Any) -> TorchRunner:
+    return build_runner(share_weights(reference), SLOTS)
+
+
+def ids(seed: int, count: int) -> list[int]:
+    return random_ids(seed, count, VOCABULARY)
+
+
+@torch.inference_mode()
+def reference_logprobs(model: Any, text: Sequence[int]) -> Tensor:
+    """float64 [tokens, vocabulary]: after each token of a text."""
+    logprobs: Tensor = model(torch.tensor([text])).logits[0].double().log_softmax(-1)
+    return logprobs
+
+
+def drawn(outcome: Outcome) -> Drawn:
+    assert outcome.drawn is not None
+    return outcome.drawn
+
+
+def decode(runner: Runner, slot: int, start: int, first: int, steps: int) -> list[int]:
+    """The tokens that follow `first`, which stands at position `start`."""
+    tokens = [first]
+    for position in range(start, start + steps):
+        [outcome] = runner.run([Chunk(slot, position, tokens[-1:], samples=True)])
+        tokens.append(drawn(outcome).id)
+    return tokens[1:]
+
+
+# A step
+
+
+def test_empty_step_gives_no_outcomes(runner: TorchRunner) -> None:
+    assert runner.run([]) == []
+
+
+def test_each_kind_of_chunk_gives_its_outcome_in_the_order_of_the_chunks(runner: TorchRunner, reference: Any) -> None:
+    prompts = {slot: ids(slot, 20) for slot in (0, 1, 2, 3)}
+    for slot in (0, 1, 2):
+        runner.open(slot, GREEDY, 0, prompts[slot])
+    runner.open(3, None, 0, prompts[3])
+    runner.run([Chunk(1, 0, prompts[1][:19], samples=False)])
+
+    outcomes = runner.run(
+        [
+            Chunk(0, 0, prompts[0][:7], samples=False),
+            Chunk(3, 0, prompts[3][:5], samples=False, targets=prompts[3][1:6]),
+            Chunk(1, 19, prompts[1][19:], samples=True),
+            Chunk(2, 0, prompts[2], samples=True),
+        ]
+    )
+
+    assert outcomes[0] == Outcome()
+    assert len(outcomes[1].logprobs) == 5
+    assert outcomes[1].drawn is None
+    assert drawn(outcomes[2]).id == greedy_reference(reference, prompts[1], 1)[0]
+    assert drawn(outcomes[3]).id == greedy_reference(reference, prompts[2], 1)[0]
+
+
+def test_id_outside_the_vocabulary_never_reaches_the_device(runner: TorchRunner) -> None:
+    runner.open(0, GREEDY, 0, [1])
+
+    for chunk in (
+        Chunk(0, 0, [VOCABULARY], samples=True),
+        Chunk(0, 0, [-1], samples=True),
+        Chunk(0, 0, [1], samples=False, targets=[VOCABULARY]),
+    ):
+        with pytest.raises(AssertionError):
+            runner.run([chunk])
+
+
+# Slots
+
+
+def test_closed_slot_serves_a_new_sequence_that_knows_nothing_of_the_old_one(
+    runner: TorchRunner, reference: Any
+) -> None:
+    old, new = ids(10, 30), ids(11, 4)
+    runner.open(0, Sampling(temperature=1.5, repetition_penalty=1.9, logit_bias={7: 100.0}), 3, old)
+    runner.run([Chunk(0, 0, old, samples=True)])
+    runner.close(0)
+
+    runner.open(0, GREEDY, 0, new)
+    [outcome] = runner.run([Chunk(0, 0, new, samples=True)])
+
+    assert drawn(outcome).id == greedy_reference(reference, new, 1)[0]
+
+
+def test_copied_prompt_continues_as_if_it_had_been_fed(runner: TorchRunner, reference: Any) -> None:
+    prompt = ids(12, 40)
+    for slot in (0, 4):
+        runner.open(slot, GREEDY, slot, prompt)
+    runner.run([Chunk(0, 0, prompt, samples=True)])
+
+    runner.copy(0, 4, 39)
+    [outcome] = runner.run([Chunk(4, 39, prompt[39:], samples=True)])
+
+    first = drawn(outcome).id
+    assert [first, *decode(runner, 4, 40, first, 20)] == greedy_reference(reference, prompt, 21)
+
+
+def test_copy_is_not_changed_by_what_its_source_does_next(runner: TorchRunner, reference: Any) -> None:
+    prompt = ids(13, 12)
+    for slot in (0, 1):
+        runner.open(slot, GREEDY, 0, prompt)
+    runner.run([Chunk(0, 0, prompt[:11], samples=False)])
+    runner.copy(0, 1, 11)
+
+    runner.close(0)
+    runner.open(0, GREEDY, 0, ids(14, 60))
+    runner.run([Chunk(0, 0, ids(14, 60), samples=True)])
+    [outcome] = runner.run([Chunk(1, 11, prompt[11:], samples=True)])
+
+    assert drawn(outcome).id == greedy_reference(reference, prompt, 1)[0]
+
+
+def test_penalties_follow_each_sequence_through_prompt_chunks_and_output(runner: TorchRunner, reference: Any) -> None:
+    prompt, penalty = ids(15, 9), 1.8
+    runner.open(2, Sampling(temperature=0, repetition_penalty=penalty), 0, prompt)
+    runner.run([Chunk(2, 0, prompt[:4], samples=False)])
+    [outcome] = runner.run([Chunk(2, 4, prompt[4:], samples=True)])
+    first = drawn(outcome).id
+
+    tokens = [first, *decode(runner, 2, 9, first, 29)]
+
+    expected = reference.generate(
+        torch.tensor([prompt]),
+        attention_mask=torch.ones(1, 9, dtype=torch.int64),
+        max_new_tokens=30,
+        min_new_tokens=30,
+        do_sample=False,
+        repetition_penalty=penalty,
+        eos_token_id=None,
+        pad_token_id=0,
+    )
+    assert tokens == expected[0, 9:].tolist()
+    assert len(set(tokens)) > 20
+
+
+# Log-probabilities
+
+
+def test_drawn_token_has_the_log_probability_that_transformers_gives_it(runner: TorchRunner, reference: Any) -> None:
+    prompt = ids(16, 25)
+    runner.open(0, Sampling(seed=5, temperature=1.3, logprobs=4), 0, prompt)
+
+    [outcome] = runner.run([Chunk(0, 0, prompt, samples=True)])
+
+    token, expected = drawn(outcome), reference_logprobs(reference, prompt)[-1]
+    values, columns = expected.topk(4)
+    assert token.logprob == pytest.approx(expected[token.id].item(), abs=1e-4)
+    assert [entry.id for entry in token.top] == columns.tolist()
+    assert [entry.logprob for entry in token.top] == pytest.approx(values.tolist(), abs=1e-4)
+
+
+def test_each_row_of_a_step_has_as_many_alternatives_as_it_asked_for(runner: TorchRunner) -> None:
+    wanted = {0: None, 1: 0, 2: 3, 3: 1}
+    for slot, count in wanted.items():
+        runner.open(slot, Sampling(logprobs=count), 0, [9])
+
+    outcomes = runner.run([Chunk(slot, 0, [9], samples=True) for slot in wanted])
+
+    assert [drawn(outcome).logprob is None for outcome in outcomes] == [True, False, False, False]
+    assert [len(drawn(outcome).top) for outcome in outcomes] == [0, 0, 3, 1]
+
+
+# Scores
+
+
+@pytest.mark.parametrize("chunk", [1, 7, SCORED_ROWS, SCORED_ROWS + 1, CONTEXT])
+def test_scores_in_chunks_of_any_size_are_those_of_transformers(
+    runner: TorchRunner, reference: Any, chunk: int
+) -> None:
+    text = ids(17, CONTEXT)
+    fed, targets = text[:-1], text[1:]
+    runner.open(0, None, 0, fed)
+    runner.open(1, GREEDY, 0, fed)
+
+    logprobs: list[float] = []
+    top: list[list[int]] = []
+    for start in range(0, len(fed), chunk):
+        part = slice(start, start + chunk)
+        score = Chunk(0, start, fed[part], samples=False, targets=targets[part], score_top=3)
+        beside = Chunk(1, start // chunk, fed[start // chunk : start // chunk + 1], samples=True)
+        outcome = runner.run([score, beside])[0]
+        logprobs += outcome.logprobs
+        top += [[entry.id for entry in entries] for entries in outcome.top]
+
+    expected = reference_logprobs(reference, fed)
+    assert logprobs == pytest.approx(expected[range(CONTEXT - 1), targets].tolist(), abs=1e-4)
+    assert top == expected.topk(3)[1].tolist()
+
+
+# Output that is not finite
+
+
+def decodes_together(batch: Batch, dtype: torch.dtype) -> DecodesTogether:
+    return DecodesTogether(batch, dtype, CONTEXT)
+
+
+ATTENTIONS = pytest.mark.parametrize("attention", [EachAlone, decodes_together])
+
+
+@pytest.fixture(scope="module")
+def damaged() -> Any:
+    """A model whose output is NaN once the token `POISON` has been read."""
+    sizes: dict[str, int | bool] = {"n_layer": 2, "n_head": 4, "n_embd": 64, "n_positions": CONTEXT}
+    model = build_reference(2, **sizes, vocab_size=VOCABULARY, tie_word_embeddings=False)
+    model.transformer.wte.weight.data[POISON] = torch.nan
+    return model
+
+
+def safe_ids(seed: int, count: int) -> list[int]:
+    return random_ids(seed, count, POISON)
+
+
+@ATTENTIONS
+def test_output_that_is_not_finite_names_the_slots_at_fault(damaged: Any, attention: PrepareAttention) -> None:
+    runner = build_runner(share_weights(damaged, attention), SLOTS)
+    chunks = [
+        Chunk(0, 0, safe_ids(20, 5), samples=True),
+        Chunk(1, 0, [1, POISON, 2], samples=True),
+        Chunk(2, 0, [POISON], samples=True),
+        Chunk(3, 0, [3, POISON], samples=False),
+        Chunk(4, 0, [4, POISON, 5], samples=False, targets=[POISON, 5, 6]),
+    ]
+    for chunk in chunks:
+        runner.open(chunk.slot, None if chunk.targets else GREEDY, 0, chunk.ids)
+
+    with pytest.raises(NonFiniteError, match="NaN or infinite in slots") as failure:
+        runner.run(chunks)
+
+    assert failure.value.slots == {1, 2, 3, 4}
+
+
+@ATTENTIONS
+def test_others_run_again_after_a_failed_step_as_if_it_had_not_been(damaged: Any, attention: PrepareAttention) -> None:
+    prompt, sampling = safe_ids(21, 9), Sampling(seed=8, repetition_penalty=1.5, frequency_penalty=0.5)
+    runner = build_runner(share_weights(damaged, attention), SLOTS)
+    undisturbed = build_runner(share_weights(damaged, attention), SLOTS)
+    for each in (runner, undisturbed):
+        each.open(0, sampling, 0, prompt)
+        [outcome] = each.run([Chunk(0, 0, prompt, samples=True)])
+    first = drawn(outcome).id
+    runner.open(1, GREEDY, 0, [POISON])
+
+    with pytest.raises(NonFiniteError):
+        runner.run([Chunk(0, 9, [first], samples=True), Chunk(1, 0, [POISON], samples=True)])
+    runner.close(1)
+
+    assert decode(runner, 0, 9, first, 40) == decode(undisturbed, 0, 9, first, 40)
+
+
+@ATTENTIONS
+def test_slot_of_a_failed_sequence_serves_the_next_one(damaged: Any, attention: PrepareAttention) -> None:
+    runner = build_runner(share_weights(damaged, attention), SLOTS)
+    runner.open(0, GREEDY, 0, [POISON])
+    with pytest.raises(NonFiniteError):
+        runner.run([Chunk(0, 0, [1] * 30 + [POISON], samples=True)])
+    runner.close(0)
+
+    runner.open(0, GREEDY, 0, [5])
+    [outcome] = runner.run([Chunk(0, 0, [5], samples=True)])
+
+    first = drawn(outcome).id
+    assert [first, *decode(runner, 0, 1, first, 5)] == greedy_reference(damaged, [5], 6)
+
+
+def test_logits_that_overflow_behind_a_finite_network_fail_the_slot() -> None:
+    model = build_reference(3, n_layer=1, n_head=1, n_embd=8, n_positions=16, vocab_size=20, tie_word_embeddings=False)
+    model.lm_head.weight.data *= 1e38
+    model.transformer.ln_f.weight.data *= 1e3
+    runner = build_runner(share_weights(model), 2)
+    runner.open(1, GREEDY, 0, [1])
+
+    with pytest.raises(NonFiniteError) as failure:
+        runner.run([Chunk(1, 0, [1], samples=True)])
+
+    assert failure.value.slots == {1}
