@@ -26,9 +26,11 @@ class Tokenizer:
     """One model's tokenizer; safe to call from any thread."""
 
     def __init__(self, fast: FastTokenizer) -> None:
+        """Raises ValueError if a token of the vocabulary is not spelled in GPT-2's symbols for bytes."""
         fast.no_truncation()
         fast.no_padding()
         self._fast = fast
+        self._bytes = _bytes_of_tokens(fast)
 
     @classmethod
     def load(cls, directory: Path) -> Tokenizer:
@@ -47,7 +49,10 @@ class Tokenizer:
             raise CheckpointError(f"{directory}: the tokenizer cannot be read: {error}") from error
         if not isinstance(fast.decoder, ByteLevelDecoder):
             raise CheckpointError(f"{directory}: the tokenizer is not a byte-level BPE, as GPT-2's is")
-        return cls(fast)
+        try:
+            return cls(fast)
+        except ValueError as error:
+            raise CheckpointError(f"{directory}: the tokenizer is not a byte-level BPE: {error}") from error
 
     @property
     def size(self) -> int:
@@ -71,19 +76,18 @@ class Tokenizer:
         """Bytes of some tokens, joined."""
         return b"".join(map(self.token_bytes, tokens))
 
-    @cached_property
-    def _bytes(self) -> list[bytes]:
-        added = self._fast.get_added_tokens_decoder()
-        table = []
-        for token in range(self.size):
-            symbols = self._fast.id_to_token(token)
-            if symbols is None:
-                table.append(b"")
-            elif token in added:
-                table.append(symbols.encode())
-            else:
-                table.append(bytes(BYTE_OF_SYMBOL[symbol] for symbol in symbols))
-        return table
+
+def _bytes_of_tokens(fast: FastTokenizer) -> list[bytes]:
+    """The bytes of every token, by id; empty where the vocabulary has a hole."""
+    vocabulary = fast.get_vocab(with_added_tokens=True)
+    added = fast.get_added_tokens_decoder()
+    table = [b""] * (max(vocabulary.values(), default=-1) + 1)
+    for symbols, token in vocabulary.items():
+        try:
+            table[token] = symbols.encode() if token in added else bytes(map(BYTE_OF_SYMBOL.__getitem__, symbols))
+        except KeyError as error:
+            raise ValueError(f"token {token} holds {error}, which stands for no byte") from None
+    return table
 
 
 def _from_vocabulary(directory: Path) -> FastTokenizer:
