@@ -12,17 +12,18 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 import grpc
 import httpx
 import yaml
+from certificates import Authority
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from issuer import AUDIENCE, ISSUER, KEYS, FakeClock, token
-from policies import Document, release, write_policy
+from policies import Document, agreement, release, write_policy
 from scripted_runner import ScriptedRunner, count_up
 
 from sluicegate.server.app import Running, running
@@ -38,6 +39,11 @@ from sluicegate.v1.access_service_pb2_grpc import AccessServiceStub
 from sluicegate.v1.generation_pb2 import Usage
 from sluicegate.v1.generation_service_pb2_grpc import GenerationServiceStub
 from sluicegate.v1.model_service_pb2_grpc import ModelServiceStub
+
+if TYPE_CHECKING:
+    from sluicegate.v1.access_service_pb2_grpc import AccessServiceAsyncStub
+    from sluicegate.v1.generation_service_pb2_grpc import GenerationServiceAsyncStub
+    from sluicegate.v1.model_service_pb2_grpc import ModelServiceAsyncStub
 
 DEMO = Path(__file__).resolve().parents[2] / "server/sluicegate/server/demo/models/demo-xs"
 TOKENIZER = Tokenizer.load(DEMO)
@@ -118,16 +124,16 @@ class Server:
         return self.running.address
 
     @property
-    def generation(self) -> GenerationServiceStub:
-        return GenerationServiceStub(self.channel)
+    def generation(self) -> GenerationServiceAsyncStub:
+        return cast("GenerationServiceAsyncStub", GenerationServiceStub(self.channel))
 
     @property
-    def models(self) -> ModelServiceStub:
-        return ModelServiceStub(self.channel)
+    def models(self) -> ModelServiceAsyncStub:
+        return cast("ModelServiceAsyncStub", ModelServiceStub(self.channel))
 
     @property
-    def access(self) -> AccessServiceStub:
-        return AccessServiceStub(self.channel)
+    def access(self) -> AccessServiceAsyncStub:
+        return cast("AccessServiceAsyncStub", AccessServiceStub(self.channel))
 
     @property
     def health(self) -> Any:
@@ -157,6 +163,12 @@ def demo_plan(**changes: Any) -> Document:
         entry["source"] = str(DEMO)
         entry.pop("weights_sha256", None)
     return plan
+
+
+def open_agreement(**changes: Any) -> Document:
+    """The agreement of example-lab without terms that a plain call would break."""
+    lenient: Document = {"networks": [], "token": {}, "purposes": [], "output": {}, "hours": None}
+    return agreement(**{**lenient, **changes})
 
 
 def write_server(
@@ -226,6 +238,23 @@ def _watched(launch: Launch, clients: list[EngineClient]) -> Launch:
         return worker
 
     return launched
+
+
+def tls_settings(authority: Authority, *, with_clients: bool = False) -> Document:
+    """A server's `tls` section with a fresh certificate; `with_clients`: each client must show one too."""
+    path = authority.issue("server.example")
+    own = {"certificate": str(path), "key": str(path.with_suffix(".key"))}
+    return {**own, "client_ca": str(authority.certificate)} if with_clients else own
+
+
+def tls_credentials(authority: Authority, name: str | None = None) -> grpc.ChannelCredentials:
+    """A client's credentials that trust the authority and show a fresh certificate for the name, if there is one."""
+    path = authority.issue(name) if name is not None else None
+    return grpc.ssl_channel_credentials(
+        authority.certificate.read_bytes(),
+        path.with_suffix(".key").read_bytes() if path is not None else None,
+        path.read_bytes() if path is not None else None,
+    )
 
 
 def bearer(value: str | None = None, /, **claims: object) -> tuple[tuple[str, str], ...]:

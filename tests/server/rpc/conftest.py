@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Server, serving
+import pytest_asyncio
+from harness import Server, demo_plan, open_agreement, serving
 from structlog.testing import capture_logs
 
 
@@ -20,4 +21,12 @@ def logs() -> Iterator[list[MutableMapping[str, Any]]]:
 async def server(tmp_path: Path) -> AsyncIterator[Server]:
     """A server of the test's own, with one public model."""
     async with serving(tmp_path) as server:
+        yield server
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
+    """One server for a module whose tests leave no trace in it; they run in the module's event loop."""
+    async with serving(tmp_path_factory.mktemp("shared"), demo_plan(), [open_agreement()]) as server:
+        server.engine.say("The end.")
         yield server
