@@ -22,11 +22,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import grpc
+from typing import TYPE_CHECKING
 
 from sluicegate.client.remedies import remedy_for
 from sluicegate.client.results import Usage
+
+if TYPE_CHECKING:
+    # The command line starts without gRPC.
+    import grpc
 
 
 class SluicegateError(Exception):

@@ -1,0 +1,1 @@
+"""The commands of the light client. main.py puts them together."""
