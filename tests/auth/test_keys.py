@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -144,6 +145,13 @@ async def test_a_failed_connection_is_told_by_its_kind(error: type[httpx.Transpo
         raise error("[Errno 111] to an address inside", request=request)
 
     assert await refusal(jwks_url(answer)) == f"{URL}: {error.__name__}"
+
+
+async def test_a_spoilt_tls_record_is_a_failed_fetch_not_the_end_of_the_ring() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        raise ssl.SSLError(1, "decryption failed or bad record mac")
+
+    assert await refusal(jwks_url(answer)) == f"{URL}: SSLError"
 
 
 async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,7 +85,7 @@ class JwksUrl:
                 return await self._get()
         except TimeoutError as error:
             raise KeySetError(f"{self._url}: no answer within {_FETCH_SECONDS:.0f} s") from error
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, OSError) as error:  # httpx lets ssl.SSLError of a spoilt record through
             raise KeySetError(f"{self._url}: {type(error).__name__}") from error
 
     async def _get(self) -> bytes:
