@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from issuer import KEY, KEYS
 from joserfc.jwk import JWKRegistry
 
@@ -98,3 +101,19 @@ def test_no_kid_and_no_key_stands_twice() -> None:
         key_set(KEY.public_jwk(), {**KEYS["EdDSA"].public_jwk(), "kid": KEY.key_id})
     )
     assert "under two kids" in refusal(key_set(KEY.public_jwk(), {**KEY.public_jwk(), "kid": "again"}))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(
+    st.sampled_from(sorted(KEYS)),
+    st.dictionaries(st.sampled_from(["kty", "crv", "x", "y", "n", "e", "alg", "kid", "use", "key_ops"]), JSON),
+)
+def test_any_key_is_taken_or_refused(algorithm: str, changes: dict[str, object]) -> None:
+    with suppress(KeySetError):
+        assert len(parse_key_set(key_set({**KEYS[algorithm].public_jwk(), **changes}))) == 1

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from policies import Document, agreement, contents, policy, release, write_policy
+from signers import TRUST, sign_agreement, signed_plan
 
 from sluicegate.auth import PolicyError, load_policy
 from sluicegate.auth.documents import MAX_FILE_BYTES
@@ -213,3 +219,33 @@ def test_an_internal_client_has_no_agreement() -> None:
     assert problems(None, inside) == [
         "agreements/0.yaml: clients.0: eval-team is an internal client; an internal client has no agreement"
     ]
+
+
+WHOLE = {"release.yaml": signed_plan(("s1", "s2")), "agreements/0.yaml": sign_agreement(agreement())}
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**14), 10**14)
+    | st.text(max_size=8)
+    | st.sampled_from(["s1", "public"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=8), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+def spoilt(value: Any, draw: Callable[[st.SearchStrategy[Any]], Any]) -> Any:
+    """The document with one member, somewhere, of any other value."""
+    if isinstance(value, dict | list) and value and draw(st.integers(0, 3)):
+        copy = dict(value) if isinstance(value, dict) else list(value)
+        place = draw(st.sampled_from(sorted(copy) if isinstance(copy, dict) else range(len(copy))))
+        copy[place] = spoilt(copy[place], draw)
+        return copy
+    return draw(VALUES)
+
+
+@given(st.data())
+def test_any_value_anywhere_is_accepted_or_refused_as_a_problem(data: st.DataObject) -> None:
+    files = {name: json.dumps(spoilt(document, data.draw)).encode() for name, document in WHOLE.items()}
+
+    with suppress(PolicyError):
+        assert parse_policy(Path(), files, TRUST).is_signed
