@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel
 
-from sluicegate.server.engine.messages import Sampling
+import sluicegate.server.gpt2
+from sluicegate.server.engine.messages import Load, Sampling
 from sluicegate.server.engine.runner import Chunk, ModelFacts
 from sluicegate.server.gpt2.batch import lay_out
 from sluicegate.server.gpt2.cache import Cache
 from sluicegate.server.gpt2.config import Gpt2Config
+from sluicegate.server.gpt2.loading import load_runner
 from sluicegate.server.gpt2.network import Network, PrepareAttention
 from sluicegate.server.gpt2.runner import TorchRunner
+
+DEMO_MODELS = Path(sluicegate.server.gpt2.__file__).parents[1] / "demo/models"
 
 
 def build_reference(seed: int, spread: float = 0.2, **sizes: int | bool) -> Any:
@@ -68,6 +73,21 @@ def build_runner(network: Network, slots: int) -> TorchRunner:
     return TorchRunner(network, cache, facts)
 
 
+def demo_runner(dtype: str, slots: int, device: str = "cpu") -> TorchRunner:
+    """The smallest demo model, loaded as the server loads it: trained, so its distributions are those of text."""
+    return load_runner(
+        Load(
+            model="demo-xs",
+            directory=str(DEMO_MODELS / "demo-xs"),
+            weights_sha256=None,
+            device=device,
+            dtype=dtype,
+            slots=slots,
+            step_tokens=64,
+        )
+    )
+
+
 @dataclass(frozen=True)
 class Text:
     """A text: it joins at step `joins`, its first `prompt` ids come in chunks, the others one by one."""
@@ -80,11 +100,15 @@ class Text:
 
 @dataclass(frozen=True)
 class Difference:
-    """How far our logits are from the reference's: at most, and how often the argmax agrees."""
+    """How far our logits are from the reference's: at most, and how often the argmax agrees.
+
+    `deviation`: the standard deviation of the reference's logits, for comparison.
+    """
 
     largest: float
     agreement: float
     positions: int
+    deviation: float
 
 
 @torch.inference_mode()
@@ -110,7 +134,8 @@ def compare(model: Any, network: Network, texts: Sequence[Text]) -> Difference:
                 positions += len(ours)
                 fed[span.slot] = span.end
         step += 1
-    return Difference(largest, agreeing / positions, positions)
+    deviation = max(logits.std().item() for logits in expected)
+    return Difference(largest, agreeing / positions, positions, deviation)
 
 
 @torch.inference_mode()
