@@ -163,6 +163,22 @@ def test_ctrl_c_leaves_a_batch_that_can_go_on(server: FakeServer, tmp_path: Path
     assert [json.loads(line)["id"] for line in output.read_text().splitlines()] == ["1", "2"]
 
 
+def test_a_batch_shows_its_progress_on_a_terminal(server: FakeServer, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"prompt": "a"}\n{"prompt": "b"}\n')
+    server.will("Generate", [generated("one")])
+    master, slave = pty.openpty()
+
+    arguments = ("batch", "m", "--input", str(tmp_path / "in.jsonl"), "--output", str(tmp_path / "out.jsonl"))
+    with process(server, *arguments, stderr=slave, env={"TERM": "xterm"}) as child:
+        os.close(slave)
+        shown = read_until(master, b"there already")
+        child.wait(timeout=20)
+    os.close(master)
+
+    assert child.returncode == 0
+    assert b"2/2" in shown
+
+
 @pytest.mark.parametrize("command", ["generate", "batch", "score", "models", "whoami", "check"])
 def test_every_command_explains_itself(command: str) -> None:
     result = sluicegate(command, "--help", env={"COLUMNS": "200"})
