@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from gpt2_crowd import OTHERS, agreement, alone, asked, in_a_crowd
@@ -20,9 +22,17 @@ LOWEST_RATE = {"float32": 0.9999, "bfloat16": 0.98}
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3_600)]
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """A model as small as this one gains nothing from threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.mark.parametrize("dtype", LOWEST_RATE)
 def test_tokens_agree_alone_and_in_a_crowd(dtype: str, capsys: pytest.CaptureFixture[str]) -> None:
-    torch.set_num_threads(1)
     runner = demo_runner(dtype, slots=OTHERS + 1)
     pairs = []
     for seed in range(RUNS):
