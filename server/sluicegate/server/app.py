@@ -88,7 +88,7 @@ async def running(
         policy = watch.current
         loads = _loads(settings, policy)
         verifier = await _verifier(stack, settings.tokens, metrics, clock, failed)
-        _keep(stack, watch.run(), "policy", failed)
+        _keep(stack, watch.run, "policy", failed)
 
         authenticator = Authenticator(verifier, lambda: watch.current)
         server = build_server(settings, authenticator, metrics)
@@ -196,7 +196,7 @@ async def _verifier(
         rings.append(ring)
         algorithms = frozenset(algorithm.value for algorithm in issuer.algorithms)
         trusted.append(TrustedIssuer(issuer.issuer, issuer.audience, algorithms, ring))
-        _keep(stack, ring.run(), "keys", failed)
+        _keep(stack, ring.run, "keys", failed)
     metrics.keys_age_seconds.set_function(
         lambda: max(math.inf if ring.age_seconds is None else ring.age_seconds for ring in rings)
     )
@@ -257,12 +257,14 @@ def _engines(
     ]
 
 
-def _keep(stack: AsyncExitStack, work: Coroutine[object, object, None], name: str, failed: asyncio.Event) -> None:
+def _keep(
+    stack: AsyncExitStack, work: Callable[[], Coroutine[object, object, None]], name: str, failed: asyncio.Event
+) -> None:
     """Run a background task until the stack closes. If it ends before, `failed` is set: checks would go stale."""
 
     async def run() -> None:
         try:
-            await work
+            await work()
         except Exception:
             log.exception("background_task_failed", task=name)
             failed.set()
