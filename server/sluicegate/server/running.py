@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from sluicegate.auth import Grant, Reason
 from sluicegate.server.engine import messages
 from sluicegate.server.engine.client import EngineStream
+from sluicegate.server.engine.errors import EngineLost
 from sluicegate.server.errors import CallRefused, FieldViolation
 from sluicegate.server.guard import TextStream
 from sluicegate.server.models import HostedModel
@@ -128,8 +129,8 @@ class Generation:
             async with asyncio.timeout(self._request.max_delay_seconds):
                 while len(events) < self._request.min_tokens_per_message and not _any_end(events):
                     events += await self.stream.next()
-        except TimeoutError:
-            pass
+        except (TimeoutError, EngineLost):
+            pass  # what has come goes out first; after a loss the next wait tells of it
         return events
 
     def _digest(self, events: Sequence[messages.Event]) -> list[Delta | Finished]:
