@@ -6,9 +6,10 @@ test asks for it, the smallest demo model), and the clock of tokens and policy s
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -220,7 +221,7 @@ async def connected(
     target: str, credentials: grpc.ChannelCredentials | None = None, options: Sequence[tuple[str, Any]] = ()
 ) -> AsyncIterator[grpc.aio.Channel]:
     """A connection of its own, without retries, so that each answer is the server's first."""
-    settings = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1), *options]
+    settings = list({"grpc.enable_retries": 0, "grpc.use_local_subchannel_pool": 1, **dict(options)}.items())
     if credentials is None:
         channel = grpc.aio.insecure_channel(target, options=settings)
     else:
@@ -287,7 +288,7 @@ async def refusal(call: Any) -> Refusal:
     """Await a unary call, or read a stream to its end, and give the status that it must end with."""
     try:
         if hasattr(call, "read"):
-            async for _ in call:
+            while await call.read() is not grpc.aio.EOF:
                 pass
         else:
             await call
@@ -340,6 +341,15 @@ def _detail(status: status_pb2.Status, kind: type[Found]) -> Found | None:
     message = kind()
     found[0].Unpack(message)
     return message
+
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for something that another thread, or the other end of a connection, is about to do."""
+    async with asyncio.timeout(LONG_SECONDS):
+        while True:
+            if await holds():
+                return
+            await asyncio.sleep(0.001)
 
 
 def port_of(address: str) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from harness import Server, demo_plan, open_agreement, serving
+from harness import SMALL, Server, demo_plan, open_agreement, serving
 from structlog.testing import capture_logs
 
 
@@ -27,6 +27,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
     """One server for a module whose tests leave no trace in it; they run in the module's event loop."""
-    async with serving(tmp_path_factory.mktemp("shared"), demo_plan(), [open_agreement()]) as server:
+    models = {SMALL: {"device": "cpu", "slots": 8}}
+    async with serving(tmp_path_factory.mktemp("shared"), demo_plan(), [open_agreement()], models=models) as server:
         server.engine.say("The end.")
         yield server
