@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import cast
 
 import grpc
 import structlog
 
+from sluicegate.auth import certificate_problems
 from sluicegate.server.config import Tls
 from sluicegate.server.errors import SettingsError
 
@@ -30,18 +32,20 @@ class _Files:
 def server_credentials(tls: Tls) -> grpc.ServerCredentials:
     """Credentials that read the files again at every handshake, so that a renewed certificate counts at once.
 
-    Files that cannot be read later leave the last good ones in force. Raises SettingsError at the start.
+    Files that cannot be used later leave the last good ones in force. Raises SettingsError at the start.
     """
     last = _read(tls)
+    _check(tls, last)
 
     def renewed() -> grpc.ServerCertificateConfiguration | None:
         nonlocal last
         try:
             files = _read(tls)
+            if files == last:
+                return None
+            _check(tls, files)
         except SettingsError as error:
             log.error("certificate_not_renewed", problem=str(error))
-            return None
-        if files == last:
             return None
         last = files
         log.info("certificate_renewed")
@@ -63,10 +67,13 @@ def _read(tls: Tls) -> _Files:
             contents[name] = None if path is None else path.read_bytes()
         except OSError as error:
             problems.append(f"tls.{name}: {path} cannot be read: {error.strerror}")
-            continue
-        content = contents[name]
-        if content is not None and b"-----BEGIN " not in content:
-            problems.append(f"tls.{name}: {path} is no PEM file")
     if problems:
         raise SettingsError(problems)
     return _Files(contents["certificate"] or b"", contents["key"] or b"", contents["client_ca"])
+
+
+def _check(tls: Tls, files: _Files) -> None:
+    """Raise SettingsError for files that TLS cannot be offered with."""
+    problems = certificate_problems(files.certificate, files.key, files.client_ca, datetime.now(UTC))
+    if problems:
+        raise SettingsError([f"tls.{name}: {getattr(tls, name)} {problem}" for name, problem in problems.items()])

@@ -1,0 +1,43 @@
+"""What must be right about TLS files before a server offers them: gRPC itself says nothing, or nothing useful."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+
+def certificate_problems(certificate: bytes, key: bytes, client_ca: bytes | None, now: datetime) -> Mapping[str, str]:
+    """What is wrong with these PEM contents, by parameter name, as a predicate; empty if they can be served with.
+
+    `certificate` is the server's, followed by its intermediates. `now` has a time zone.
+    """
+    problems = {}
+    chain = _certificates(certificate)
+    if not chain:
+        problems["certificate"] = "is no PEM file of certificates"
+    elif chain[0].not_valid_after_utc <= now:
+        problems["certificate"] = f"expired on {chain[0].not_valid_after_utc:%Y-%m-%d}; renew it"
+    try:
+        public = load_pem_private_key(key, password=None).public_key()
+    except TypeError:
+        problems["key"] = "is encrypted; give one that needs no passphrase"
+    except (ValueError, UnsupportedAlgorithm):
+        problems["key"] = "is no PEM file of a private key"
+    else:
+        if chain and public != chain[0].public_key():
+            problems["key"] = "is not the key of the certificate"
+    if client_ca is not None and not _certificates(client_ca):
+        problems["client_ca"] = "is no PEM file of certificates"
+    return problems
+
+
+def _certificates(pem: bytes) -> list[x509.Certificate]:
+    """The certificates of a PEM file; empty if one of them is damaged."""
+    try:
+        return x509.load_pem_x509_certificates(pem)
+    except ValueError:
+        return []
