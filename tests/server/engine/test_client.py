@@ -348,9 +348,17 @@ async def test_closing_and_aborting_after_the_loss_do_nothing() -> None:
 
     stream.abort()
     await stream.close()
-    wire.client.stop()
 
     assert wire.sent == [submission()]
+
+
+async def test_a_lost_engine_is_still_asked_to_stop_for_it_may_run() -> None:
+    wire = Wire()
+    wire.client.lose(LOST)
+
+    wire.client.stop()
+
+    assert wire.sent == [Stop()]
 
 
 async def test_what_a_lost_engine_still_says_is_not_heard() -> None:

@@ -197,9 +197,8 @@ class EngineClient:
         return future
 
     def stop(self) -> None:
-        """Ask the engine to end after the step in progress."""
-        if self._loss is None:
-            self.send(Stop())
+        """Ask the engine to end after the step in progress; also one that is lost, for it may still run."""
+        self._send(self._encoder.encode(Stop()))
 
     def send(self, command: Command) -> None:
         """Send a command. Raises EngineUnavailable if the engine is gone."""

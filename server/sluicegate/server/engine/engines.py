@@ -68,8 +68,11 @@ class Engines:
             raise
 
     async def aclose(self) -> None:
-        """End all engines side by side."""
-        await asyncio.gather(*(engine.aclose() for engine in self._engines))
+        """End all engines side by side; the first one's error is raised when all have ended."""
+        ends = await asyncio.gather(*(engine.aclose() for engine in self._engines), return_exceptions=True)
+        for end in ends:
+            if end is not None:
+                raise end
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -108,7 +108,8 @@ class WorkerProcess:
 
     async def stop(self, limit_seconds: float) -> None:
         """Ask it to end, kill it after the limit, reap it and remove its directory. A cancel kills it at once."""
-        self._client.stop()
+        if not self._exit.done():
+            self._client.stop()
         try:
             done, _ = await asyncio.wait({self._exit}, timeout=limit_seconds)
             if not done:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from types import TracebackType
@@ -121,18 +120,20 @@ class Engine:
         assert self._supervision is None
         worker = await self._bring_up()
         self._supervision = asyncio.create_task(self._supervise(worker))
+        self._supervision.add_done_callback(_report_fault)
 
     async def aclose(self) -> None:
         """End everything. Streams that still run end with EngineLost. A second call does nothing."""
         supervision, self._supervision = self._supervision, None
-        if supervision is not None:
-            supervision.cancel()
-            with suppress(asyncio.CancelledError):
-                await supervision
-        self._announce({})
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            await worker.stop(self._limits.stop_seconds)
+        try:
+            if supervision is not None:
+                supervision.cancel()
+                await asyncio.wait({supervision})  # not `await supervision`: a cancel of this call must stay visible
+        finally:
+            self._announce({})
+            worker, self._worker = self._worker, None
+            if worker is not None:
+                await worker.stop(self._limits.stop_seconds)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -206,3 +207,9 @@ class Engine:
 
 def _state(answers: bool) -> ModelState:
     return ModelState.SERVING if answers else ModelState.NOT_SERVING
+
+
+def _report_fault(supervision: asyncio.Task[None]) -> None:
+    """Nobody waits for a supervision: one that a callback has ended is told of at once."""
+    if not supervision.cancelled() and (error := supervision.exception()) is not None:
+        log.error("engine_supervision_failed", exc_info=error)

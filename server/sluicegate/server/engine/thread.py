@@ -46,8 +46,8 @@ class WorkerThread:
         return self._client
 
     async def ended(self) -> None:
-        """Return when the loop has ended."""
-        await self._ended.wait()
+        """Return when the loop has ended, or cannot be understood."""
+        await self._client.lost()
 
     async def stop(self, limit_seconds: float) -> None:
         """Ask the loop to end and join it. A thread cannot be forced: one that hangs is logged and left."""
@@ -71,9 +71,16 @@ class WorkerThread:
     def send(self, front_end: str, data: bytes) -> None:
         """Hand one message over to the event loop. Raises FrontEndGone if that is closed."""
         try:
-            self._event_loop.call_soon_threadsafe(self._client.deliver, data)
+            self._event_loop.call_soon_threadsafe(self._deliver, data)
         except RuntimeError as error:
             raise FrontEndGone(front_end) from error
+
+    def _deliver(self, data: bytes) -> None:
+        try:
+            self._client.deliver(data)
+        except Exception:  # whatever it is, streams must not wait for events that nobody takes
+            log.exception("engine_events_not_taken")
+            self._client.lose(EngineLost("the engine's events cannot be taken"))
 
     def _run(self, load: Callable[[Load], Runner]) -> None:
         try:
