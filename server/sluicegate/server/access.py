@@ -54,9 +54,8 @@ class Access:
 
     def check(self, caller: Caller, request: AccessRequest) -> CheckedAccess:
         """The decision on a call, without making it."""
-        policy = self._gate.policy
-        outcome = policy.decide(caller.principal, request, caller.peer, self._gate.now())
+        outcome = self._gate.decide(caller, request)
         if isinstance(outcome, Grant):
             return CheckedAccess(outcome.audience, grant=outcome)
         remedy = REMEDIES[outcome.reason].format_map(outcome.detail)
-        return CheckedAccess(policy.audience_of(caller.principal), denied=outcome, remedy=remedy)
+        return CheckedAccess(self._gate.policy.audience_of(caller.principal), denied=outcome, remedy=remedy)

@@ -133,7 +133,7 @@ class Catalog:
         outcome: Grant | Denied | None = None
         for purpose in (None, *(agreement.purposes if agreement is not None else ())):
             request = AccessRequest(action="generate", model=model, purpose=purpose)
-            outcome = policy.decide(caller.principal, request, caller.peer, self._gate.now())
+            outcome = self._gate.decide(caller, request)
             if isinstance(outcome, Grant):
                 break
         assert outcome is not None

@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from sluicegate.auth import AccessRequest, Denied, Grant, Policy, Principal
+from sluicegate.auth import AccessRequest, Denied, Grant, Policy, Principal, Reason
 from sluicegate.server.caller import Caller
 from sluicegate.server.errors import CallRefused
 from sluicegate.server.observe.metrics import NO_REASON, Metrics
+
+NOT_IN_THIS_VERSION = "not_in_this_version"
+"""Fact of a refusal that no request can avoid: the server lacks what the agreement demands."""
 
 
 class Gate:
@@ -33,13 +36,29 @@ class Gate:
     def now(self) -> float:
         return self._clock()
 
+    def decide(self, caller: Caller, request: AccessRequest) -> Grant | Denied:
+        """The policy's decision. A grant with a duty that this server cannot fulfil becomes a refusal (row 16)."""
+        outcome = self._decide(caller, request)
+        if isinstance(outcome, Grant) and request.action == "generate":
+            for term, is_demanded in (
+                ("watermark", outcome.watermark),
+                ("redaction", outcome.redaction is not None),
+                ("flagged", outcome.stop_flagged),
+            ):
+                if is_demanded:
+                    return Denied(Reason.OUTPUT_TERMS_CONFLICT, {"term": term, "cause": NOT_IN_THIS_VERSION})
+        return outcome
+
+    def _decide(self, caller: Caller, request: AccessRequest) -> Grant | Denied:
+        return self._policy().decide(caller.principal, request, caller.peer, self._clock())
+
     def admit(self, caller: Caller, request: AccessRequest, *, counted_as: str) -> Grant:
         """The grant that the call runs under. Raises CallRefused with the first check that failed.
 
         `counted_as`: one of metrics.ACTIONS.
         """
         model = self._metrics.model(request.model)
-        outcome = self._policy().decide(caller.principal, request, caller.peer, self._clock())
+        outcome = self._decide(caller, request) if counted_as == "tokenize" else self.decide(caller, request)
         if isinstance(outcome, Denied):
             self._metrics.decisions.labels("denied", outcome.reason.value, model).inc()
             raise CallRefused(outcome.reason, outcome.detail)

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+from issuer import NOW
+from policies import agreement, policy
+
+from sluicegate.auth import AccessRequest, Denied, Grant, Peer, Principal, Reason
+from sluicegate.server.caller import Caller
+from sluicegate.server.errors import CallRefused
+from sluicegate.server.gate import NOT_IN_THIS_VERSION, Gate
+from sluicegate.server.observe.metrics import Metrics
+
+PARTNER = Caller(
+    Principal(
+        issuer="https://issuer.example",
+        subject="lab",
+        client_id="lab-app",
+        token_id="token-1",
+        key_id="key",
+        scopes=frozenset({"generate:gpt2-774m", "score:gpt2-774m", "logprobs:gpt2-774m"}),
+        authorization_details=(),
+        issued_at=NOW,
+        expires_at=NOW + 600,
+        authenticated_at=NOW,
+        acr=None,
+        certificate_thumbprint=None,
+    ),
+    Peer(ip_address("192.0.2.7")),
+)
+GENERATE = AccessRequest(action="generate", model="gpt2-774m", purpose="human-susceptibility")
+SCORE = AccessRequest(action="score", model="gpt2-774m", purpose="human-susceptibility", logprobs=True)
+
+
+def gate(metrics: Metrics | None = None, **output: Any) -> Gate:
+    """A gate before an agreement with these output terms and no others in the way."""
+    in_force = policy(None, agreement(output=output, token={}, hours=None))
+    return Gate(lambda: in_force, metrics or Metrics(), lambda: NOW)
+
+
+@pytest.mark.parametrize(
+    ("output", "term"),
+    [({"watermark": "required"}, "watermark"), ({"redaction": "pii"}, "redaction"), ({"flagged": "stop"}, "flagged")],
+)
+def test_duty_that_this_version_cannot_fulfil_refuses_every_generation(output: dict[str, str], term: str) -> None:
+    outcome = gate(**output).decide(PARTNER, GENERATE)
+
+    assert outcome == Denied(Reason.OUTPUT_TERMS_CONFLICT, {"term": term, "cause": NOT_IN_THIS_VERSION})
+    with pytest.raises(CallRefused) as refused:
+        gate(**output).admit(PARTNER, GENERATE, counted_as="generate")
+    assert refused.value.reason is Reason.OUTPUT_TERMS_CONFLICT
+
+
+def test_output_duties_leave_alone_what_writes_no_text() -> None:
+    strict = gate(watermark="required", redaction="pii", flagged="stop")
+
+    assert isinstance(strict.decide(PARTNER, SCORE), Grant)
+    assert isinstance(strict.admit(PARTNER, GENERATE, counted_as="tokenize"), Grant)
+
+
+def test_admission_and_refusal_are_counted() -> None:
+    metrics = Metrics()
+    metrics.allow(["gpt2-774m"], ["example-lab"])
+
+    gate(metrics).admit(PARTNER, GENERATE, counted_as="generate")
+    with pytest.raises(CallRefused):
+        gate(metrics, watermark="required").admit(PARTNER, GENERATE, counted_as="generate")
+
+    def value(name: str, **labels: str) -> float | None:
+        return metrics.registry.get_sample_value(name, {"model": "gpt2-774m", **labels})
+
+    assert value("sluicegate_decisions_total", decision="allowed", reason="NONE") == 1
+    assert value("sluicegate_decisions_total", decision="denied", reason="OUTPUT_TERMS_CONFLICT") == 1
+    assert value("sluicegate_requests_total", partner="example-lab", action="generate") == 1
