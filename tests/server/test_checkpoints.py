@@ -23,11 +23,12 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., str]], None]
     return put
 
 
-@pytest.mark.parametrize("source", ["models/small", "./models/small", "models/../models/small"])
+@pytest.mark.parametrize("source", ["./models/small", "../policies/models/small", "./models/../models/small"])
 def test_directory_is_looked_for_beside_the_policy(tmp_path: Path, source: str) -> None:
-    (tmp_path / "models/small").mkdir(parents=True)
+    base = tmp_path / "policies"
+    (base / "models/small").mkdir(parents=True)
 
-    assert locate(source, tmp_path) == tmp_path / "models/small"
+    assert locate(source, base) == base / "models/small"
 
 
 def test_absolute_directory_is_taken_as_it_is(tmp_path: Path) -> None:
@@ -36,19 +37,25 @@ def test_absolute_directory_is_taken_as_it_is(tmp_path: Path) -> None:
     assert locate(str(tmp_path / "small"), Path("/nowhere")) == tmp_path / "small"
 
 
-def test_home_directory_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "small").mkdir()
+def test_folder_of_that_name_takes_no_hub_id_s_place(tmp_path: Path, hub: Callable[[Callable[..., str]], None]) -> None:
+    (tmp_path / "owner/name").mkdir(parents=True)
+    hub(lambda repository, **_: f"/cache/{repository}")
 
-    assert locate("~/small", Path("/nowhere")) == tmp_path / "small"
+    assert locate("owner/name", tmp_path) == Path("/cache/owner/name")
+
+
+@pytest.mark.parametrize("source", ["/nowhere/at/all", "../elsewhere", "./name", "/name"])
+def test_missing_directory_is_named(tmp_path: Path, source: str) -> None:
+    with pytest.raises(CheckpointError, match="there is no directory /"):
+        locate(source, tmp_path / "policies")
 
 
 @pytest.mark.parametrize(
     "source",
-    ["small/", "/nowhere/at/all", "../elsewhere", "a/b/c", "owner/", "/name", "owner/name@", "ow ner/name", "-x/y"],
+    ["small/", "small", "~/small", "a/b/c", "owner/", "owner/name@", "ow ner/name", "-x/y"],
 )
 def test_what_is_neither_a_directory_nor_a_hub_id_is_refused(tmp_path: Path, source: str) -> None:
-    with pytest.raises(CheckpointError, match="no such directory, and not a hub id"):
+    with pytest.raises(CheckpointError, match="neither a directory"):
         locate(source, tmp_path / "policies")
 
 
@@ -91,7 +98,7 @@ def test_hub_that_cannot_deliver_is_an_error_that_says_what_to_do(
     hub(download)
 
     with pytest.raises(
-        CheckpointError, match=rf"could not deliver it \({type(error).__name__}\); download it"
+        CheckpointError, match=rf"could not deliver it \({type(error).__name__}\); check the network"
     ) as refusal:
         locate("owner/name", tmp_path)
     assert refusal.value.__cause__ is error
