@@ -104,7 +104,7 @@ class Tokens(_Settings):
 class Signer(_Settings):
     """One person who may sign policy changes."""
 
-    id: Annotated[str, Field(min_length=1, max_length=64)]
+    id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
     public_key: Annotated[str, Field(min_length=40, max_length=64)]
 
 
