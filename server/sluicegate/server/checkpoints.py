@@ -25,7 +25,9 @@ def locate(source: str, base: Path) -> Path:
             raise CheckpointError(f"{source}: there is no directory {directory}")
         return directory
     if not HUB_ID.fullmatch(source):
-        raise CheckpointError(f"{source}: neither a directory (begin it with /, ./ or ../) nor a hub id (owner/name)") nor a hub id (owner/name[@revision])"
+        raise CheckpointError(
+            f"{source}: neither a directory (begin it with /, ./ or ../) "
+            "nor a hub id (owner/name or owner/name@revision)"
         )
     return _download(source)
 
