@@ -1,0 +1,1 @@
+"""`sluicegate demo`: a server with small models, an issuer, a policy, and a tour of them that checks itself."""
