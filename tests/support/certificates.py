@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
@@ -41,9 +42,7 @@ class Authority:
         path.write_bytes(signed.public_bytes(Encoding.PEM))
         return path
 
-    def _builder(
-        self, subject: x509.Name, key: x509.CertificatePublicKeyTypes, until: datetime
-    ) -> x509.CertificateBuilder:
+    def _builder(self, subject: x509.Name, key: CertificatePublicKeyTypes, until: datetime) -> x509.CertificateBuilder:
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
