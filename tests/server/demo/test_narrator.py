@@ -54,3 +54,30 @@ def test_tables_line_up_and_have_no_padding_at_their_right(
     narrator.table(("name", "n"), [("long name", "1"), ("[x]", "20")])
 
     assert capsys.readouterr().out == "    name       n\n    long name  1\n    [x]        20\n"
+
+
+def test_a_terminal_gets_styles_and_whole_tables(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    styled = Narrator(plain=False, pauses=False)
+
+    styled.good("good")
+    styled.table(("name",), [("long name",)])
+
+    good, *table = capsys.readouterr().out.splitlines()
+    assert good.startswith("\x1b[")
+    assert table == ["    name", "    long name"]
+
+
+def test_a_plain_narrator_sends_a_terminal_nothing_but_text(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+
+    Narrator(plain=True, pauses=False).title("The end")
+
+    assert capsys.readouterr().out == "The end\n"

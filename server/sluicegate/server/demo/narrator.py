@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from rich.console import Console
 from rich.table import Table
@@ -15,10 +16,10 @@ _WIDTH = 100
 
 
 class Narrator:
-    """Writes to standard output. `plain`: without colours. `pauses`: wait for Enter after each step."""
+    """Writes to standard output. `plain`: no colours, no bold. `pauses`: wait for Enter after each step."""
 
     def __init__(self, *, plain: bool, pauses: bool) -> None:
-        self._console = Console(no_color=plain, highlight=False)
+        self._console = Console(color_system=None if plain else "auto", highlight=False)
         self._console.width = min(self._console.width, _WIDTH)
         self._pauses = pauses and sys.stdin.isatty()
         self._is_line_open = False
@@ -60,7 +61,7 @@ class Narrator:
         self._held = ""
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        table = Table(*columns, box=None, padding=(0, 2, 0, 0), pad_edge=False)
+        table = Table(*columns, box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="")
         for row in rows:
             table.add_row(*map(Text, row))
         with self._console.capture() as drawn:
@@ -76,6 +77,7 @@ class Narrator:
     def end_step(self) -> None:
         """Leave a line free; wait for Enter, if that was asked for and someone can press it."""
         if self._pauses:
-            self._console.input(Text("(Enter) ", style="dim"))
+            with suppress(EOFError):
+                self._console.input(Text("(Enter) ", style="dim"))
         else:
             self._console.print()
