@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from foreign import GRPCURL
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -24,7 +25,7 @@ def started(directory: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]
     with subprocess.Popen(
         [PROGRAM, "demo", "--plain", *arguments],
         cwd=directory,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "PATH": f"{GRPCURL.parent}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -76,6 +77,7 @@ def test_the_tour_is_as_narrated_and_tells_no_token(tmp_path: Path) -> None:
     log = (tmp_path / ".demo/server.log").read_text()
     assert demo.returncode == 0, written
     assert "Everything was as narrated." in written
+    assert "sluicegate.v1.GenerationService\n" in written, "grpcurl was not tried"
     assert not is_listening(address_in(written))
     assert not [secret for secret in secrets_in(tmp_path) if secret in written or secret in log]
     assert '"event": "drained"' in log
