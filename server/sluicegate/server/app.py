@@ -98,6 +98,7 @@ async def running(
             log.warning("tls_off", advice="tokens travel in the clear: use loopback, or a proxy that ends TLS")
 
         tokenizers = {load.model: await asyncio.to_thread(Tokenizer.load, Path(load.directory)) for load in loads}
+        launch = launch or process_launcher(arguments=_worker_arguments(settings))
         engines = Engines(_engines(settings.engine, loads, launch, metrics, changes))
         await stack.enter_async_context(engines)
 
@@ -236,7 +237,7 @@ def _loads(settings: config.Settings, policy: Policy) -> list[Load]:
 
 
 def _engines(
-    settings: config.Engine, loads: Sequence[Load], launch: Launch | None, metrics: Metrics, changes: Changes
+    settings: config.Engine, loads: Sequence[Load], launch: Launch, metrics: Metrics, changes: Changes
 ) -> list[Engine]:
     """One engine for each device; it hosts all models placed there."""
 
@@ -247,7 +248,7 @@ def _engines(
     return [
         Engine(
             [load for load in loads if load.device == device],
-            launch or process_launcher(threads=settings.threads),
+            launch,
             limits=Limits(load_seconds=settings.load_seconds),
             on_figures=metrics.take_figures,
             on_state=show,
@@ -255,6 +256,12 @@ def _engines(
         )
         for device in dict.fromkeys(load.device for load in loads)
     ]
+
+
+def _worker_arguments(settings: config.Settings) -> list[str]:
+    """What an engine process is told on its command line."""
+    threads = [] if settings.engine.threads is None else ["--threads", str(settings.engine.threads)]
+    return [*threads, "--log-level", settings.log.level, "--log-format", settings.log.format]
 
 
 def _keep(

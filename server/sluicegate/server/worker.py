@@ -21,7 +21,7 @@ from sluicegate.server.engine.loop import EngineLoop
 from sluicegate.server.engine.messages import Load
 from sluicegate.server.engine.runner import Runner
 from sluicegate.server.engine.transport import RouterPort
-from sluicegate.server.observe.log import configure
+from sluicegate.server.observe.log import LEVELS, STYLES, configure
 
 log = structlog.get_logger()
 
@@ -60,8 +60,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m sluicegate.server.worker")
     parser.add_argument("--address", required=True, help="ipc:// path of the socket, in a directory of mode 0700")
     parser.add_argument("--threads", type=int, help="CPU threads that a step may use")
+    parser.add_argument("--log-level", choices=LEVELS, default="info")
+    parser.add_argument("--log-format", choices=STYLES, default="json")
     arguments = parser.parse_args()
-    configure("info", "json")
+    configure(arguments.log_level, arguments.log_format)
     if arguments.threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(arguments.threads)  # read by torch when the first load imports it
     return run_worker(arguments.address, _load)

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -76,12 +76,12 @@ async def launched(
     module: str = "engine_worker",
     sleep: Callable[[float], Awaitable[None]] = never,
     silent_limit: int = 3,
-    threads: int | None = None,
+    arguments: Sequence[str] = (),
     on_figures: Callable[[Figures], None] | None = None,
 ) -> AsyncIterator[WorkerProcess]:
     """A worker process, which is killed in the end if it still runs. Nothing of it may be left."""
     heartbeat = Heartbeat(silent_limit=silent_limit)
-    launch = process_launcher(module=module, heartbeat=heartbeat, sleep=sleep, threads=threads)
+    launch = process_launcher(module=module, heartbeat=heartbeat, sleep=sleep, arguments=arguments)
     worker = await launch(on_figures)
     assert isinstance(worker, WorkerProcess)
     try:
@@ -124,8 +124,8 @@ async def test_tokens_come_from_the_process() -> None:
         assert ids(events) == [count_up(0, 3 + index, (5, 6, 7)) for index in range(20)]
 
 
-async def test_the_process_is_told_how_many_threads_it_may_use() -> None:
-    async with launched(threads=7) as worker:
+async def test_the_process_gets_its_arguments() -> None:
+    async with launched(arguments=("--threads", "7")) as worker:
         loaded = await worker.client.load(scripted_load())
 
         assert loaded.parameters == 7

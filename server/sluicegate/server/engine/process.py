@@ -6,7 +6,7 @@ import asyncio
 import sys
 import tempfile
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -38,12 +38,12 @@ class Heartbeat:
 
 def process_launcher(
     *,
-    threads: int | None = None,
+    arguments: Sequence[str] = (),
     module: str = WORKER_MODULE,
     heartbeat: Heartbeat | None = None,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> Launch:
-    """Workers that run `python -m module`. `threads`: CPU threads each may use; None: the runner's default."""
+    """Workers that run `python -m module`, with these command-line arguments beside the address."""
 
     async def launch(on_figures: Callable[[Figures], None] | None) -> Worker:
         with ExitStack() as undo:
@@ -53,9 +53,8 @@ def process_launcher(
             address = f"ipc://{directory.name}/engine"
             connection = DealerConnection(address, front_end=uuid.uuid4().hex)
             undo.callback(connection.close)
-            options = [] if threads is None else ["--threads", str(threads)]
             # -P: a module in the working directory must not shadow an installed one.
-            command = [sys.executable, "-P", "-m", module, "--address", address, *options]
+            command = [sys.executable, "-P", "-m", module, "--address", address, *arguments]
             process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE)
             undo.pop_all()
         return WorkerProcess(

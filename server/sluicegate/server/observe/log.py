@@ -17,6 +17,7 @@ LEVELS = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
+STYLES = ("json", "console")
 
 
 def configure(level: str, style: str) -> None:
