@@ -78,8 +78,8 @@ def test_a_failing_listener_ends_the_command() -> None:
 
 
 def test_the_environment_has_our_programs_first_and_no_foreign_settings() -> None:
-    inherited = {"PATH": "/usr/bin", "HOME": "/home/me", "SLUICEGATE_TOKEN": "secret", "SLUICEGATE_TLS": "1"}
+    inherited = {"PATH": "/usr/bin", "LANG": "C.UTF-8", "SLUICEGATE_TOKEN": "secret", "SLUICEGATE_TLS": "1"}
 
     variables = environment(Path("/venv/bin"), "127.0.0.1:1", inherited)
 
-    assert variables == {"PATH": "/venv/bin:/usr/bin", "HOME": "/home/me", "SLUICEGATE_TARGET": "127.0.0.1:1"}
+    assert variables == {"PATH": "/venv/bin:/usr/bin", "LANG": "C.UTF-8", "SLUICEGATE_TARGET": "127.0.0.1:1"}
