@@ -28,7 +28,11 @@ class ModelState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ModelView:
-    """One model as one caller may see it. `hosted` is None while it does not answer."""
+    """One model as one caller may see it; equal to another if the caller sees no difference.
+
+    `hosted` is None while the model does not answer. `denied`: why the caller may not generate with it, None if it
+    may; under `agreement`, where there is one.
+    """
 
     id: str
     entry: ModelEntry
@@ -36,7 +40,8 @@ class ModelView:
     open_to: Audience | None
     state: ModelState
     hosted: HostedModel | None
-    access: Grant | Denied
+    denied: Reason | None
+    agreement: str | None
 
 
 class Catalog:
@@ -117,6 +122,7 @@ class Catalog:
             state = ModelState.READY
         else:
             state = ModelState.LOADING if model in self._models.hosted else ModelState.UNAVAILABLE
+        access = self._access(policy, model, caller)
         return ModelView(
             id=model,
             entry=policy.models[model],
@@ -124,7 +130,8 @@ class Catalog:
             open_to=policy.stage.open.get(model),
             state=state,
             hosted=hosted,
-            access=self._access(policy, model, caller),
+            denied=access.reason if isinstance(access, Denied) else None,
+            agreement=access.agreement if isinstance(access, Grant) else None,
         )
 
     def _access(self, policy: Policy, model: str, caller: Caller) -> Grant | Denied:

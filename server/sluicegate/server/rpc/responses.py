@@ -8,7 +8,7 @@ from datetime import datetime
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from sluicegate.auth import Agreement, Audience, CallerIdentity, Denied, Grant, Principal, Reason
+from sluicegate.auth import Agreement, Audience, CallerIdentity, Principal, Reason
 from sluicegate.server import output
 from sluicegate.server.access import CheckedAccess
 from sluicegate.server.catalog import ModelState, ModelView
@@ -105,8 +105,6 @@ def plain_tokens(ids: Iterable[int], tokenizer: Tokenizer) -> list[generation_pb
 
 def model(view: ModelView) -> model_service_pb2.Model:
     hosted, entry = view.hosted, view.entry
-    denied = view.access if isinstance(view.access, Denied) else None
-    grant = view.access if isinstance(view.access, Grant) else None
     return model_service_pb2.Model(
         id=view.id,
         description=entry.description or "",
@@ -122,9 +120,9 @@ def model(view: ModelView) -> model_service_pb2.Model:
         open_to=_audience(view.open_to),
         state=_STATES[view.state],
         caller_access=model_service_pb2.CallerAccess(
-            allowed=denied is None,
-            reason=_reason(denied.reason if denied else None),
-            agreement=(grant.agreement or "") if grant else "",
+            allowed=view.denied is None,
+            reason=_reason(view.denied),
+            agreement=view.agreement or "",
         ),
         dtype=hosted.dtype if hosted else "",
     )
