@@ -70,7 +70,7 @@ class Servers:
         # Calls come from 127.0.0.1: that is in the agreement's network, or the case wants it to be outside.
         networks = {} if "peer" in case else {"networks": ["127.0.0.0/8"]}
         # This version refuses what it cannot fulfil (tests/server/test_gate.py), so a grant needs terms without duties.
-        duties = {"output": {}} if case["then"].startswith("granted") else {}
+        duties: dict[str, Any] = {"output": {}} if case["then"].startswith("granted") else {}
         terms = agreement(**{**networks, **duties, **case.get("agreement", {})})
         plan_changes = dict(case.get("policy", {}))
         serves_anonymous = plan_changes.pop("serves_anonymous", False)
