@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import MutableMapping
+from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
-from harness import LONG_SECONDS, SMALL, Server, bearer, refusal
-
-from sluicegate.server.rpc.methods import own_services
-from sluicegate.v1.generation_service_pb2 import (
-    GenerateRequest,
+from grpc_health.v1.health_pb2 import HealthCheckRequest
+from harness import (
+    EVERY_SCOPE,
+    LONG_SECONDS,
+    METRICS,
+    SMALL,
+    Server,
+    bearer,
+    connected,
+    demo_plan,
+    refusal,
+    serving,
 )
+from issuer import AUDIENCE, ISSUER, KEY, FakeClock, FakeKeys, token
+from policies import policy
+
+from sluicegate.auth import ALGORITHMS, TokenVerifier, TrustedIssuer
+from sluicegate.server.observe.metrics import Metrics
+from sluicegate.server.rpc.authenticator import Authenticator
+from sluicegate.server.rpc.interceptors import authentication, calls, errors
+from sluicegate.server.rpc.methods import own_services, required_scopes
+from sluicegate.v1.generation_service_pb2 import GenerateRequest, TokenizeRequest
 
 Logs = list[MutableMapping[str, Any]]
 
@@ -63,3 +82,115 @@ async def test_text_that_is_not_utf8_is_an_invalid_request(server: Server) -> No
     refused = await refusal(raw(server, GENERATE, body, bearer()))
 
     assert refused.verdict == "INVALID_ARGUMENT REQUEST_INVALID"
+
+
+async def test_a_method_without_a_scope_is_refused(logs: Logs) -> None:
+    async def never(request: bytes, context: object) -> bytes:
+        raise AssertionError("it was called")
+
+    path = "/sluicegate.v1.FutureService/Do"
+    keys = TrustedIssuer(ISSUER, AUDIENCE, ALGORITHMS, FakeKeys(KEY))
+    decider = policy(demo_plan())
+    authenticator = Authenticator(TokenVerifier([keys], clock=FakeClock()), lambda: decider)
+    metrics = Metrics()
+    server = grpc.aio.server(
+        interceptors=[errors(), calls(metrics, frozenset({path})), authentication(authenticator, {}, metrics)]
+    )
+    handler: Any = grpc.unary_unary_rpc_method_handler(never)
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("sluicegate.v1.FutureService", {"Do": handler}),)
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with connected(f"127.0.0.1:{port}") as channel:
+            call: Any = channel.unary_unary(path)
+            refused = await refusal(call(b"", metadata=bearer(), timeout=LONG_SECONDS))
+    finally:
+        await server.stop(None)
+
+    assert refused.verdict == "PERMISSION_DENIED METHOD_SCOPE_MISSING"
+    assert [entry["reason"] for entry in logs if entry["event"] == "call"] == ["METHOD_SCOPE_MISSING"]
+
+
+async def test_every_method_that_is_served_declares_its_scope() -> None:
+    assert set(required_scopes()) == set(OWN_METHODS)
+
+
+async def test_calls_are_logged_by_id_method_and_end(server: Server, logs: Logs) -> None:
+    server.engine.say("The end.")
+    whole = GenerateRequest(model=SMALL, text="The")
+
+    answer = await server.generation.Generate(whole, metadata=bearer(), timeout=LONG_SECONDS)
+    refused = await refusal(server.generation.Generate(whole, timeout=LONG_SECONDS))
+
+    entries = [entry for entry in logs if entry["event"] == "call"]
+    assert [entry["request_id"] for entry in entries] == [answer.started.request_id, refused.request_id]
+    assert [(entry["method"], entry["code"], entry["reason"]) for entry in entries] == [
+        ("sluicegate.v1.GenerationService/Generate", "OK", "NONE"),
+        ("sluicegate.v1.GenerationService/Generate", "UNAUTHENTICATED", "TOKEN_MISSING"),
+    ]
+    assert [(entry["prompt_tokens"], entry["output_tokens"]) for entry in entries] == [(1, 3), (None, None)]
+
+
+async def test_health_is_not_logged(server: Server, logs: Logs) -> None:
+    before = len(logs)
+
+    await server.health.Check(HealthCheckRequest(), timeout=LONG_SECONDS)
+
+    assert logs[before:] == []
+
+
+async def test_no_log_line_has_a_prompt_an_output_a_token_a_subject_or_an_address(server: Server, logs: Logs) -> None:
+    secret = token(scope=EVERY_SCOPE, sub="subject-marker", client_id="client-marker", jti="jti-marker")
+    caller = (("authorization", f"Bearer {secret}"),)
+    server.engine.say("output-marker")
+    before = len(logs)
+    text = "prompt-marker"
+    others: list[Any] = [
+        server.generation.Generate(
+            GenerateRequest(model=SMALL, text=text, client_request_id="id-marker"), metadata=caller
+        ),
+        server.generation.Generate(GenerateRequest(model="model-marker", text=text), metadata=caller),
+        server.generation.Generate(GenerateRequest(model=SMALL, text=text, purpose="x" * 65), metadata=caller),
+        server.generation.Tokenize(TokenizeRequest(model=SMALL, text=text), metadata=caller),
+        server.generation.Generate(GenerateRequest(model=SMALL, text=text), metadata=bearer(f"{secret}x")),
+        raw(server, "/method-marker/Method", b"prompt-marker", caller),
+        raw(server, GENERATE, b"\xff prompt-marker", caller),
+    ]
+    await asyncio.gather(*others, return_exceptions=True)
+    server.engine.runners[SMALL].failures.append(RuntimeError("engine-marker"))
+    await refusal(server.generation.Generate(GenerateRequest(model=SMALL, text=text), metadata=caller))
+
+    told = [
+        entry for entry in logs[before:] if entry["event"] != "step_failed"
+    ]  # the engine's own cause may stand there
+    assert len([entry for entry in told if entry["event"] == "call"]) == len(others) + 1
+    assert "marker" not in repr(told)
+    assert secret not in repr(told)
+    assert "127.0.0.1" not in repr(told)
+
+
+async def test_calls_are_counted_by_method_and_code_with_unknown_methods_as_one(tmp_path: Path) -> None:
+    async with serving(tmp_path, metrics=METRICS) as server:
+        server.engine.say("The end.")
+        before = await server.metrics()
+
+        await server.generation.Generate(GenerateRequest(model=SMALL, text="The"), metadata=bearer())
+        await refusal(server.generation.Generate(GenerateRequest(model=SMALL), metadata=bearer()))
+        for name in ("One", "Two", "Three"):
+            await refusal(raw(server, f"/hostile.{name}/{name}"))
+            await refusal(raw(server, f"/sluicegate.v1.GenerationService/{name}"))
+
+        after = await server.metrics()
+        method = 'grpc_method="Generate",grpc_service="sluicegate.v1.GenerationService"'
+        assert after[f'grpc_server_handled_total{{grpc_code="OK",{method}}}'] == 1
+        assert after[f'grpc_server_handled_total{{grpc_code="INVALID_ARGUMENT",{method}}}'] == 1
+        assert after[f"grpc_server_started_total{{{method}}}"] == 2
+        unknown = 'grpc_server_handled_total{grpc_code="UNIMPLEMENTED",grpc_method="other",grpc_service="other"}'
+        assert after[unknown] == 6
+        assert all("hostile" not in name and "Three" not in name for name in after)
+        assert {name for name in after if name.startswith("grpc_server_handled")} - set(before) <= {
+            unknown,
+            unknown.replace("_total", "_created"),
+        }
