@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from yaml.constructor import ConstructorError
 
 from sluicegate.server.errors import SettingsError
 
@@ -211,20 +212,31 @@ def load_settings(path: Path | None, overrides: Mapping[str, object] | None = No
     try:
         settings = Settings.model_validate(data)
     except ValidationError as error:
-        raise SettingsError([f"{path}: {_describe(dict(problem))}" for problem in error.errors()]) from None
+        raise SettingsError([f"{path}: {_describe(problem)}" for problem in _causes(error)]) from None
     return _anchored(settings, path.resolve().parent)
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that stands twice in a mapping, where PyYAML takes the last one in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise ConstructorError(None, None, f"{key} is there twice", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_SETTINGS_BYTES:
             raise SettingsError([f"{path}: larger than {MAX_SETTINGS_BYTES} bytes"])
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506  (it is a safe loader)
     except FileNotFoundError:
         raise SettingsError([f"{path}: no such file; `sluicegate init` writes a first one"]) from None
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError([f"{path}: cannot be read: {error}"]) from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # the latter two: no such day, endless nesting
         raise SettingsError([f"{path}: not YAML: {error}"]) from None
     if not isinstance(data, dict):
         raise SettingsError([f"{path}: expected a mapping of settings"])
@@ -236,6 +248,18 @@ def _set(data: dict[str, Any], keys: list[str], value: object) -> None:
         inner = data.get(key)
         data[key] = data = {**inner} if isinstance(inner, dict) else {}
     data[keys[-1]] = value
+
+
+def _causes(error: ValidationError) -> list[dict[str, Any]]:
+    """The problems, without those that only follow from others: a list with a bad entry also counts as too short."""
+    problems: list[dict[str, Any]] = [{**problem} for problem in error.errors()]
+    places = [problem["loc"] for problem in problems]
+    return [
+        problem
+        for problem in problems
+        if problem["type"] != "too_short"
+        or not any(place[: len(problem["loc"])] == problem["loc"] != place for place in places)
+    ]
 
 
 def _describe(problem: Mapping[str, Any]) -> str:
