@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 from deployment import Deployment
-from real_server import RealServer, real_server
+from real_server import RealServer, add_logs, real_server
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the logs of a failed test's servers with its failure."""
+    report = yield
+    return add_logs(item, report)
 
 
 @pytest.fixture(scope="session")

@@ -67,7 +67,7 @@ def test_a_missing_checkpoint(files: Deployment) -> None:
     directory = files.models["demo"].directory
     shutil.rmtree(directory)
 
-    assert_fails(files, str(directory), "no such directory")
+    assert_fails(files, f"there is no directory {directory}")
 
 
 def test_weights_of_another_digest_than_the_policy_pins(files: Deployment) -> None:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import grpc
 import httpx
+import pytest
 from deployment import Deployment
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
@@ -25,6 +26,7 @@ START_SECONDS = 180.0
 """Loading torch in several processes on a busy machine takes its time."""
 STOP_SECONDS = 30.0
 WAIT_SECONDS = 60.0
+SHOWN_CHARACTERS = 8_000
 WORKER = "sluicegate.server.worker"
 
 Value = TypeVar("Value")
@@ -190,7 +192,15 @@ def starting_server(deployment: Deployment, *arguments: str) -> Iterator[Process
 
 def show_log(process: Process) -> None:
     """Print the end of the log, which pytest shows with the failure."""
-    print(f"--- {process.log_file}\n{process.log[-8_000:]}")
+    print(f"--- {process.log_file}\n{process.log[-SHOWN_CHARACTERS:]}")
+
+
+def add_logs(item: pytest.Item, report: pytest.TestReport) -> pytest.TestReport:
+    """Add to a failed test's report the ends of the logs of servers that fixtures gave it."""
+    servers = [value for value in getattr(item, "funcargs", {}).values() if isinstance(value, Process)]
+    if report.failed:
+        report.sections += [(f"log: {server.log_file}", server.log[-SHOWN_CHARACTERS:]) for server in servers]
+    return report
 
 
 def is_alive(pid: int) -> bool:
