@@ -45,9 +45,7 @@ def serve(
         configure(settings.log.level, settings.log.format)
         asyncio.run(_serve(settings))
     except (ServerError, AuthError, EngineError) as error:
-        for line in str(error).splitlines():
-            sys.stderr.write(f"sluicegate: {line}\n")
-        raise typer.Exit(1) from None
+        raise _failed(error) from None
 
 
 def init(
@@ -63,10 +61,16 @@ def init(
         raise typer.BadParameter("--model takes ID=SOURCE, as gpt2-124m=openai-community/gpt2")
     try:
         written = write_scaffold(directory, [(name, source) for name, _, source in pairs])
-    except (ServerError, AuthError) as error:
-        sys.stderr.write(f"sluicegate: {error}\n")
-        raise typer.Exit(1) from None
+    except (ServerError, AuthError, EngineError) as error:
+        raise _failed(error) from None
     typer.echo(_next_steps(written))
+
+
+def _failed(error: Exception) -> typer.Exit:
+    """Say why, a line for each problem; gives the end of the command."""
+    for line in str(error).splitlines():
+        sys.stderr.write(f"sluicegate: {line}\n")
+    return typer.Exit(1)
 
 
 def _next_steps(written: Scaffold) -> str:

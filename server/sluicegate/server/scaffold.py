@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,11 +40,19 @@ class Scaffold:
 def write_scaffold(directory: Path, models: Sequence[tuple[str, str]]) -> Scaffold:
     """Write the files into a new directory. `models`: ids with their sources, smallest first; the first is public.
 
-    Raises SettingsError if the directory has something in it already, ServerError for a source that is neither a
-    checkpoint's directory nor one of the hub's GPT-2s, PolicyError for ids that no policy may have.
+    Raises SettingsError if the directory has something in it already or cannot be written, ServerError for a source
+    that is neither a directory nor one of the hub's GPT-2s, ModelLoadError for a directory that is no checkpoint,
+    PolicyError for ids that no policy may have. Nothing is left of it then.
     """
-    if directory.exists() and any(directory.iterdir()):
-        raise SettingsError([f"{directory}: has files in it; name a new directory"])
+    try:
+        if directory.exists() and any(directory.iterdir()):
+            raise SettingsError([f"{directory}: has files in it; name a new directory"])
+        return _write_all(directory, models)
+    except OSError as error:
+        raise SettingsError([f"{directory}: cannot be written: {error.strerror}"]) from error
+
+
+def _write_all(directory: Path, models: Sequence[tuple[str, str]]) -> Scaffold:
     entries = {name: _entry(source) for name, source in models}
     stage = {name: "public" if index == 0 else "internal" for index, name in enumerate(entries)}
     release = {
@@ -64,13 +73,18 @@ def write_scaffold(directory: Path, models: Sequence[tuple[str, str]]) -> Scaffo
         "models": {name: {} for name in entries},
     }
     (directory / "policy").mkdir(parents=True, exist_ok=True)
-    _write(directory / "policy/release.yaml", "Which model is open to whom. See docs/policy.md.", release)
-    _write(directory / "sluicegate.yaml", "Settings of `sluicegate serve`. See docs/configuration.md.", settings)
-    key = create_signing_key()
-    write_signing_key(directory / "issuer.jwk", key)
-    add_to_key_set(directory / "jwks.json", key)
-    load_settings(directory / "sluicegate.yaml")
-    return Scaffold(directory, tuple(entries), load_policy(directory / "policy", None))
+    try:
+        _write(directory / "policy/release.yaml", "Which model is open to whom. See docs/policy.md.", release)
+        policy = load_policy(directory / "policy", None)
+        _write(directory / "sluicegate.yaml", "Settings of `sluicegate serve`. See docs/configuration.md.", settings)
+        load_settings(directory / "sluicegate.yaml")
+        key = create_signing_key()
+        write_signing_key(directory / "issuer.jwk", key)
+        add_to_key_set(directory / "jwks.json", key)
+    except BaseException:
+        shutil.rmtree(directory)  # it was empty, and a second try must find it so
+        raise
+    return Scaffold(directory, tuple(entries), policy)
 
 
 def _entry(source: str) -> dict[str, object]:
