@@ -16,6 +16,10 @@ from sluicegate.server.engine.messages import Sampling
 
 SEEN, PRODUCED, BIAS = range(3)
 
+LARGEST_LOGIT = 1e30
+"""A repetition penalty near 0 makes logits infinite. Softmax would turn one into NaN, and no token could be drawn in
+the whole step; this is still finite after division by the lowest temperature."""
+
 
 class Adjustments:
     """One sequence's tokens that are penalised or biased. Host memory; grows with the sequence."""
@@ -92,4 +96,4 @@ def adjust(logits: Tensor, rows: Sequence[int], adjustments: Sequence[Adjustment
     penalised = torch.where(values < 0, values * repetition, values / repetition)
     values = torch.where(seen > 0, penalised, values)
     values = values - produced * frequency - (produced > 0) * presence + bias
-    logits[at, ids] = values
+    logits[at, ids] = values.clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
