@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from sluicegate.server.observe.log import LEVELS, configure
+
+
+@pytest.fixture(autouse=True)
+def _defaults() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+def test_json_has_one_object_a_line_with_its_time_and_level(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("info", "json")
+
+    structlog.get_logger().info("call", request_id="1", seconds=0.5)
+    structlog.get_logger().warning("tls_off")
+
+    first, second = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (first["event"], first["level"], first["request_id"], first["seconds"]) == ("call", "info", "1", 0.5)
+    assert first["timestamp"].endswith("Z")
+    assert (second["event"], second["level"]) == ("tls_off", "warning")
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_lines_below_the_level_are_not_written(capsys: pytest.CaptureFixture[str], level: str) -> None:
+    configure(level, "json")
+
+    for each in LEVELS:
+        getattr(structlog.get_logger(), each)(each)
+
+    names = list(LEVELS)
+    written = [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()]
+    assert written == names[names.index(level) :]
+
+
+def test_an_exception_stays_on_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("info", "json")
+
+    try:
+        raise ValueError("cause")
+    except ValueError:
+        structlog.get_logger().exception("failed")
+
+    [line] = capsys.readouterr().err.splitlines()
+    assert "ValueError: cause" in json.loads(line)["exception"]
+
+
+def test_the_console_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("info", "console")
+
+    structlog.get_logger().info("serving", address="127.0.0.1:1")
+
+    written = capsys.readouterr().err
+    assert "serving" in written
+    assert not written.startswith("{")
+    assert "\x1b" not in written  # no terminal, no colours
+
+
+def test_an_unknown_level_is_a_mistake_of_ours() -> None:
+    with pytest.raises(KeyError):
+        configure("trace", "json")
