@@ -15,9 +15,10 @@ from sluicegate.server.engine.messages import Sampling
 RUNS, OUTPUT_TOKENS = 200, 100
 SETTINGS = [Sampling(), Sampling(top_k=50), Sampling(top_p=0.9), Sampling(temperature=0)]
 
-# float32: a draw differs where a rounding of about 1e-5 crosses its border, so about once in 1e5 tokens at most.
-# bfloat16 rounds to 3 digits: a batch of another size can turn a near-tie around.
-LOWEST_RATE = {"float32": 0.9999, "bfloat16": 0.98}
+# float32: logits differ by up to 2e-5 (BLAS takes other kernels for other numbers of rows), and so do the borders of a
+# draw a little: 1 token in 19,921 differed when this was written.
+# bfloat16 keeps 8 bits: a batch of another size turns near-ties around.
+LOWEST_RATE = {"float32": 0.9995, "bfloat16": 0.98}
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3_600)]
 
