@@ -66,7 +66,7 @@ def test_paths_are_relative_to_the_file_wherever_the_process_runs(
 ) -> None:
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    monkeypatch.setenv("HOME", "/home/someone")
+    monkeypatch.setenv("HOME", str(tmp_path / "elsewhere"))
     tls = {"certificate": "tls/server.pem", "key": "/run/server.key", "client_ca": "~/ca.pem"}
     write(tmp_path, changed(tls=tls))
 
@@ -77,7 +77,7 @@ def test_paths_are_relative_to_the_file_wherever_the_process_runs(
     assert settings.tls is not None
     assert settings.tls.certificate == tmp_path / "tls/server.pem"
     assert settings.tls.key == Path("/run/server.key")
-    assert settings.tls.client_ca == Path("/home/someone/ca.pem")
+    assert settings.tls.client_ca == tmp_path / "elsewhere/ca.pem"
 
 
 def test_the_environment_may_name_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
