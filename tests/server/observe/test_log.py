@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 
 import pytest
 import structlog
 
-from sluicegate.server.observe.log import LEVELS, configure
+from sluicegate.server.observe.log import LEVELS, STYLES, configure
 
 
 @pytest.fixture(autouse=True)
@@ -39,16 +40,42 @@ def test_lines_below_the_level_are_not_written(capsys: pytest.CaptureFixture[str
     assert written == names[names.index(level) :]
 
 
+def fail() -> None:
+    try:
+        raise ValueError("the prompt was: MARKER")
+    except ValueError as cause:
+        raise RuntimeError("MARKER again") from cause
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_exception_is_told_by_type_and_place_and_never_by_its_text(
+    capsys: pytest.CaptureFixture[str], style: str
+) -> None:
+    configure("info", style)
+
+    try:
+        fail()
+    except RuntimeError as error:
+        structlog.get_logger().exception("failed")
+        structlog.get_logger().error("failed", exc_info=error)
+        logging.getLogger("a_library").exception("failed too")
+
+    written = capsys.readouterr().err
+    assert written.count("ValueError at test_log.py:") == 3
+    assert written.count("fail; then RuntimeError at test_log.py:") == 3
+    assert "MARKER" not in written
+
+
 def test_an_exception_stays_on_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
     configure("info", "json")
 
     try:
-        raise ValueError("cause")
-    except ValueError:
+        fail()
+    except RuntimeError:
         structlog.get_logger().exception("failed")
 
     [line] = capsys.readouterr().err.splitlines()
-    assert "ValueError: cause" in json.loads(line)["exception"]
+    assert json.loads(line)["event"] == "failed"
 
 
 def test_the_console_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
