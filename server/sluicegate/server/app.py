@@ -55,6 +55,7 @@ from sluicegate.server.rpc.listener import add_services, bind, build_server
 from sluicegate.server.rpc.methods import own_services, required_scopes
 from sluicegate.server.rpc.models import ModelServicer
 from sluicegate.server.scoring import Scoring
+from sluicegate.server.serving import Serving
 from sluicegate.server.tokenizer import Tokenizer
 from sluicegate.server.tokenizing import Tokenizing
 
@@ -105,15 +106,15 @@ async def running(
         gate = Gate(lambda: watch.current, metrics, clock)
         models = Models(engines, tokenizers, lambda: watch.current)
         queue, live = Queue(settings.limits.queued_requests), LiveCalls()
-        call_seconds = settings.limits.call_seconds
+        serving = Serving(gate, models, metrics, queue, live, settings.limits.call_seconds)
         catalog = Catalog(gate, models, changes)
         services = tuple(service.full_name for service in own_services())
         health = HealthServicer(services, authenticator, gate, models, changes)
         add_services(
             server,
             generation=GenerationServicer(
-                Generations(gate, models, metrics, queue, live, call_seconds=call_seconds),
-                Scoring(gate, models, metrics, queue, live, call_seconds=call_seconds),
+                Generations(serving),
+                Scoring(serving),
                 Tokenizing(gate, models),
                 stalled_reader_seconds=settings.limits.stalled_reader_seconds,
             ),

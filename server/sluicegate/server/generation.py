@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import msgspec
@@ -18,38 +17,20 @@ from sluicegate.auth import Grant
 from sluicegate.server.caller import Call
 from sluicegate.server.engine import messages
 from sluicegate.server.errors import CallRefused
-from sluicegate.server.gate import Gate
-from sluicegate.server.live import LiveCalls
-from sluicegate.server.models import HostedModel, Models, engine_faults
-from sluicegate.server.observe.metrics import CANCELLED, Metrics
-from sluicegate.server.queueing import Queue
+from sluicegate.server.models import HostedModel, engine_faults
+from sluicegate.server.observe.metrics import CANCELLED
 from sluicegate.server.request import GenerationRequest
 from sluicegate.server.running import Generation
+from sluicegate.server.serving import Serving
 
 DEFAULT_OUTPUT_TOKENS = 128
 
 
 class Generations:
-    """Runs generations. One for the process; event loop only. A call ends after `call_seconds` at the latest."""
+    """Runs generations. One for the process; event loop only."""
 
-    def __init__(
-        self,
-        gate: Gate,
-        models: Models,
-        metrics: Metrics,
-        queue: Queue,
-        live: LiveCalls,
-        *,
-        call_seconds: float,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._gate = gate
-        self._models = models
-        self._metrics = metrics
-        self._queue = queue
-        self._live = live
-        self._call_seconds = call_seconds
-        self._clock = clock
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
 
     @asynccontextmanager
     async def open(self, call: Call, request: GenerationRequest) -> AsyncIterator[Generation]:
@@ -58,13 +39,14 @@ class Generations:
         Raises CallRefused for every refusal and for every end that is not the caller's own, also out of the
         context's body when the generation is ended from outside.
         """
-        grant = self._gate.admit(call.caller, request.access(), counted_as="generate")
-        hosted = self._models.ready(request.model)
+        serving = self._serving
+        grant = serving.gate.admit(call.caller, request.access(), counted_as="generate")
+        hosted = serving.models.ready(request.model)
         submit = self._submission(call, request, grant, hosted, await hosted.encode(request.prompt))
-        generation = Generation(request, grant, hosted, submit, self._clock)
-        with self._booked(call, generation), self._live.entry(grant), engine_faults():
-            with self._queue.place(request.model):
-                generation.stream = await self._models.engines.submit(submit)
+        generation = Generation(request, grant, hosted, submit, serving.clock)
+        with self._booked(call, generation), serving.live.entry(grant), engine_faults():
+            with serving.queue.place(request.model):
+                generation.stream = await serving.models.engines.submit(submit)
                 try:
                     await generation.wait_started()
                 except BaseException:
@@ -90,13 +72,13 @@ class Generations:
             prompt=prompt,
             sampling=msgspec.structs.replace(request.sampling, seed=seed, max_output_tokens=min(limits)),
             candidates=request.candidates,
-            deadline=call.deadline_within(self._clock() + self._call_seconds),
+            deadline=call.deadline_within(self._serving.latest_end()),
         )
 
     @contextmanager
     def _booked(self, call: Call, generation: Generation) -> Iterator[None]:
         """The books of one generation: gauges, and at the end its counts and times."""
-        metrics = self._metrics
+        metrics = self._serving.metrics
         model = metrics.model(generation.grant.model)
         partner = metrics.partner(generation.grant.partner)
         metrics.streams_active.labels(partner, model).inc()
@@ -113,7 +95,7 @@ class Generations:
             if generation.has_started:
                 metrics.tokens.labels(partner, model, "input").inc(generation.usage.prompt_tokens)
             metrics.tokens.labels(partner, model, "output").inc(generation.usage.output_tokens)
-            metrics.request_seconds.labels(model).observe(self._clock() - call.arrived)
+            metrics.request_seconds.labels(model).observe(self._serving.clock() - call.arrived)
             if generation.first_token is not None and generation.last_token is not None:
                 metrics.first_token_seconds.labels(model).observe(generation.first_token - call.arrived)
                 if gaps := generation.longest - 1:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from sluicegate.auth import Reason
 from sluicegate.server.caller import Call
 from sluicegate.server.engine import messages
 from sluicegate.server.errors import CallRefused
-from sluicegate.server.gate import Gate
-from sluicegate.server.live import LiveCalls
-from sluicegate.server.models import HostedModel, Models, engine_faults
-from sluicegate.server.observe.metrics import Metrics
+from sluicegate.server.models import HostedModel, engine_faults
 from sluicegate.server.output import Started, Usage
-from sluicegate.server.queueing import Queue
 from sluicegate.server.request import ScoreRequest
 from sluicegate.server.running import FORCED_ENDS
+from sluicegate.server.serving import Serving
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,34 +26,19 @@ class Scored:
 
 
 class Scoring:
-    """Scores texts. One for the process; event loop only. A call ends after `call_seconds` at the latest."""
+    """Scores texts. One for the process; event loop only."""
 
-    def __init__(
-        self,
-        gate: Gate,
-        models: Models,
-        metrics: Metrics,
-        queue: Queue,
-        live: LiveCalls,
-        *,
-        call_seconds: float,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._gate = gate
-        self._models = models
-        self._metrics = metrics
-        self._queue = queue
-        self._live = live
-        self._call_seconds = call_seconds
-        self._clock = clock
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
 
     async def score(self, call: Call, request: ScoreRequest) -> Scored:
         """Score a text behind the end-of-text token, so that its first token has a probability too.
 
         Raises CallRefused for every refusal and for every end without an answer.
         """
-        grant = self._gate.admit(call.caller, request.access(), counted_as="score")
-        hosted = self._models.ready(request.model)
+        serving = self._serving
+        grant = serving.gate.admit(call.caller, request.access(), counted_as="score")
+        hosted = serving.models.ready(request.model)
         ids = await hosted.encode(request.content)
         hosted.room(len(ids) + 1, 0)
         message = messages.Score(
@@ -66,16 +46,17 @@ class Scoring:
             model=request.model,
             ids=[hosted.end_of_text, *ids],
             logprobs=request.logprobs,
-            deadline=call.deadline_within(self._clock() + self._call_seconds),
+            deadline=call.deadline_within(serving.latest_end()),
         )
-        with self._live.entry(grant), self._queue.place(request.model), engine_faults():
-            answer = await self._models.engines.score(message)
+        with serving.live.entry(grant), serving.queue.place(request.model), engine_faults():
+            answer = await serving.models.engines.score(message)
         if not isinstance(answer, messages.Scored):
             ended = answer.finish if isinstance(answer, messages.Finished) else messages.Finish.FAILED
             raise CallRefused(FORCED_ENDS.get(ended, Reason.INTERNAL))
-        model = self._metrics.model(grant.model)
-        self._metrics.tokens.labels(self._metrics.partner(grant.partner), model, "input").inc(len(ids))
-        self._metrics.request_seconds.labels(model).observe(self._clock() - call.arrived)
+        metrics = serving.metrics
+        model = metrics.model(grant.model)
+        metrics.tokens.labels(metrics.partner(grant.partner), model, "input").inc(len(ids))
+        metrics.request_seconds.labels(model).observe(serving.clock() - call.arrived)
         return Scored(
             started=Started(
                 request_id=call.request_id,
