@@ -27,7 +27,7 @@ RECIPES = {
     for recipe in (
         Recipe("demo-xs", "124M", layers=2, width=64, peak_learning_rate=1e-2, dropout=0.0),
         Recipe("demo-s", "355M", layers=2, width=128, peak_learning_rate=7e-3, dropout=0.0),
-        Recipe("demo-m", "774M", layers=3, width=192, peak_learning_rate=5e-3, dropout=0.1),
-        Recipe("demo-l", "1558M", layers=3, width=256, peak_learning_rate=4e-3, dropout=0.1),
+        Recipe("demo-m", "774M", layers=3, width=192, peak_learning_rate=5e-3, dropout=0.0),
+        Recipe("demo-l", "1558M", layers=3, width=256, peak_learning_rate=4e-3, dropout=0.0),
     )
 }
