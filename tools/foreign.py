@@ -79,7 +79,7 @@ def install_wheel(requirement: str) -> None:
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
     pip: list[str | Path] = [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    subprocess.run([*pip, requirement], check=True)
+    subprocess.run([*pip, "--use-pep517", requirement], check=True)
 
 
 def install_node_packages() -> None:
