@@ -23,40 +23,18 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., str]], None]
     return put
 
 
-@pytest.mark.parametrize("source", ["./models/small", "../policies/models/small", "./models/../models/small"])
-def test_directory_is_looked_for_beside_the_policy(tmp_path: Path, source: str) -> None:
-    base = tmp_path / "policies"
-    (base / "models/small").mkdir(parents=True)
+def test_directory_is_taken_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "models/small").mkdir(parents=True)
 
-    assert locate(source, base) == base / "models/small"
+    assert locate(tmp_path / "policies/../models/small", "../models/small") == tmp_path / "models/small"
 
 
-def test_absolute_directory_is_taken_as_it_is(tmp_path: Path) -> None:
-    (tmp_path / "small").mkdir()
+def test_missing_directory_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
 
-    assert locate(str(tmp_path / "small"), Path("/nowhere")) == tmp_path / "small"
-
-
-def test_folder_of_that_name_takes_no_hub_id_s_place(tmp_path: Path, hub: Callable[[Callable[..., str]], None]) -> None:
-    (tmp_path / "owner/name").mkdir(parents=True)
-    hub(lambda repository, **_: f"/cache/{repository}")
-
-    assert locate("owner/name", tmp_path) == Path("/cache/owner/name")
-
-
-@pytest.mark.parametrize("source", ["/nowhere/at/all", "../elsewhere", "./name", "/name"])
-def test_missing_directory_is_named(tmp_path: Path, source: str) -> None:
-    with pytest.raises(CheckpointError, match="there is no directory /"):
-        locate(source, tmp_path / "policies")
-
-
-@pytest.mark.parametrize(
-    "source",
-    ["small/", "small", "~/small", "a/b/c", "owner/", "owner/name@", "ow ner/name", "-x/y"],
-)
-def test_what_is_neither_a_directory_nor_a_hub_id_is_refused(tmp_path: Path, source: str) -> None:
-    with pytest.raises(CheckpointError, match="neither a directory"):
-        locate(source, tmp_path / "policies")
+    for missing in ("nowhere", "file"):
+        with pytest.raises(CheckpointError, match=f"^./{missing}: there is no directory {tmp_path}/{missing}$"):
+            locate(tmp_path / missing, f"./{missing}")
 
 
 @pytest.mark.parametrize(
@@ -68,7 +46,7 @@ def test_what_is_neither_a_directory_nor_a_hub_id_is_refused(tmp_path: Path, sou
     ],
 )
 def test_hub_id_is_downloaded_at_its_revision_and_nothing_but_what_is_served(
-    tmp_path: Path, hub: Callable[[Callable[..., str]], None], source: str, repository: str, revision: str | None
+    hub: Callable[[Callable[..., str]], None], source: str, repository: str, revision: str | None
 ) -> None:
     asked: list[object] = []
 
@@ -78,7 +56,7 @@ def test_hub_id_is_downloaded_at_its_revision_and_nothing_but_what_is_served(
 
     hub(download)
 
-    assert locate(source, tmp_path) == Path("/cache/snapshot")
+    assert locate(None, source) == Path("/cache/snapshot")
     assert asked == [repository, revision, FILES]
 
 
@@ -90,7 +68,7 @@ def test_no_pattern_of_the_download_lets_code_or_pickles_in() -> None:
 
 @pytest.mark.parametrize("error", [ConnectionError("no route"), PermissionError("read-only"), RuntimeError("offline")])
 def test_hub_that_cannot_deliver_is_an_error_that_says_what_to_do(
-    tmp_path: Path, hub: Callable[[Callable[..., str]], None], error: Exception
+    hub: Callable[[Callable[..., str]], None], error: Exception
 ) -> None:
     def download(*_: object, **__: object) -> str:
         raise error
@@ -100,5 +78,5 @@ def test_hub_that_cannot_deliver_is_an_error_that_says_what_to_do(
     with pytest.raises(
         CheckpointError, match=rf"could not deliver it \({type(error).__name__}\); check the network"
     ) as refusal:
-        locate("owner/name", tmp_path)
+        locate(None, "owner/name")
     assert refusal.value.__cause__ is error

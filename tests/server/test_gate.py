@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from ipaddress import ip_address
-from typing import Any
 
 import pytest
 from issuer import NOW
@@ -34,9 +34,9 @@ GENERATE = AccessRequest(action="generate", model="gpt2-774m", purpose="human-su
 SCORE = AccessRequest(action="score", model="gpt2-774m", purpose="human-susceptibility", logprobs=True)
 
 
-def gate(metrics: Metrics | None = None, **output: Any) -> Gate:
+def gate(output: Mapping[str, str] | None = None, metrics: Metrics | None = None) -> Gate:
     """A gate before an agreement with these output terms and no others in the way."""
-    in_force = policy(None, agreement(output=output, token={}, hours=None))
+    in_force = policy(None, agreement(output=dict(output or {}), token={}, hours=None))
     return Gate(lambda: in_force, metrics or Metrics(), lambda: NOW)
 
 
@@ -45,16 +45,16 @@ def gate(metrics: Metrics | None = None, **output: Any) -> Gate:
     [({"watermark": "required"}, "watermark"), ({"redaction": "pii"}, "redaction"), ({"flagged": "stop"}, "flagged")],
 )
 def test_duty_that_this_version_cannot_fulfil_refuses_every_generation(output: dict[str, str], term: str) -> None:
-    outcome = gate(**output).decide(PARTNER, GENERATE)
+    outcome = gate(output).decide(PARTNER, GENERATE)
 
     assert outcome == Denied(Reason.OUTPUT_TERMS_CONFLICT, {"term": term, "cause": NOT_IN_THIS_VERSION})
     with pytest.raises(CallRefused) as refused:
-        gate(**output).admit(PARTNER, GENERATE, counted_as="generate")
+        gate(output).admit(PARTNER, GENERATE, counted_as="generate")
     assert refused.value.reason is Reason.OUTPUT_TERMS_CONFLICT
 
 
 def test_output_duties_leave_alone_what_writes_no_text() -> None:
-    strict = gate(watermark="required", redaction="pii", flagged="stop")
+    strict = gate({"watermark": "required", "redaction": "pii", "flagged": "stop"})
 
     assert isinstance(strict.decide(PARTNER, SCORE), Grant)
     assert isinstance(strict.admit(PARTNER, GENERATE, counted_as="tokenize"), Grant)
@@ -64,9 +64,9 @@ def test_admission_and_refusal_are_counted() -> None:
     metrics = Metrics()
     metrics.allow(["gpt2-774m"], ["example-lab"])
 
-    gate(metrics).admit(PARTNER, GENERATE, counted_as="generate")
+    gate(metrics=metrics).admit(PARTNER, GENERATE, counted_as="generate")
     with pytest.raises(CallRefused):
-        gate(metrics, watermark="required").admit(PARTNER, GENERATE, counted_as="generate")
+        gate({"watermark": "required"}, metrics).admit(PARTNER, GENERATE, counted_as="generate")
 
     def value(name: str, **labels: str) -> float | None:
         return metrics.registry.get_sample_value(name, {"model": "gpt2-774m", **labels})

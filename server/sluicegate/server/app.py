@@ -226,7 +226,7 @@ def _loads(settings: config.Settings, policy: Policy) -> list[Load]:
         loads.append(
             Load(
                 model=model,
-                directory=str(locate(entry.source, policy.directory)),
+                directory=str(locate(policy.weights_directory(model), entry.source)),
                 weights_sha256=entry.weights_sha256,
                 device=hosting.device,
                 dtype=hosting.dtype,

@@ -30,12 +30,14 @@ class ModelState(Enum):
 class ModelView:
     """One model as one caller may see it; equal to another if the caller sees no difference.
 
-    `hosted` is None while the model does not answer. `denied`: why the caller may not generate with it, None if it
+    `source` is a hub id, or empty: where the server keeps its files is nobody's business. `hosted` is None while the
+    model does not answer. `denied`: why the caller may not generate with it, None if it
     may; under `agreement`, where there is one.
     """
 
     id: str
     entry: ModelEntry
+    source: str
     stage: str
     open_to: Audience | None
     state: ModelState
@@ -126,6 +128,7 @@ class Catalog:
         return ModelView(
             id=model,
             entry=policy.models[model],
+            source=policy.models[model].source if policy.weights_directory(model) is None else "",
             stage=policy.stage.id,
             open_to=policy.stage.open.get(model),
             state=state,

@@ -88,6 +88,17 @@ async def test_a_page_token_of_another_caller_says_nothing(server: Server, token
     }
 
 
+async def test_sources_are_hub_ids_and_never_places_on_the_server(tmp_path: Path) -> None:
+    plan = demo_plan()
+    plan["models"]["gpt2-next"]["source"] = "owner/next"
+
+    async with serving(tmp_path, plan) as server:
+        sources = {model.id: model.source for model in (await page(server, INSIDER)).models}
+
+    assert sources.pop("gpt2-next") == "owner/next"
+    assert set(sources.values()) == {""}
+
+
 async def test_a_model_that_answers_tells_what_it_is(server: Server) -> None:
     model = await get(server, STRANGER)
 

@@ -138,7 +138,7 @@ class Model(google.protobuf.message.Message):
     license: builtins.str
     """Licence of the weights, an SPDX id where there is one."""
     source: builtins.str
-    """Where the weights come from, as the publisher names it."""
+    """Where the weights come from, as the publisher names it. Empty: from a directory of the server's."""
     intended_use: builtins.str
     """What it is meant for."""
     unacceptable_use: builtins.str

@@ -113,7 +113,7 @@ def model(view: ModelView) -> model_service_pb2.Model:
         vocabulary_size=hosted.vocabulary_size if hosted else 0,
         weights_sha256=hosted.weights_sha256 if hosted else "",
         license=entry.license,
-        source=entry.source,
+        source=view.source,
         intended_use=entry.intended_use or "",
         unacceptable_use=entry.unacceptable_use or "",
         stage=view.stage,
