@@ -1,0 +1,43 @@
+"""The audit log: what was decided and delivered, in a form that cannot be changed unseen. See docs/audit.md."""
+
+from sluicegate.server.audit.chain import Head, parse_head
+from sluicegate.server.audit.entries import Closing, Decision, Opening, PolicyChanged, Withdrawn
+from sluicegate.server.audit.errors import (
+    AuditError,
+    AuditLogDamaged,
+    AuditLogInUse,
+    AuditSetupError,
+    AuditUnavailable,
+    Cause,
+)
+from sluicegate.server.audit.journal import Clock, Identity
+from sluicegate.server.audit.log import AuditLog, Hooks, open_audit_log
+from sluicegate.server.audit.pseudonyms import Pseudonyms, create_secret, read_secret
+from sluicegate.server.audit.replicas import Verification
+from sluicegate.server.audit.writer import Limits
+
+__all__ = [
+    "AuditError",
+    "AuditLog",
+    "AuditLogDamaged",
+    "AuditLogInUse",
+    "AuditSetupError",
+    "AuditUnavailable",
+    "Cause",
+    "Clock",
+    "Closing",
+    "Decision",
+    "Head",
+    "Hooks",
+    "Identity",
+    "Limits",
+    "Opening",
+    "PolicyChanged",
+    "Pseudonyms",
+    "Verification",
+    "Withdrawn",
+    "create_secret",
+    "open_audit_log",
+    "parse_head",
+    "read_secret",
+]

@@ -1,0 +1,214 @@
+"""What stands in an audit log: one dataclass for each kind of entry.
+
+Never a prompt, an output, an address, a token, or a subject or client by name: there is no field for one. Texts are
+short names on one line; people and clients come as pseudonyms (pseudonyms.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Annotated
+
+from msgspec import Meta
+
+from sluicegate.auth import Audience, Reason
+
+FORMAT = "sluicegate/audit/v1"
+
+Name = Annotated[str, Meta(max_length=255, pattern=r"\A[^\x00-\x1f\x7f-\x9f\ud800-\udfff]+\Z")]
+"""1 to 255 characters on one line."""
+Code = Annotated[str, Meta(pattern=r"\A[A-Z_]{2,32}\Z")]
+"""A gRPC status code, as PERMISSION_DENIED."""
+Pseudonym = Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]
+Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+Time = Annotated[str, Meta(pattern=r"\A\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\Z")]
+Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+"""What a JSON number holds exactly (RFC 8785, section 3.2.2.3)."""
+
+
+class Decision(StrEnum):
+    """What was decided on a call."""
+
+    ALLOWED = "allowed"
+    DENIED = "denied"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """A call of a verified or anonymous caller, as it was decided. An allowed call is open until its Closing."""
+
+    call: Name
+    """The request id, which the caller was told too."""
+    decision: Decision
+    reason: Reason | None = None
+    """Of a denial."""
+    code: Code
+    policy_revision: Name
+    stage: Name
+    audience: Audience | None
+    """None where the decision did not come that far."""
+    partner: Name
+    """`public`, `internal` or the partner's name."""
+    client: Pseudonym | None
+    subject: Pseudonym | None
+    jti_hash: Pseudonym | None
+    kid: Name | None
+    scopes: tuple[Name, ...] = ()
+    purpose: Name | None = None
+    action: Name
+    model: Name
+    """One that the policy has, or `other`: what else a caller writes here is the caller's text."""
+    token_terms_met: tuple[Name, ...] = ()
+    """Which of the agreement's terms for tokens were checked and held."""
+    network: Count | None = None
+    """Index of the agreement's network that the call came from."""
+    reserved_tokens: Count = 0
+    """The most that may be emitted under this entry."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closing:
+    """The end of an allowed call."""
+
+    call: Name
+    emitted_tokens: Count
+    finish: Name | None = None
+    """The finish reason, where the call's own limits ended it."""
+    code: Code
+    reason: Reason | None = None
+    """Of another end than its own limits."""
+    redactions: Mapping[Name, Count] = field(default_factory=dict)
+    """How many of each type."""
+    flags: Mapping[Name, Count] = field(default_factory=dict)
+    watermark_key: Name | None = None
+    """Id of the key, where the output was watermarked."""
+    duration_ms: Count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interrupted:
+    """A call that was open when its server died. What it emitted is at most what its Opening reserved."""
+
+    call: Name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Withdrawn:
+    """A door was closed, or opened again (`lifted`), by operators."""
+
+    withdrawal: Name
+    """token, client, subject, agreement, key, model or stage."""
+    target: Name
+    """An id of the policy or of a key; for a token, a client and a subject its pseudonym."""
+    lifted: bool = False
+    by: tuple[Pseudonym, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyChanged:
+    """Another policy is in force, and maybe another stage."""
+
+    revision: Name
+    previous_revision: Name | None
+    """None at the start of the server."""
+    stage: Name
+    previous_stage: Name | None
+    signatures_checked: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Denials:
+    """How many calls without a verified caller were turned away, so that strangers cannot fill the disk."""
+
+    since: Time
+    """Start of the first minute counted; `until` is the end of the last."""
+    until: Time
+    counts: Mapping[Reason, Count]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outage:
+    """The log could not be written for a while, and can be again."""
+
+    since: Time
+    cause: Name
+    openings_lost: Count
+    """Calls that have no Opening for that. They were refused, unless the policy serves the public without one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A signature over the chain up to the entry before this one."""
+
+    head: Sha256
+    """Hash of the entry before."""
+    signature: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{86}\Z")]
+    """Ed25519, base64url; see `chain.checkpoint_payload`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rotation:
+    """The file is full, and the log goes on in the file of this number."""
+
+    next_file: Count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """The last entry of the file before."""
+
+    file: Count
+    entry: Count
+    hash: Sha256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TornPiece:
+    """What a crash left half-written, and where it is kept."""
+
+    file: Name
+    bytes: Count
+    sha256: Sha256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """The first entry of each file."""
+
+    format: Name
+    log: Pseudonym
+    """Random id of the log, the same in all its files."""
+    deployment: Name
+    replica: Name
+    public_key: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{43}\Z")]
+    """Ed25519 key of the checkpoints of this file, base64url. Only one known from elsewhere proves anything."""
+    file: Count
+    """Number of this file, from 1."""
+    previous: Link | None
+    unsigned: Count
+    """Entries since the last checkpoint."""
+    open_calls: Mapping[Name, Count]
+    """Calls open when this file began, each with its reserved tokens."""
+    torn: tuple[TornPiece, ...] = ()
+
+
+Entry = Header | Opening | Closing | Interrupted | Withdrawn | PolicyChanged | Denials | Outage | Checkpoint | Rotation
+
+KINDS: Mapping[str, type[Entry]] = MappingProxyType(
+    {
+        "header": Header,
+        "opening": Opening,
+        "closing": Closing,
+        "interrupted": Interrupted,
+        "withdrawal": Withdrawn,
+        "policy": PolicyChanged,
+        "denials": Denials,
+        "outage": Outage,
+        "checkpoint": Checkpoint,
+        "rotation": Rotation,
+    }
+)
+"""The name of each kind in the file."""

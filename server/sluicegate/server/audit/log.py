@@ -1,0 +1,184 @@
+"""The audit log as the server uses it: a call waits until its opening is on the disk, and for nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from sluicegate.auth import Reason
+from sluicegate.server.audit.chain import Head
+from sluicegate.server.audit.entries import Closing, Decision, Opening, PolicyChanged, Withdrawn
+from sluicegate.server.audit.errors import AuditUnavailable, Cause
+from sluicegate.server.audit.form import check
+from sluicegate.server.audit.journal import Clock, Identity, Journal, open_journal
+from sluicegate.server.audit.writer import Limits, Ticket, Writer
+
+MAX_OPEN_CALLS = 10_000
+"""Each has its place in the header of the next file, which is one line."""
+
+
+def _nothing(_: object) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What the log tells others. Called on the event loop; must neither block nor raise."""
+
+    on_failure: Callable[[Cause], None] = _nothing
+    """A write failed, or a call was refused for want of room or time."""
+    anchor: Callable[[Head], None] = _nothing
+    """A checkpoint is durable; keep its head where whoever can write the log cannot change it."""
+
+
+class _OnLoop:
+    """Brings what the thread tells over to the event loop."""
+
+    def __init__(self, hooks: Hooks, settled: Callable[[Sequence[Ticket], Cause | None], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._hooks = hooks
+        self._settled = settled
+
+    def settled(self, tickets: Sequence[Ticket], cause: Cause | None) -> None:
+        if tickets:
+            self._call(self._settled, tickets, cause)
+
+    def failed(self, cause: Cause) -> None:
+        self._call(self._hooks.on_failure, cause)
+
+    def signed(self, head: Head) -> None:
+        self._call(self._hooks.anchor, head)
+
+    def _call(self, what: Callable[..., None], *told: object) -> None:
+        with suppress(RuntimeError):  # the event loop has been closed: nobody is left to hear it
+            self._loop.call_soon_threadsafe(what, *told)
+
+
+class AuditLog:
+    """The log of one server. Event loop only; use `open_audit_log`."""
+
+    def __init__(self, journal: Journal, opened: ExitStack, limits: Limits, hooks: Hooks, clock: Clock) -> None:
+        self._journal = journal
+        self._limits = limits
+        self._hooks = hooks
+        self._clock = clock
+        self._open: set[str] = set()
+        self._writer = Writer(journal, opened, limits, clock, _OnLoop(hooks, self._settle))
+        self._writer.start()
+
+    @property
+    def last_checkpoint_age(self) -> float:
+        """Seconds since the last checkpoint became durable."""
+        return self._clock.steady() - self._journal.checkpointed
+
+    async def open_call(self, opening: Opening) -> None:
+        """Return when the opening is durable: no token may leave before.
+
+        An allowed call must then be closed with `close_call`, whatever becomes of it. If this raises or is cancelled
+        it must not: should its opening have been written, the log closes it itself.
+
+        Raises AuditUnavailable; at once as long as the disk takes nothing. Raises ValueError for an entry that
+        breaks the rules of its fields.
+        """
+        check(opening)
+        if opening.decision is Decision.ALLOWED and len(self._open) >= MAX_OPEN_CALLS:
+            self._hooks.on_failure(Cause.QUEUE_FULL)
+            raise AuditUnavailable(Cause.QUEUE_FULL)
+        await self._durable(opening)
+        if opening.decision is Decision.ALLOWED:
+            self._open.add(opening.call)
+
+    def close_call(self, closing: Closing) -> None:
+        """Write the end of a call that `open_call` returned for, without waiting; it is kept until the disk takes it.
+
+        Raises ValueError for an entry that breaks the rules of its fields.
+        """
+        check(closing)
+        assert closing.call in self._open, "closed a call that is not open"
+        self._open.remove(closing.call)
+        self._writer.put(Ticket(closing))
+
+    async def record(self, entry: Withdrawn | PolicyChanged) -> None:
+        """Return when the entry is durable. Raises as `open_call` does."""
+        check(entry)
+        await self._durable(entry)
+
+    def count_denial(self, reason: Reason) -> None:
+        """Count a call that was refused before its caller was known; one entry a minute tells of all of them."""
+        self._writer.count_denial(reason)
+
+    async def close(self, limit_seconds: float) -> None:
+        """Write what is left and a last checkpoint. A disk that hangs is given up after the limit."""
+        if not await asyncio.to_thread(self._writer.stop, limit_seconds):
+            self._hooks.on_failure(Cause.TIMEOUT)
+
+    async def _durable(self, entry: Opening | Withdrawn | PolicyChanged) -> None:
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        ticket = Ticket(entry, written)
+        try:
+            self._writer.put(ticket)
+        except AuditUnavailable as error:
+            if error.cause is Cause.QUEUE_FULL:
+                self._hooks.on_failure(error.cause)
+            raise
+        try:
+            async with asyncio.timeout(self._limits.patience_seconds):
+                await written
+        except (TimeoutError, asyncio.CancelledError) as error:
+            ticket.is_abandoned = True
+            if written.done() and not written.cancelled() and written.exception() is None:
+                self._undo(ticket)  # it was written, and the caller was ended before it could hear of it
+            if isinstance(error, TimeoutError):
+                self._hooks.on_failure(Cause.TIMEOUT)
+                raise AuditUnavailable(Cause.TIMEOUT) from None
+            raise
+
+    def _settle(self, tickets: Sequence[Ticket], cause: Cause | None) -> None:
+        for ticket in tickets:
+            assert ticket.waiter is not None
+            if ticket.waiter.done():
+                if cause is None:
+                    self._undo(ticket)
+            elif cause is None:
+                ticket.waiter.set_result(None)
+            else:
+                ticket.waiter.set_exception(AuditUnavailable(cause))
+
+    def _undo(self, ticket: Ticket) -> None:
+        """Close a call that was opened for nobody."""
+        entry = ticket.entry
+        if isinstance(entry, Opening) and entry.decision is Decision.ALLOWED:
+            closing = Closing(call=entry.call, emitted_tokens=0, code="CANCELLED", duration_ms=0)
+            self._writer.put(Ticket(closing))
+
+
+@asynccontextmanager
+async def open_audit_log(
+    directory: Path,
+    identity: Identity,
+    key: Ed25519PrivateKey,
+    *,
+    limits: Limits | None = None,
+    hooks: Hooks | None = None,
+    clock: Clock | None = None,
+    anchored: Head | None = None,
+    close_seconds: float = 10.0,
+) -> AsyncIterator[AuditLog]:
+    """Open the log of a directory, recovering what a crash left; it is closed when the context is left.
+
+    `anchored` is the newest head that `Hooks.anchor` was told for this log. Raises AuditError.
+    """
+    limits, clock = limits or Limits(), clock or Clock()
+    opening = open_journal(directory, identity, key, clock=clock, file_bytes=limits.file_bytes, anchored=anchored)
+    with ExitStack() as opened:
+        journal = await asyncio.to_thread(opened.enter_context, opening)
+        log = AuditLog(journal, opened.pop_all(), limits, hooks or Hooks(), clock)
+    try:
+        yield log
+    finally:
+        await log.close(close_seconds)

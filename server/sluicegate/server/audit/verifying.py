@@ -1,0 +1,228 @@
+"""Verification of one log, entry by entry, in constant memory. It reads what anybody may have written."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+from sluicegate.server.audit.calls import CallBook
+from sluicegate.server.audit.chain import CHECKPOINT_ENTRIES, Head, Position, checkpoint_payload, holds
+from sluicegate.server.audit.entries import FORMAT, Checkpoint, Header, Rotation
+from sluicegate.server.audit.files import LogFileName, list_files
+from sluicegate.server.audit.findings import Finding, FindingKind, Report
+from sluicegate.server.audit.form import Record, parse_line
+from sluicegate.server.audit.reading import HALF_WRITTEN, Line, read_lines
+
+
+class LogCheck:
+    """Verifies the log in a directory while its records are read; `report` tells what was found.
+
+    `public_keys`: base64url keys of checkpoints; empty takes the log's word for its key. `anchors`: heads kept
+    elsewhere, of any logs. `is_part`: earlier files may be missing.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        public_keys: Collection[str] = (),
+        anchors: Sequence[Head] = (),
+        is_part: bool = False,
+    ) -> None:
+        self.report = Report(directory)
+        self._keys = frozenset(public_keys)
+        self._all_anchors = anchors
+        self._anchors: dict[int, list[str]] = {}
+        self._is_part = is_part
+        self._calls = CallBook()
+        # Where the chain stands. After a flaw it is taken up again at the next entry, so that one flaw is one finding.
+        self._position = Position()
+        self._is_sure = True
+        """The hash of the position is known: the line before could be read."""
+        self._next_file = 1
+        self._promised = False
+        """The file before says that another follows."""
+        self._path = directory
+        self._line: int | None = None
+
+    def records(self) -> Iterator[Record]:
+        """All entries that can be read, in order; those with findings too."""
+        for file in self._files():
+            self._path, self._line = self.report.directory / file.name, None
+            self.report.files += 1
+            try:
+                yield from self._records(file)
+            except OSError as error:
+                self._find(FindingKind.UNREADABLE, f"cannot be read: {error.strerror}")
+        self._finish()
+
+    def _files(self) -> list[LogFileName]:
+        try:
+            files = list_files(self.report.directory)
+        except OSError as error:
+            self._find(FindingKind.UNREADABLE, f"cannot be read: {error.strerror}")
+            return []
+        if not files:
+            self._find(FindingKind.NO_LOG, "holds no log")
+        return files
+
+    def _records(self, file: LogFileName) -> Iterator[Record]:
+        if not self._path.is_file():
+            self._find(FindingKind.UNREADABLE, "is no file")
+            return
+        is_empty = True
+        for line in read_lines(self._path):
+            self._line = line.number
+            record = self._parsed(line)
+            if is_empty:
+                is_empty = False
+                if not self._begin_file(file, record):
+                    return
+            elif record is not None and isinstance(record.entry, Header):
+                self._find(FindingKind.HEADER_MISPLACED, "is a header inside a file", record)
+            if record is not None:
+                self._follow(record)
+                yield record
+        if is_empty:
+            self._find(FindingKind.HEADER_MISSING, "is empty")
+
+    def _parsed(self, line: Line) -> Record | None:
+        try:
+            if line.problem is not None:
+                raise ValueError(line.problem)
+            return parse_line(line.data)
+        except ValueError as error:
+            kind = FindingKind.HALF_WRITTEN if line.problem == HALF_WRITTEN else FindingKind.MALFORMED
+            self._find(kind, str(error))
+            # It may stand for any number of entries; the next one that can be read says where the log goes on.
+            self._is_sure = False
+            return None
+
+    def _begin_file(self, file: LogFileName, record: Record | None) -> bool:
+        """Check a file's place in the log; gives whether its entries belong to it."""
+        if file.number < self._next_file:
+            self._find(FindingKind.FORK, f"has number {file.number}, as another file has")
+            return False
+        if file.number > self._next_file and self.report.log is not None:
+            self._find(FindingKind.FILE_MISSING, f"has number {file.number}; file {self._next_file} is missing")
+        self._next_file, self._promised = file.number + 1, False
+        if record is None or not isinstance(header := record.entry, Header):
+            self._find(FindingKind.HEADER_MISSING, "does not begin with a header", record)
+            return True
+        if header.format != FORMAT:
+            self._find(FindingKind.MALFORMED, "is in another format than this version reads", record)
+            return False
+        if self.report.log not in (None, header.log):
+            self._find(FindingKind.MIXED_LOGS, f"belongs to another log, {header.log}", record)
+            return False
+        if header.file != file.number:
+            self._find(FindingKind.HEADER_MISPLACED, f"says that it is file {header.file}", record)
+        self._check_key(header, record)
+        if self.report.log is None:
+            self._begin_log(header, record)
+        self.report.public_key = header.public_key
+        return True
+
+    def _begin_log(self, header: Header, record: Record) -> None:
+        report = self.report
+        report.log, report.deployment, report.replica = header.log, header.deployment, header.replica
+        for anchor in self._all_anchors:
+            if anchor.log == header.log:
+                report.is_anchored = True
+                self._anchors.setdefault(anchor.entry, []).append(anchor.hash)
+        link = header.previous
+        if link is None:
+            return
+        if not self._is_part:
+            text = f"continues file {link.file}, which is missing: entries up to {link.entry} are not here"
+            self._find(FindingKind.BEGINNING_MISSING, text, record)
+        self._position = Position(link.entry + 1, bytes.fromhex(link.hash), unsigned=header.unsigned)
+        self._calls.begin(header)
+        for entry in [entry for entry in self._anchors if entry <= link.entry]:
+            self._drop_anchor(entry, link.entry, link.hash, record)
+
+    def _drop_anchor(self, entry: int, last: int, last_hash: str, record: Record) -> None:
+        """An anchor in the missing part: nothing can be said, unless it is about its very end."""
+        hashes = self._anchors.pop(entry)
+        if entry == last and any(each != last_hash for each in hashes):
+            self._find(FindingKind.ANCHOR_DIFFERS, f"continues another entry {entry} than the anchored one", record)
+
+    def _check_key(self, header: Header, record: Record) -> None:
+        self.report.is_key_given = bool(self._keys)
+        if self._keys and header.public_key not in self._keys:
+            self._find(FindingKind.KEY_UNKNOWN, f"is signed with another key, {header.public_key}", record)
+        elif not self._keys and self.report.public_key not in (None, header.public_key):
+            self._find(FindingKind.KEY_CHANGED, f"goes on with another key, {header.public_key}", record)
+
+    def _follow(self, record: Record) -> None:
+        report, position = self.report, self._position
+        if self._is_sure and record.number > position.next:
+            text = f"entries {position.next} to {record.number - 1} are missing before it"
+            self._find(FindingKind.ENTRIES_MISSING, text, record)
+        elif record.number < position.next:
+            self._find(FindingKind.OUT_OF_ORDER, f"stands where entry {position.next} must stand", record)
+        elif self._is_sure and not record.follows(position.hash):
+            self._find(FindingKind.CHANGED, "does not follow from the entry before: this or that was changed", record)
+        if record.at < position.at:
+            self._find(FindingKind.CLOCK_WENT_BACK, f"is of {record.at}, the entry before of {position.at}", record)
+        match record.entry:
+            case Checkpoint():
+                self._check_signature(record.entry, record)
+            case Header() if self._is_sure and not _links(record.entry, position):
+                self._find(FindingKind.HEADER_MISPLACED, "does not link to the entry before", record)
+            case Rotation():
+                self._promised = True
+            case _:
+                pass
+        for kind, text in self._calls.follow(record.entry):
+            self._find(kind, text, record)
+        self._check_anchor(record)
+        self._position, self._is_sure = position.after(record), True
+        if self._position.unsigned == CHECKPOINT_ENTRIES + 1:
+            self._find(
+                FindingKind.UNSIGNED, f"is one entry more than {CHECKPOINT_ENTRIES} without a checkpoint", record
+            )
+        report.entries += 1
+        report.last_entry, report.last_at = record.number, record.at
+
+    def _check_signature(self, checkpoint: Checkpoint, record: Record) -> None:
+        report, position = self.report, self._position
+        since = 0 if report.signed_to is None else report.signed_to + 1
+        payload = checkpoint_payload(report.log or "", position, record.at)
+        if checkpoint.head != position.hash.hex():
+            text = f"is a checkpoint over other entries: some of {since} to {record.number - 1} were changed"
+            self._find(FindingKind.SIGNATURE_INVALID, text, record)
+        elif not holds(report.public_key or "", checkpoint, payload):
+            text = f"is a checkpoint that the log's key did not make over entries {since} to {record.number - 1}"
+            self._find(FindingKind.SIGNATURE_INVALID, text, record)
+        elif not report.findings:
+            report.signed_to = record.number - 1
+
+    def _check_anchor(self, record: Record) -> None:
+        hashes = self._anchors.pop(record.number, [])
+        if any(each != record.hash.hex() for each in hashes):
+            self._find(FindingKind.ANCHOR_DIFFERS, "is another entry than the anchored one", record)
+
+    def _finish(self) -> None:
+        report = self.report
+        report.open_calls = len(self._calls.open)
+        self._line = None
+        if self._promised:
+            self._find(FindingKind.FILE_MISSING, f"goes on in file {self._next_file}, which is missing")
+        self._path = report.directory
+        for entry in self._anchors:
+            if report.last_entry is None or report.last_entry < entry:
+                self._find(FindingKind.TRUNCATED, f"ends at entry {report.last_entry}; entry {entry} was anchored")
+            else:
+                self._find(FindingKind.ANCHOR_DIFFERS, f"lacks entry {entry}, which was anchored")
+
+    def _find(self, kind: FindingKind, text: str, record: Record | None = None) -> None:
+        number = None if record is None else record.number
+        self.report.add(Finding(kind, str(self._path), self._line, number, text))
+
+
+def _links(header: Header, position: Position) -> bool:
+    link = header.previous
+    if link is None:
+        return position.next == 0
+    return (link.entry, link.hash) == (position.next - 1, position.hash.hex())
