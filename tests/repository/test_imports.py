@@ -24,6 +24,7 @@ BELOW: dict[str, set[str]] = {
     "sluicegate.server.guard": set(),
     "sluicegate.server.errors": {"sluicegate.auth"},
     "sluicegate.server.config": {"sluicegate.server.errors"},
+    "sluicegate.server.audit": {"sluicegate.auth", "sluicegate.server.errors"},
     "sluicegate.server.observe": {"sluicegate.auth", "sluicegate.server.engine", "sluicegate.server.errors"},
     # The use cases: the modules that stand directly in server/sluicegate/server/.
     "sluicegate.server": {
@@ -92,13 +93,14 @@ COMMAND_MODULES = {
     "sluicegate.client.commands",
     "sluicegate.client.extensions",
     "sluicegate.client.main",
+    "sluicegate.server.audit.commands",
     "sluicegate.server.commands",
     "sluicegate.server.demo",
 }
 
 # A library's import name, and the modules or packages of ours that may import it.
 HOMES: dict[str, set[str]] = {
-    "cryptography": {"sluicegate.auth"},
+    "cryptography": {"sluicegate.auth", "sluicegate.server.audit"},
     "google.protobuf": {"sluicegate.server.rpc", "sluicegate.client"},
     "google.rpc": {"sluicegate.server.rpc", "sluicegate.client"},
     "grpc": {"sluicegate.server.rpc", "sluicegate.server.app", "sluicegate.client"},
@@ -107,13 +109,13 @@ HOMES: dict[str, set[str]] = {
     "httpx": {"sluicegate.auth.keys", "sluicegate.client.oidc"},
     "huggingface_hub": {"sluicegate.server.checkpoints"},
     "jwt": {"sluicegate.auth"},
-    "msgspec": {"sluicegate.server.engine", "sluicegate.server.generation"},
+    "msgspec": {"sluicegate.server.audit", "sluicegate.server.engine", "sluicegate.server.generation"},
     "numpy": {"sluicegate.server.gpt2"},
     "prometheus_client": {"sluicegate.server.observe"},
     "protovalidate": {"sluicegate.server.rpc.validation"},
     "pydantic": {"sluicegate.auth", "sluicegate.server.config"},
     "pydantic_core": {"sluicegate.auth.loading"},
-    "rfc8785": {"sluicegate.auth"},
+    "rfc8785": {"sluicegate.auth", "sluicegate.server.audit"},
     "rich": COMMAND_MODULES,
     "structlog": {"sluicegate.server"},
     "tokenizers": {"sluicegate.server.tokenizer"},
