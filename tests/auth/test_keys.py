@@ -134,7 +134,7 @@ async def test_no_answer_is_waited_for_without_end(monkeypatch: pytest.MonkeyPat
             await asyncio.Event().wait()
             raise AssertionError
 
-    monkeypatch.setattr("sluicegate.auth.keys._FETCH_SECONDS", 0.01)
+    monkeypatch.setattr("sluicegate.auth.fetching.FETCH_SECONDS", 0.01)
 
     assert await refusal(JwksUrl(URL, transport=Never())) == f"{URL}: no answer within 0 s"
 

@@ -138,7 +138,7 @@ def test_all_problems_are_told_at_once_with_their_paths(tmp_path: Path) -> None:
     }
     assert "listn: no such setting" in told
     assert "policy.signatures: missing" in told
-    assert "tokens.issuers.0.keys: give exactly one of file and url" in told
+    assert "tokens.issuers.0.keys: give exactly one of file, url and discovery: true" in told
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {

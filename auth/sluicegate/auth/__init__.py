@@ -3,12 +3,14 @@
 from sluicegate.auth.agreements import Agreement
 from sluicegate.auth.certificates import certificate_problems
 from sluicegate.auth.decision import CallerIdentity
+from sluicegate.auth.discovery import OidcDiscovery
 from sluicegate.auth.errors import (
     AuthenticationError,
     AuthError,
     ConfigurationError,
     IssuingError,
     KeySetError,
+    KeySetNotFound,
     PolicyError,
     Problem,
 )
@@ -66,9 +68,11 @@ __all__ = [
     "JwksUrl",
     "KeyRing",
     "KeySetError",
+    "KeySetNotFound",
     "KeySetOrigin",
     "KeySource",
     "ModelEntry",
+    "OidcDiscovery",
     "Peer",
     "Policy",
     "PolicyError",

@@ -3,6 +3,7 @@
 AuthError
 ├── AuthenticationError   a call carries no usable token: answer the caller with its reason
 ├── KeySetError           a key set or a signing key is refused whole: keep the last good one, report
+│   └── KeySetNotFound    nothing is published at this URL: look at the other place, if there is one
 ├── PolicyError           a policy directory is refused whole: keep the last good revision, report
 ├── ConfigurationError    a check would be weaker than it must be: do not start
 ├── IssuingError          the development issuer was asked for something it will not sign or write
@@ -38,6 +39,10 @@ class AuthenticationError(AuthError):
 
 class KeySetError(AuthError):
     """A JSON Web Key Set could not be read or has a key in it that must not be trusted."""
+
+
+class KeySetNotFound(KeySetError):
+    """A URL answered 404."""
 
 
 @dataclass(frozen=True, slots=True)

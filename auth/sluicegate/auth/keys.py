@@ -7,7 +7,6 @@ background task to look again.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import random
 import ssl
 import time
@@ -17,7 +16,8 @@ from typing import Protocol
 
 import httpx
 
-from sluicegate.auth.errors import ConfigurationError, KeySetError
+from sluicegate.auth.errors import KeySetError
+from sluicegate.auth.fetching import checked_url, fetch_document
 from sluicegate.auth.jwk import MAX_KEY_SET_BYTES, VerificationKey, parse_key_set
 
 URL_REFRESH_SECONDS = 300.0
@@ -26,8 +26,10 @@ REFRESH_JITTER = 0.1
 REQUESTED_REFRESH_SECONDS = 30.0
 STALE_AFTER_SECONDS = 24 * 3600.0
 
+JWKS_TYPES = "application/jwk-set+json, application/json"
+"""Media types of a key set (RFC 7517, section 8.5), for `accept`."""
+
 _TICK_SECONDS = 1.0
-_FETCH_SECONDS = 10.0
 
 
 class KeySetOrigin(Protocol):
@@ -75,58 +77,12 @@ class JwksUrl:
         tls: ssl.SSLContext | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self._url = _checked_url(url)
+        self._url = checked_url(url, "a JWKS URL")
         self._tls = tls
         self._transport = transport
 
     async def fetch(self) -> bytes:
-        try:
-            async with asyncio.timeout(_FETCH_SECONDS):
-                return await self._get()
-        except TimeoutError as error:
-            raise KeySetError(f"{self._url}: no answer within {_FETCH_SECONDS:.0f} s") from error
-        except (httpx.HTTPError, OSError) as error:  # httpx lets ssl.SSLError of a spoilt record through
-            raise KeySetError(f"{self._url}: {type(error).__name__}") from error
-
-    async def _get(self) -> bytes:
-        client = httpx.AsyncClient(
-            follow_redirects=False,
-            timeout=_FETCH_SECONDS / 2,
-            transport=self._transport,
-            trust_env=False,
-            verify=self._tls or ssl.create_default_context(),
-        )
-        headers = {"accept": "application/jwk-set+json, application/json", "accept-encoding": "identity"}
-        async with client, client.stream("GET", self._url, headers=headers) as response:
-            if response.status_code != httpx.codes.OK:
-                raise KeySetError(f"{self._url}: answered {response.status_code}, not 200")
-            if response.headers.get("content-encoding", "identity") != "identity":
-                raise KeySetError(f"{self._url}: answered compressed, though asked not to")
-            body = bytearray()
-            async for chunk in response.aiter_raw():
-                body += chunk
-                if len(body) > MAX_KEY_SET_BYTES:
-                    raise KeySetError(f"{self._url}: answered more than {MAX_KEY_SET_BYTES} bytes")
-            return bytes(body)
-
-
-def _checked_url(text: str) -> httpx.URL:
-    try:
-        url = httpx.URL(text)
-    except httpx.InvalidURL as error:
-        raise ConfigurationError(f"{text!r} is not a URL") from error
-    if url.userinfo or url.fragment or not url.host:
-        raise ConfigurationError("a JWKS URL has a host and neither credentials nor a fragment")
-    if url.scheme != "https" and not (url.scheme == "http" and _is_loopback(url.host)):
-        raise ConfigurationError(f"{text!r}: a JWKS URL must be https, except to a loopback address")
-    return url
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        return await fetch_document(self._url, accept=JWKS_TYPES, tls=self._tls, transport=self._transport)
 
 
 class KeyRing:

@@ -21,6 +21,8 @@ from sluicegate.auth import (
     JwksUrl,
     KeyRing,
     KeySetError,
+    KeySetOrigin,
+    OidcDiscovery,
     Policy,
     PolicyWatch,
     Problem,
@@ -182,13 +184,12 @@ async def _verifier(
 ) -> TokenVerifier:
     """The verifier over every issuer's keys, refreshed in the background.
 
-    A key file must be good now. A URL may be down: tokens are refused (KEYS_STALE) until it answers.
+    A key file must be good now. An issuer may be down: tokens are refused (KEYS_STALE) until it answers.
     """
     rings: list[KeyRing] = []
     trusted: list[TrustedIssuer] = []
     for index, issuer in enumerate(tokens.issuers):
-        origin = JwksFile(issuer.keys.file) if issuer.keys.file is not None else JwksUrl(issuer.keys.url or "")
-        ring = KeyRing(origin, on_failure=_warn_of_keys)
+        ring = KeyRing(_key_origin(issuer), on_failure=_warn_of_keys)
         try:
             await ring.refresh()
         except KeySetError as error:
@@ -203,6 +204,15 @@ async def _verifier(
         lambda: max(math.inf if ring.age_seconds is None else ring.age_seconds for ring in rings)
     )
     return TokenVerifier(trusted, clock=clock, max_lifetime_seconds=tokens.max_lifetime_seconds)
+
+
+def _key_origin(issuer: config.Issuer) -> KeySetOrigin:
+    """Where the issuer's keys come from. Raises ConfigurationError for a URL that must not be asked."""
+    if issuer.keys.file is not None:
+        return JwksFile(issuer.keys.file)
+    if issuer.keys.url is not None:
+        return JwksUrl(issuer.keys.url)
+    return OidcDiscovery(issuer.issuer)
 
 
 def _warn_of_keys(error: KeySetError) -> None:

@@ -56,15 +56,16 @@ class Tls(_Settings):
 
 
 class Keys(_Settings):
-    """Where an issuer's public keys are: exactly one of a JWKS file and a JWKS URL."""
+    """Where an issuer's public keys are: a JWKS file, a JWKS URL, or what its own discovery document says."""
 
     file: FilePath | None = None
     url: str | None = None
 
+    discovery: bool = False
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if (self.file is None) == (self.url is None):
-            raise ValueError("give exactly one of file and url")
+        if [self.file is not None, self.url is not None, self.discovery].count(True) != 1:
+            raise ValueError("give exactly one of file, url and discovery: true")
         return self
 
 
