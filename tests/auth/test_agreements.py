@@ -56,6 +56,8 @@ def test_a_term_ends_after_it_begins(until: str) -> None:
     [
         ({"clients": []}, "clients: must have at least one entry"),
         ({"models": []}, "models: must have at least one entry"),
+        ({"token": {"acr": ["a b"]}}, "token.acr.0: write an acr as 1 to 255 ASCII characters without spaces"),
+        ({"token": {"acr": ["a", "a"]}}, "token.acr: an entry stands here twice"),
         ({"models": "gpt2-124m"}, "models: must be a list"),
         ({"models": ["gpt2-124m", "gpt2-124m"]}, "models: an entry stands here twice"),
         ({"actions": ["train"]}, "actions.0: must be 'generate' or 'score'"),

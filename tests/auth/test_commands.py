@@ -124,6 +124,21 @@ def test_a_token_may_claim_an_agreement_and_narrow_it(private: Path) -> None:
     assert (said["acr"], said["auth_time"], said["cnf"]) == ("mfa", said["iat"], {"x5t#S256": "A" * 43})
 
 
+@pytest.mark.parametrize("more", [["--acr", "mfa"], []])
+def test_a_token_may_tell_of_an_earlier_authentication(private: Path, more: list[str]) -> None:
+    result = issue(private, "--authenticated-ago", "8h", *more)
+
+    said = json.loads(run("token", "inspect", "-", "--json", stdin=result.stdout).stdout)["claims"]
+    assert (said["iat"] - said["auth_time"], said.get("acr")) == (8 * 3600, "mfa" if more else None)
+
+
+@pytest.mark.parametrize(("ago", "code"), [("soon", 2), ("-1h", 2), ("9999999d", 1)])
+def test_an_authentication_at_no_time_that_there_is_gets_no_token(private: Path, ago: str, code: int) -> None:
+    result = issue(private, "--authenticated-ago", ago)
+
+    assert (result.exit_code, result.stdout) == (code, "")
+
+
 def test_a_token_in_a_file_is_its_owner_s_alone_and_not_shown(private: Path) -> None:
     output = private.with_name("token")
 

@@ -40,3 +40,23 @@ def test_without_a_text_and_a_reason_the_code_stands_in() -> None:
     error = errors.Unavailable("", code=grpc.StatusCode.UNAVAILABLE)
 
     assert str(error).startswith("UNAVAILABLE (UNAVAILABLE): ")
+
+
+@pytest.mark.parametrize(
+    ("facts", "acr_values", "max_age"),
+    [
+        ({"acr_values": "urn:example:acr:mfa urn:example:acr:key", "max_age": "3600"}, 2, 3600),
+        ({"max_age": "0"}, 0, 0),
+        ({"acr_values": "urn:example:acr:mfa"}, 1, None),
+        ({}, 0, None),
+        ({"acr_values": " ", "max_age": "-1"}, 0, None),
+        ({"max_age": "\u0663"}, 0, None),
+        ({"max_age": "9" * 5000}, 0, None),
+    ],
+)
+def test_a_step_up_says_what_to_ask_the_issuer_for(facts: dict[str, str], acr_values: int, max_age: int | None) -> None:
+    error = errors.AuthenticationFailed(
+        "", code=grpc.StatusCode.UNAUTHENTICATED, reason="STEP_UP_REQUIRED", metadata=facts
+    )
+
+    assert (len(error.acr_values), error.max_age) == (acr_values, max_age)

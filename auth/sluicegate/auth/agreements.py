@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from sluicegate.auth.fields import (
+    Acrs,
     Day,
     DayWindow,
     Listing,
@@ -71,7 +72,7 @@ class TokenTerms(Terms):
 
     max_lifetime: Seconds | None = None
     binding: Literal["mtls", "none"] = "none"
-    acr: Names = ()
+    acr: Acrs = ()
     max_auth_age: Seconds | None = None
 
 

@@ -93,6 +93,9 @@ def token_issue(
     model: Annotated[list[str] | None, typer.Option(help="Narrow the claim to a model. Repeatable.")] = None,
     purpose: Annotated[str | None, typer.Option(help="Narrow the claim to a purpose.")] = None,
     acr: Annotated[str | None, typer.Option(help="How the caller authenticated.")] = None,
+    authenticated_ago: Annotated[
+        str | None, typer.Option(help="How long ago, as 10m or 8h; with --acr alone: just now.")
+    ] = None,
     thumbprint: Annotated[str | None, typer.Option(help="x5t#S256 of the certificate to bind to.")] = None,
     output: Annotated[Path | None, typer.Option(help="New file (mode 0600) instead of the terminal.")] = None,
 ) -> None:
@@ -116,7 +119,7 @@ def token_issue(
             now=now,
             lifetime_seconds=_seconds(lifetime),
             authorization_details=[detail] if agreement else [],
-            authenticated_at=int(now) if acr else None,
+            authenticated_at=_authenticated_at(now, acr, authenticated_ago),
             acr=acr,
             certificate_thumbprint=thumbprint,
         )
@@ -156,9 +159,16 @@ def token_inspect(
     raise typer.Exit(1 if problem else 0)
 
 
-def _seconds(lifetime: str) -> int:
+def _authenticated_at(now: float, acr: str | None, ago: str | None) -> int | None:
+    """`auth_time`; None where nothing is said of an authentication."""
+    if ago is not None:
+        return int(now) - _seconds(ago)
+    return int(now) if acr else None
+
+
+def _seconds(duration: str) -> int:
     try:
-        return parse_duration(lifetime)
+        return parse_duration(duration)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
 

@@ -114,6 +114,8 @@ PartnerName = Annotated[
     matching(r"[a-z][a-z0-9-]{1,30}", "write 2 to 31 lower-case letters, digits and `-`, a letter first"),
 ]
 Name = Annotated[str, matching(r"[^\x00-\x1f\x7f]{1,255}", "write 1 to 255 characters on one line")]
+Acr = Annotated[str, matching(r"[!-~]{1,255}", "write an acr as 1 to 255 ASCII characters without spaces")]
+"""What stands between spaces in `acr_values` (RFC 9470, section 4)."""
 Text = Annotated[str, matching(r"(?s).{1,4000}", "write 1 to 4000 characters")]
 Sha256 = Annotated[str, matching(r"[0-9a-f]{64}", "write a SHA-256 digest as 64 lower-case hex digits")]
 Day = Annotated[date, PlainValidator(_day)]
@@ -125,5 +127,6 @@ DayWindow = Annotated[tuple[int, int], PlainValidator(_window)]
 """First and end minute of a day; the end is not part of it."""
 Listing = Annotated[tuple[_Value, ...], BeforeValidator(_tuple)]
 Names = Annotated[tuple[Name, ...], BeforeValidator(_tuple), AfterValidator(_no_duplicates)]
+Acrs = Annotated[tuple[Acr, ...], BeforeValidator(_tuple), AfterValidator(_no_duplicates)]
 ModelIds = Annotated[tuple[ModelId, ...], BeforeValidator(_tuple), AfterValidator(_no_duplicates)]
 Table = Annotated[Mapping[ModelId, _Value], AfterValidator(MappingProxyType)]

@@ -20,6 +20,7 @@ SluicegateError
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -108,7 +109,22 @@ class CallError(SluicegateError):
 
 
 class AuthenticationFailed(CallError):
-    """The server does not accept the token, or there was none."""
+    """The server does not accept the token, or there was none.
+
+    Where `reason` is STEP_UP_REQUIRED, a token of another authentication would be accepted: `acr_values`
+    and `max_age` are what to ask the issuer for (RFC 9470, section 4).
+    """
+
+    @property
+    def acr_values(self) -> tuple[str, ...]:
+        """Ways to authenticate, one of which the server asks for; empty if any will do."""
+        return tuple(self.metadata.get("acr_values", "").split())
+
+    @property
+    def max_age(self) -> int | None:
+        """Seconds that may have passed since the caller authenticated; None if any time may."""
+        value = self.metadata.get("max_age", "")
+        return int(value) if re.fullmatch(r"[0-9]{1,12}", value) else None
 
 
 class AccessDenied(CallError):
