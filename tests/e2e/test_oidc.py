@@ -68,13 +68,17 @@ def provider(port: int, *keys: SigningKey) -> Iterator[str]:
             process.terminate()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=["url", "discovery"])
 def server(
-    tmp_path_factory: pytest.TempPathFactory, port: int, keys: tuple[SigningKey, SigningKey]
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    port: int,
+    keys: tuple[SigningKey, SigningKey],
 ) -> Iterator[RealServer]:
     """A server that trusts the issuer, and has fetched its first key."""
     url = f"http://127.0.0.1:{port}"
-    issuer = {"issuer": url, "audience": AUDIENCE, "algorithms": ["RS256"], "keys": {"url": f"{url}/jwks"}}
+    places = {"url": {"url": f"{url}/jwks"}, "discovery": {"discovery": True}}
+    issuer = {"issuer": url, "audience": AUDIENCE, "algorithms": ["RS256"], "keys": places[request.param]}
     models = {"demo-xs": Hosted(directory=DEMO_MODELS / "demo-xs")}
     deployment = Deployment(tmp_path_factory.mktemp("oidc") / "files", models, tokens={"issuers": [issuer]})
     with ExitStack() as stack:
