@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sluicegate.auth import Audience
 from sluicegate.auth.encoding import encode_base64url
 from sluicegate.server.audit import Clock, Closing, Decision, Head, Identity, Opening, Verification
-from sluicegate.server.audit.entries import Entry
+from sluicegate.server.audit.chain import Position, Signer
+from sluicegate.server.audit.entries import Checkpoint, Entry, Header
 from sluicegate.server.audit.files import list_files
 from sluicegate.server.audit.form import NO_HASH, Record, chained, parse_line
 from sluicegate.server.audit.journal import open_journal
@@ -119,6 +120,19 @@ def rewritten(kept: Sequence[Record], changed: Sequence[Record]) -> list[Record]
     chain = list(kept)
     for record in changed:
         chain.append(chained(len(chain), record.at, record.entry, chain[-1].hash if chain else NO_HASH))
+    return chain
+
+
+def forged(changed: Sequence[Record], key: Ed25519PrivateKey) -> list[Record]:
+    """Records chained and signed anew, as somebody with this key can do it. They begin a log."""
+    header = changed[0].entry
+    assert isinstance(header, Header)
+    signer, position, chain = Signer(header.log, key), Position(), list[Record]()
+    for record in changed:
+        is_checkpoint = isinstance(record.entry, Checkpoint)
+        entry = signer.sign(position, record.at) if is_checkpoint else record.entry
+        chain.append(chained(position.next, record.at, entry, position.hash))
+        position = position.after(chain[-1])
     return chain
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import resource
 import threading
@@ -38,7 +39,12 @@ class Watch:
         self.causes: list[Cause] = []
         self.heads: list[Head] = []
         self.signed = asyncio.Event()
-        self.hooks = Hooks(on_failure=self.causes.append, anchor=self._anchor)
+        self.failed = asyncio.Event()
+        self.hooks = Hooks(on_failure=self._fail, anchor=self._anchor)
+
+    def _fail(self, cause: Cause) -> None:
+        self.causes.append(cause)
+        self.failed.set()
 
     def _anchor(self, head: Head) -> None:
         self.heads.append(head)
@@ -58,9 +64,10 @@ def full_disk(directory: Path, room: int = 0) -> Iterator[None]:
 
 
 class HungDisk:
-    """Holds every sync back until it is let go."""
+    """Holds every sync back until it is let go. Those fail that are let go while `is_broken`."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.is_broken = False
         self._held = threading.Semaphore(0)
         self._may_go = threading.Semaphore(0)
         self._sync = os.fdatasync
@@ -76,6 +83,8 @@ class HungDisk:
     def _hold(self, descriptor: int) -> None:
         self._held.release()
         assert self._may_go.acquire(timeout=20)
+        if self.is_broken:
+            raise OSError(errno.EIO, "Input/output error")
         self._sync(descriptor)
 
 
@@ -261,6 +270,61 @@ async def test_a_full_disk_refuses_calls_until_it_takes_entries_again(tmp_path: 
     assert (outage.cause, outage.openings_lost) == ("disk_full", 3)
     assert [dict(entry.counts) for entry in written if isinstance(entry, Denials)] == [{Reason.TOKEN_MISSING: 2}]
     assert kinds(directory, anchors=watch.heads) == []
+
+
+async def test_a_closing_whose_write_failed_is_written_later(tmp_path: Path) -> None:
+    directory, clock, watch = tmp_path / "log", FakeClock(), Watch()
+
+    async with open_audit_log(directory, IDENTITY, KEY, limits=REST, hooks=watch.hooks, clock=clock.clock) as log:
+        await log.open_call(opening("call-1"))
+        with full_disk(directory):
+            log.close_call(closing("call-1"))
+            await watch.failed.wait()
+
+    assert closing("call-1") in entries(directory)
+    assert kinds(directory) == []
+
+
+async def test_who_waits_behind_a_failing_write_is_refused_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory, clock = tmp_path / "log", FakeClock()
+
+    async with open_audit_log(directory, IDENTITY, KEY, limits=REST, clock=clock.clock) as log:
+        disk = HungDisk(monkeypatch)
+        disk.is_broken = True
+        calls = [asyncio.create_task(log.open_call(opening("call-0")))]
+        await asyncio.to_thread(disk.wait_held)
+        calls += [asyncio.create_task(log.open_call(opening(f"call-{n}"))) for n in (1, 2)]
+        await asyncio.sleep(0)
+        disk.let_go(1)
+        refused = await asyncio.gather(*calls, return_exceptions=True)
+        disk.is_broken = False
+        disk.let_go()
+
+    assert [type(each) for each in refused] == [AuditUnavailable] * 3
+    [outage] = [entry for entry in entries(directory) if isinstance(entry, Outage)]
+    assert (outage.cause, outage.openings_lost) == ("io_error", 3)
+    assert not [entry for entry in entries(directory) if isinstance(entry, Opening)]
+
+
+async def test_who_is_refused_while_the_outage_ends_is_counted_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory, clock, watch = tmp_path / "log", FakeClock(), Watch()
+
+    async with open_audit_log(directory, IDENTITY, KEY, limits=REST, hooks=watch.hooks, clock=clock.clock) as log:
+        with full_disk(directory), pytest.raises(AuditUnavailable):
+            await log.open_call(opening("first"))
+        disk = HungDisk(monkeypatch)
+        clock.advance(10)
+        log.count_denial(Reason.TOKEN_MISSING)  # wakes the writer
+        await asyncio.to_thread(disk.wait_held)
+        with pytest.raises(AuditUnavailable):
+            await log.open_call(opening("second"))
+        disk.let_go()
+
+    assert [entry.openings_lost for entry in entries(directory) if isinstance(entry, Outage)] == [1, 1]
 
 
 async def test_a_failing_disk_at_the_end_leaves_a_log_that_goes_on(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import shutil
@@ -19,6 +20,7 @@ from audit_logs import (
     calls,
     closing,
     files,
+    forged,
     kinds,
     opening,
     records,
@@ -30,7 +32,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sluicegate.server.audit import Head, Verification
-from sluicegate.server.audit.entries import Checkpoint, Entry
+from sluicegate.server.audit.entries import Checkpoint, Entry, Header
 from sluicegate.server.audit.findings import MAX_FINDINGS
 from sluicegate.server.audit.form import MAX_LINE_BYTES, NO_HASH, Record, chained
 from sluicegate.server.audit.journal import open_journal
@@ -251,6 +253,41 @@ def test_a_log_that_goes_on_with_another_key_needs_both_keys_named(tmp_path: Pat
     assert kinds(directory, keys=[]) == ["key_changed"]
     assert kinds(directory, keys=[PUBLIC_KEY]) == ["key_unknown"]
     assert kinds(directory, keys=[PUBLIC_KEY, OTHER_PUBLIC_KEY]) == []
+
+
+def test_checkpoints_by_another_key_than_the_headers_are_found(pristine: tuple[Path, Head], only_file: Path) -> None:
+    write_records(only_file, forged(records(pristine[0]), OTHER_KEY))
+
+    assert kinds(only_file.parent) == ["signature_invalid", "signature_invalid"]
+
+
+def test_a_checkpoint_that_names_another_head_than_it_signs_is_found(tmp_path: Path) -> None:
+    write_log(tmp_path / "log")
+    [path] = files(tmp_path / "log")
+    header, checkpoint, _ = records(tmp_path / "log")
+    assert isinstance(checkpoint.entry, Checkpoint)
+    lying = dataclasses.replace(checkpoint.entry, head="0" * 64)
+    write_records(path, [header, chained(1, checkpoint.at, lying, header.hash)])
+
+    assert kinds(tmp_path / "log") == ["signature_invalid"]
+
+
+@pytest.mark.parametrize("lie", [{"entry": 3}, {"hash": "0" * 64}])
+def test_a_header_that_links_elsewhere_is_found_though_it_is_signed(tmp_path: Path, lie: dict[str, object]) -> None:
+    directory = tmp_path / "log"
+    write_log(directory, calls(2))
+    write_log(directory)
+    first, second = files(directory)
+    chain = records(directory)
+    at = len(lines_of(first))
+    header = chain[at].entry
+    assert isinstance(header, Header)
+    assert header.previous is not None
+    previous = dataclasses.replace(header.previous, **lie)  # type: ignore[arg-type]
+    chain[at] = dataclasses.replace(chain[at], entry=dataclasses.replace(header, previous=previous))
+    write_records(second, forged(chain, KEY)[at:])
+
+    assert kinds(directory) == ["header_misplaced"]
 
 
 # --- the end of the log, and what was anchored

@@ -189,12 +189,10 @@ class LogCheck:
         report, position = self.report, self._position
         since = 0 if report.signed_to is None else report.signed_to + 1
         payload = checkpoint_payload(report.log or "", position, record.at)
-        if checkpoint.head != position.hash.hex():
-            text = f"is a checkpoint over other entries: some of {since} to {record.number - 1} were changed"
-            self._find(FindingKind.SIGNATURE_INVALID, text, record)
-        elif not holds(report.public_key or "", checkpoint, payload):
-            text = f"is a checkpoint that the log's key did not make over entries {since} to {record.number - 1}"
-            self._find(FindingKind.SIGNATURE_INVALID, text, record)
+        key = report.public_key or ""
+        if checkpoint.head != position.hash.hex() or not holds(key, checkpoint, payload):
+            text = f"is no checkpoint of the log's key over the entries before: some of {since} to {record.number - 1}"
+            self._find(FindingKind.SIGNATURE_INVALID, f"{text} were changed, or it was", record)
         elif not report.findings:
             report.signed_to = record.number - 1
 
