@@ -26,6 +26,8 @@ STEPS = 2_500
 SLOTS = 6
 CONTEXT = 96
 STEP_TOKENS = 20
+IDENTITIES = ("flood", "flood", "flood", "flood", "calm", "")
+PRIORITIES = (0, 0, 0, 2, -1)
 
 
 def script(candidate: int, position: int, prompt: tuple[int, ...]) -> int:
@@ -51,10 +53,13 @@ class Storm:
         name = str(len(self.sent))
         draw = self.random.random
         deadline = self.now + self.random.randrange(1, 60) if draw() < 0.2 else None
+        identity, priority = self.random.choice(IDENTITIES), self.random.choice(PRIORITIES)
         prompt = [self.random.randrange(1, 1_000) for _ in range(self.random.choice([1, 2, 5, 20, 80]))]
         message: Submit | Score
         if draw() < 0.2:
-            message = Score(request=name, model="m", ids=[*prompt, 1], deadline=deadline)
+            message = Score(
+                request=name, model="m", ids=[*prompt, 1], deadline=deadline, identity=identity, priority=priority
+            )
         else:
             message = Submit(
                 request=name,
@@ -63,6 +68,8 @@ class Storm:
                 candidates=self.random.choice([1, 1, 1, 2, 3, SLOTS, SLOTS + 1]),
                 sampling=Sampling(max_output_tokens=self.random.choice([1, 2, 10, 200]), ignore_eos=draw() < 0.3),
                 deadline=deadline,
+                identity=identity,
+                priority=priority,
             )
         self.sent[name] = message
         self.scheduler.submit("front", message)
@@ -119,6 +126,9 @@ class Storm:
         count = message.candidates if isinstance(message, Submit) else 1
         return [(name, candidate) for candidate in range(count)]
 
+    def rank(self, name: str) -> tuple[str, int]:
+        return self.sent[name].identity, self.sent[name].priority
+
     def live(self) -> list[tuple[str, int]]:
         recent = list(self.sent)[-200:]
         return [sequence for name in recent for sequence in self.sequences(name) if sequence not in self.ends]
@@ -138,7 +148,10 @@ def test_every_sequence_ends_exactly_once_with_the_right_tokens_and_no_slot_leak
 
     assert storm.runner.open_slots == {}
     assert set(storm.ends) == {sequence for name in storm.sent for sequence in storm.sequences(name)}
-    assert storm.started == sorted(storm.started, key=int)
+    for identity in IDENTITIES:
+        for priority in PRIORITIES:
+            started = [name for name in storm.started if storm.rank(name) == (identity, priority)]
+            assert started == sorted(started, key=int)
     assert {finish for finish in storm.ends.values() if finish} == set(Finish)
     for (name, candidate), tokens in storm.tokens.items():
         message = storm.sent[name]

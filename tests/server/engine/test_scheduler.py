@@ -73,6 +73,9 @@ class Bench:
             if isinstance(event, Token) and (event.request, event.candidate) == (request, candidate)
         ]
 
+    def starts(self) -> list[str]:
+        return [event.request for event in self.events if isinstance(event, Started)]
+
     def finishes(self, request: str) -> dict[int, Finish]:
         found = [event for event in self.events if isinstance(event, Finished) and event.request == request]
         assert len({event.candidate for event in found}) == len(found), "a sequence finished twice"
@@ -85,6 +88,8 @@ def submission(
     *,
     candidates: int = 1,
     deadline: float | None = None,
+    identity: str = "",
+    priority: int = 0,
     **sampling: Any,
 ) -> Submit:
     return Submit(
@@ -94,6 +99,8 @@ def submission(
         sampling=Sampling(**sampling),
         candidates=candidates,
         deadline=deadline,
+        identity=identity,
+        priority=priority,
     )
 
 
@@ -275,8 +282,64 @@ def test_requests_are_admitted_first_come_first_served() -> None:
 
     bench.run()
 
-    started = [event.request for event in bench.events if isinstance(event, Started)]
-    assert started == ["a", "wide", "narrow"]
+    assert bench.starts() == ["a", "wide", "narrow"]
+
+
+def test_a_single_request_gets_the_first_slot_that_comes_free_in_a_flood() -> None:
+    bench = Bench(ScriptedRunner(slots=2))
+    for number in range(200):
+        bench.submit(f"flood {number}", [5], identity="flood", max_output_tokens=5)
+    for _ in range(20):
+        bench.step()
+    before = bench.starts()
+
+    bench.submit("single", [6], identity="calm", max_output_tokens=5)
+    while len(bench.starts()) == len(before):
+        bench.step()
+
+    assert bench.starts()[len(before)] == "single"
+
+
+def test_a_wide_request_whose_turn_has_come_is_not_overtaken_while_its_slots_come_free() -> None:
+    bench = Bench(ScriptedRunner(slots=4))
+    for length in (3, 6, 9, 12):
+        bench.submit(f"running {length}", [5], identity=f"running {length}", max_output_tokens=length)
+    bench.submit("wide", [5], candidates=4, identity="wide", max_output_tokens=9)
+    for _ in range(4):
+        bench.step()
+    assert bench.scheduler.running == 3
+
+    newcomers = 0
+    while len(bench.starts()) == 4:
+        bench.submit(f"new {newcomers}", [5], identity=f"new {newcomers}", max_output_tokens=1)
+        bench.step()
+        newcomers += 1
+
+    assert bench.starts()[4] == "wide"
+    assert newcomers == 9
+
+
+def test_a_higher_priority_goes_first_among_the_requests_of_one_identity() -> None:
+    bench = Bench(ScriptedRunner(slots=1))
+    bench.submit("running", [5], max_output_tokens=2)
+    bench.step()
+    bench.submit("plain", [5], max_output_tokens=1)
+    bench.submit("urgent", [5], max_output_tokens=1, priority=1)
+
+    bench.run()
+
+    assert bench.starts() == ["running", "urgent", "plain"]
+
+
+def test_what_a_request_did_not_generate_is_not_counted_against_its_identity() -> None:
+    bench = Bench(ScriptedRunner(slots=1, script=lambda *_: EOS))
+    for number in range(4):
+        bench.submit(f"short {number}", [5], identity="asks for much", max_output_tokens=50)
+        bench.submit(f"other {number}", [5], identity="asks for little", max_output_tokens=2)
+
+    bench.run()
+
+    assert bench.starts()[:4] == ["other 0", "short 0", "other 1", "short 1"]
 
 
 def test_a_request_waits_until_all_its_candidates_fit() -> None:

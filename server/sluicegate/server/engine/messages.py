@@ -59,6 +59,8 @@ class Submit(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=Tru
     sampling: Sampling
     candidates: int = 1  # 1..8
     deadline: float | None = None  # monotonic seconds
+    identity: str = ""  # whose share of the slots it takes; those that name none are one
+    priority: int = 0  # among its identity's own requests: higher goes first
 
 
 class Score(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True):
@@ -69,6 +71,8 @@ class Score(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True
     ids: list[int]  # at least two tokens, at most the context length
     logprobs: int = 0  # how many most-likely alternatives beside each token
     deadline: float | None = None
+    identity: str = ""
+    priority: int = 0
 
 
 class Abort(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True):

@@ -3,6 +3,7 @@
 Continuous batching (Yu et al. 2022, "Orca", section 3) with chunked prefill (Agrawal et al. 2024,
 "Sarathi-Serve", section 4): a sequence joins and leaves at any step; running streams decode in every step,
 and prompts get what is left of the token budget, so that a long prompt never stalls the streams.
+Who gets the slots that come free is a matter of fair shares: see fairness.py.
 
 Candidates share their prompt: the request's first sequence prefills it, the others follow. When all but
 its last token is cached, the followers copy that and feed the last token themselves, each drawing its own.
@@ -16,6 +17,7 @@ from collections.abc import Callable, Collection
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
 
+from sluicegate.server.engine.fairness import FairQueue
 from sluicegate.server.engine.messages import (
     Event,
     Finish,
@@ -58,8 +60,8 @@ class Scheduler:
         self._clock = clock
         self._arrivals = 0
         self._requests: dict[tuple[str, str], Request] = {}  # all live ones
-        self._queue: dict[tuple[str, str], Request] = {}  # those without slots, in arrival order
-        self._running: list[Sequence] = []  # those with slots, in arrival order
+        self._queue = FairQueue()  # those without slots
+        self._running: list[Sequence] = []  # those with slots, in the order in which they got them
         self._next_deadline = math.inf  # no live request's deadline is earlier
         self._events: defaultdict[str, list[Event]] = defaultdict(list)
 
@@ -97,7 +99,8 @@ class Scheduler:
             return
         self._arrivals += 1
         request = build_request(front_end, message, self._arrivals, self._clock(), self._facts.eos_token_id)
-        self._requests[request.key] = self._queue[request.key] = request
+        self._requests[request.key] = request
+        self._queue.add(request)
         self._next_deadline = min(self._next_deadline, request.deadline)
 
     def abort(self, front_end: str, request: str, candidate: int | None = None) -> None:
@@ -149,7 +152,7 @@ class Scheduler:
     # A step
 
     def schedule(self) -> Step:
-        """Decide the next step: a decode row for each running stream first, then prompts in arrival order."""
+        """Decide the next step: a decode row for each running stream first, then prompts, first started first."""
         now = self._clock()
         self._expire(now)
         self._admit(now)
@@ -195,8 +198,10 @@ class Scheduler:
 
     def _admit(self, now: float) -> None:
         """Give slots to waiting requests, all candidates at once, until the next one in turn does not fit."""
-        while (request := self._next_in_turn()) is not None and len(request.live) <= self._slots.free:
-            del self._queue[request.key]
+        while self._slots.free and (request := self._queue.next()) is not None:
+            if len(request.live) > self._slots.free:
+                break  # the turn is kept, so that its slots come together
+            self._queue.admit(request)
             self._running += request.live
             for sequence in request.live:
                 self._slots.take(sequence)
@@ -204,10 +209,6 @@ class Scheduler:
             self._share_prompt(request.live[0])
             started = Started(request=request.id, queue_seconds=now - request.arrived)
             self._events[request.front_end].append(started)
-
-    def _next_in_turn(self) -> Request | None:
-        """Whose turn it is: first come, first served. The one place that orders requests."""
-        return next(iter(self._queue.values()), None)
 
     def _share_prompt(self, leader: Sequence) -> None:
         """Let the followers go once all of the prompt but its last token is cached."""
@@ -261,8 +262,11 @@ class Scheduler:
         request = sequence.request
         sequence.ended = True
         request.live.remove(sequence)
-        if sequence.request.key not in self._queue:
+        if request not in self._queue:
             self._running.remove(sequence)
+            self._queue.give_back(request.identity, sequence.ungenerated)
+        elif not request.live:
+            self._queue.remove(request)
         if sequence.slot is not None:
             heir = next((other for other in request.live if other.follows), None)
             if heir is not None and not sequence.follows:
@@ -270,7 +274,6 @@ class Scheduler:
             self._slots.release(sequence)
         if not request.live:
             del self._requests[request.key]
-            self._queue.pop(request.key, None)
 
     # Invariants
 
@@ -278,16 +281,13 @@ class Scheduler:
         """Raise AssertionError if the books do not agree. Between two steps only."""
         self._slots.check()
         assert set(self._slots.owners) == set(self._running), "slots and running sequences differ"
-        waiting = [request.order for request in self._queue.values()]
-        assert waiting == sorted(waiting), "the queue is out of order"
-        starts = [sequence.request.order for sequence in self._running]
-        assert starts == sorted(starts), "running sequences are out of order"
-        for key, request in self._requests.items():
+        self._queue.check()
+        for request in self._requests.values():
             assert request.live, "a request without sequences is kept"
             for sequence in request.live:
-                assert (sequence.slot is None) == (key in self._queue), "a queued sequence holds a slot"
+                assert (sequence.slot is None) == (request in self._queue), "a queued sequence holds a slot"
                 assert 0 <= sequence.cached <= len(sequence.tokens) <= self._facts.context_length
             leaders = sum(not sequence.follows for sequence in request.live)
             assert leaders >= 1, "a prompt is read by nobody"
-        live = sum(len(request.live) for request in self._requests.values() if request.key not in self._queue)
+        live = sum(len(request.live) for request in self._requests.values() if request not in self._queue)
         assert live == len(self._running), "a sequence runs for no request"

@@ -36,6 +36,14 @@ class Sequence:
         """Tokens still to feed; one for a sequence that decodes."""
         return len(self.tokens) - self.cached
 
+    @property
+    def ungenerated(self) -> int:
+        """Tokens of the longest output that it does not have."""
+        sampling = self.request.sampling
+        if sampling is None:
+            return 0
+        return sampling.max_output_tokens - (len(self.tokens) - self.request.prompt_length)
+
     def chunk(self, count: int) -> Chunk:
         """The next `count` tokens to feed. The sequence holds a slot."""
         assert self.slot is not None
@@ -63,6 +71,8 @@ class Request:
     arrived: float
     deadline: float  # infinity where the front end set none
     prompt_length: int
+    identity: str = ""
+    priority: int = 0
     sampling: Sampling | None = None  # None: a score request
     stops: frozenset[int] = frozenset()
     scoring: Scoring | None = None
@@ -72,6 +82,12 @@ class Request:
     def key(self) -> tuple[str, str]:
         """Unique among all requests: each front end names its own."""
         return self.front_end, self.id
+
+    @property
+    def cost(self) -> int:
+        """Tokens that it may take: its prompt, and the longest output of each of its sequences."""
+        longest = self.sampling.max_output_tokens if self.sampling is not None else 0
+        return self.prompt_length + longest * len(self.live)
 
 
 def build_request(
@@ -88,6 +104,8 @@ def build_request(
         arrived=arrived,
         deadline=math.inf if message.deadline is None else message.deadline,
         prompt_length=len(message.prompt) if isinstance(message, Submit) else len(message.ids) - 1,
+        identity=message.identity,
+        priority=message.priority,
     )
     if isinstance(message, Submit):
         request.sampling = message.sampling
