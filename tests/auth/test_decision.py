@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from issuer import ISSUER, NOW, PEER
 from policies import agreement, policy, release
@@ -24,10 +24,12 @@ from sluicegate.auth import (
     AuthorizationDetail,
     Denied,
     Grant,
+    IssuedBefore,
     Peer,
     Policy,
     Principal,
     Reason,
+    Withdrawals,
     anonymous,
 )
 
@@ -79,6 +81,25 @@ def principal_of(facts: Mapping[str, Any], now: float) -> Principal:
     )
 
 
+def withdrawals_of(facts: Mapping[str, Any], now: float) -> Withdrawals:
+    def of_issuer(kind: str) -> frozenset[tuple[str, str]]:
+        return frozenset((ISSUER, name) for name in facts.get(kind, ()))
+
+    return Withdrawals(
+        tokens=of_issuer("tokens"),
+        issued_before=tuple(
+            IssuedBefore(ISSUER, int(now) + each["seconds"], each.get("client"), each.get("subject"))
+            for each in facts.get("issued_before", ())
+        ),
+        keys=of_issuer("keys"),
+        clients=of_issuer("clients"),
+        subjects=of_issuer("subjects"),
+        agreements=frozenset(facts.get("agreements", ())),
+        models=frozenset(facts.get("models", ())),
+        stages=frozenset(facts.get("stages", ())),
+    )
+
+
 Question = tuple[Principal, AccessRequest, Peer, float]
 
 
@@ -90,6 +111,8 @@ def question(case: Mapping[str, Any]) -> tuple[Policy, Question]:
     address = case.get("peer", {}).get("address", "192.0.2.7")
     peer = Peer(ip_address(address) if address else None, THUMBPRINT)
     decider = policy_of(case.get("policy", {}), case.get("agreement", {}))
+    if "withdrawn" in case:
+        decider = decider.under(withdrawals_of(case["withdrawn"], now))
     return decider, (principal, AccessRequest(action, model, **asked), peer, now)
 
 
@@ -124,14 +147,13 @@ def test_an_explanation_ends_as_the_decision_does(case: Mapping[str, Any]) -> No
     assert states == sorted(states, key=[True, False, None].index)
 
 
-def test_every_reason_of_rows_12_to_16_stands_in_the_table() -> None:
-    later = {"MODEL_WITHDRAWN", "AGREEMENT_WITHDRAWN"}
+def test_every_reason_of_rows_9_and_12_to_16_stands_in_the_table() -> None:
     rows = [reason.value for reason in Reason]
     policy_rows = rows[rows.index("SCOPE_MISSING") : rows.index("WITHDRAWALS_STALE")]
 
     tested = {case["then"].split()[1] for case in TABLE["cases"]} | {"TOKEN_LIFETIME_EXCESSIVE"}
 
-    assert set(policy_rows) - later <= tested
+    assert {*policy_rows, "TOKEN_WITHDRAWN", "CALLER_WITHDRAWN"} <= tested
 
 
 def test_names_of_cases_are_unique() -> None:
@@ -271,9 +293,93 @@ def test_a_method_without_a_model_needs_its_scope() -> None:
     assert decider.check_scope(anonymous(), None) == Denied(Reason.TOKEN_MISSING)
 
 
+def test_a_caller_may_be_refused_before_its_request_is_read() -> None:
+    principal = principal_of({"client": "app"}, NOW)
+    closed = policy().under(Withdrawals(clients=frozenset({(ISSUER, "app")})))
+
+    assert policy().check_caller(principal) is None
+    assert policy().check_caller(anonymous()) == Denied(Reason.TOKEN_MISSING)
+    assert closed.check_caller(principal) == Denied(Reason.CALLER_WITHDRAWN)
+    assert closed.check_scope(principal, None) == Denied(Reason.CALLER_WITHDRAWN)
+
+
+OTHER_ISSUER = "https://other.example"
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        Withdrawals(tokens=frozenset({(OTHER_ISSUER, "token-1")})),
+        Withdrawals(keys=frozenset({(OTHER_ISSUER, "key-1")})),
+        Withdrawals(clients=frozenset({(OTHER_ISSUER, "app")})),
+        Withdrawals(subjects=frozenset({(OTHER_ISSUER, "alice")})),
+        Withdrawals(issued_before=(IssuedBefore(OTHER_ISSUER, NOW + 1),)),
+    ],
+    ids=["token", "key", "client", "subject", "issued before"],
+)
+def test_what_is_withdrawn_at_one_issuer_is_good_at_another(elsewhere: Withdrawals) -> None:
+    assert policy().under(elsewhere).check_caller(principal_of({"client": "app"}, NOW)) is None
+
+
+def test_a_partner_of_a_withdrawn_agreement_knows_of_public_models_only() -> None:
+    closed = policy(None, agreement()).under(Withdrawals(agreements=frozenset({"agr-example-lab"})))
+    principal = principal_of(TABLE["everyone"]["partner"], NOW)
+
+    assert closed.visible_models(principal, NOW) == ("gpt2-124m", "gpt2-355m")
+
+
+def test_who_may_use_a_model_still_knows_of_it_when_it_is_withdrawn() -> None:
+    closed = policy(None, agreement()).under(Withdrawals(models=frozenset({"gpt2-124m", "gpt2-next"})))
+    principal = principal_of(TABLE["everyone"]["stranger"], NOW)
+
+    assert closed.visible_models(principal, NOW) == ("gpt2-124m", "gpt2-355m")
+    assert (closed.is_withdrawn("gpt2-124m"), closed.is_withdrawn("gpt2-355m")) == (True, False)
+    assert not policy().is_withdrawn("gpt2-124m")
+
+
+@pytest.mark.parametrize(
+    ("age", "audience", "is_served"),
+    [
+        (0.0, Audience.PARTNER, True),
+        (5.0, Audience.PARTNER, True),
+        (5.01, Audience.PARTNER, False),
+        (5.01, Audience.INTERNAL, False),
+        (5.01, Audience.PUBLIC, True),
+        (None, Audience.PUBLIC, True),
+        (None, Audience.PARTNER, False),
+        (None, Audience.INTERNAL, False),
+    ],
+)
+def test_a_list_of_withdrawals_that_is_too_old_serves_only_whom_the_policy_says(
+    age: float | None, audience: Audience, is_served: bool
+) -> None:
+    decider = policy(release(on_state_lost={"public": "serve", "partner": "refuse"}))
+
+    denied = decider.check_age(audience, age)
+
+    assert denied == (None if is_served else Denied(Reason.WITHDRAWALS_STALE))
+
+
+def test_without_a_word_in_the_policy_nobody_is_served_under_a_list_that_is_too_old() -> None:
+    plan = release()
+    del plan["on_state_lost"]
+
+    assert [policy(plan).check_age(audience, 6.0) for audience in Audience] == [Denied(Reason.WITHDRAWALS_STALE)] * 3
+
+
+def test_an_explanation_without_the_list_of_withdrawals_does_not_speak_of_them() -> None:
+    decider, asked = question({"who": "stranger", "what": "generate gpt2-124m"})
+
+    rows = [check.row for check in decider.explain(*asked)]
+    with_the_list = [check.row for check in decider.under(Withdrawals()).explain(*asked)]
+
+    assert (9 in rows, 9 in with_the_list) == (False, True)
+
+
 SUBSETS = st.none() | st.frozensets(st.sampled_from(MODELS), min_size=1)
 
 
+@settings(deadline=None)
 @given(
     client=st.sampled_from(["some-app", "lab-app", "eval-team", ""]),
     scopes=st.frozensets(st.sampled_from(sorted(SCOPES))),

@@ -49,6 +49,7 @@ from sluicegate.auth.signatures import (
 )
 from sluicegate.auth.tokens import KeySource, TokenVerifier, TrustedIssuer, bearer
 from sluicegate.auth.watch import PolicyWatch
+from sluicegate.auth.withdrawals import IssuedBefore, Withdrawals
 
 __all__ = [
     "ALGORITHMS",
@@ -63,6 +64,7 @@ __all__ = [
     "ConfigurationError",
     "Denied",
     "Grant",
+    "IssuedBefore",
     "IssuingError",
     "JwksFile",
     "JwksUrl",
@@ -88,6 +90,7 @@ __all__ = [
     "TrustRoot",
     "TrustedIssuer",
     "VerificationKey",
+    "Withdrawals",
     "add_to_key_set",
     "agreement_payload",
     "anonymous",

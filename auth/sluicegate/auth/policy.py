@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -12,6 +12,7 @@ from sluicegate.auth.agreements import Agreement
 from sluicegate.auth.grant import AccessRequest, CheckOutcome, Denied, Grant
 from sluicegate.auth.principal import Audience, Peer, Principal
 from sluicegate.auth.release import ModelEntry, ReleasePlan, Stage
+from sluicegate.auth.withdrawals import Withdrawals, stage_in_force
 
 SHOWN_REVISION_LENGTH = 16
 
@@ -27,6 +28,8 @@ class Policy:
     agreements: Mapping[str, Agreement]
     is_signed: bool
     """Whether signatures were checked."""
+    withdrawals: Withdrawals | None = None
+    """What operators have closed; None where the list is not looked at, as by tools that have files alone."""
     stage: Stage = field(init=False)
     internal_clients: frozenset[tuple[str, str]] = field(init=False)
     agreements_by_client: Mapping[tuple[str, str], tuple[Agreement, ...]] = field(init=False)
@@ -39,9 +42,16 @@ class Policy:
             for client in agreement.clients:
                 key = (client.issuer, client.client)
                 by_client[key] = (*by_client.get(key, ()), agreement)
-        object.__setattr__(self, "stage", self.plan.stages_by_id[self.plan.active])
+        object.__setattr__(self, "stage", stage_in_force(self.plan, self.withdrawals))
         object.__setattr__(self, "internal_clients", internal)
         object.__setattr__(self, "agreements_by_client", MappingProxyType(by_client))
+
+    def under(self, withdrawals: Withdrawals) -> Policy:
+        """The same revision, narrowed by what operators have closed: every answer of it, the stage included.
+
+        Its cost grows with the number of agreements; make it once for each change of either, not for each call.
+        """
+        return replace(self, withdrawals=withdrawals)
 
     @property
     def shown_revision(self) -> str:
@@ -63,12 +73,20 @@ class Policy:
         return self.directory / source if source.startswith(("/", "./", "../")) else None
 
     def decide(self, principal: Principal, request: AccessRequest, peer: Peer, now: float) -> Grant | Denied:
-        """The decision on one call, rows 12 to 16; `now` in Unix seconds."""
+        """The decision on one call, rows 2, 9 and 12 to 16; `now` in Unix seconds."""
         return decision.decide(self, principal, request, peer, now)
 
     def explain(self, principal: Principal, request: AccessRequest, peer: Peer, now: float) -> tuple[CheckOutcome, ...]:
         """Each check of `decide`, in order, with its outcome."""
         return decision.explain(self, principal, request, peer, now)
+
+    def check_caller(self, principal: Principal) -> Denied | None:
+        """Rows 2 and 9 alone, for a caller whose request is yet to be read."""
+        return decision.check_caller(self, principal)
+
+    def check_age(self, audience: Audience, age_seconds: float | None) -> Denied | None:
+        """Row 17: the refusal of a granted call because the list of withdrawals is too old; None: there is none."""
+        return decision.check_age(self, audience, age_seconds)
 
     def check_scope(self, principal: Principal, scope: str | None) -> Denied | None:
         """The refusal of a method that is about no model; `scope` as `scopes.required` gives it."""
@@ -81,6 +99,10 @@ class Policy:
     def audience_of(self, principal: Principal) -> Audience:
         """As whom a caller comes, before anything of its request is known."""
         return decision.identify(self, principal).audience
+
+    def is_withdrawn(self, model: str) -> bool:
+        """Whether operators closed the model to everybody; those who may not use it must not be told."""
+        return self.withdrawals is not None and model in self.withdrawals.models
 
     def agreement_of(self, principal: Principal) -> Agreement | None:
         """The agreement that a caller claims, if it is its own."""

@@ -130,6 +130,10 @@ class StateLossTerms(Terms):
 
     public: Literal["serve", "refuse"] = "refuse"
     partner: Literal["serve", "refuse"] = "refuse"
+    """Of partners and of internal callers."""
+
+    def serves(self, audience: Audience) -> bool:
+        return (self.public if audience is Audience.PUBLIC else self.partner) == "serve"
 
 
 class Transition(Terms):

@@ -11,6 +11,8 @@ from sluicegate.server.gate import Gate
 
 REMEDIES: Mapping[Reason, str] = {
     Reason.TOKEN_MISSING: "Send an access token.",
+    Reason.TOKEN_WITHDRAWN: "A new token, unless its key or all tokens of the client were withdrawn.",
+    Reason.CALLER_WITHDRAWN: "Nothing, until the operator admits the caller again.",
     Reason.SCOPE_MISSING: "A token with the scope `{required_scope}`.",
     Reason.MODEL_NOT_RELEASED: "A stage that opens the model to this caller, or an agreement that covers it.",
     Reason.MODEL_WITHDRAWN: "Nothing, until the operator opens the model again.",
