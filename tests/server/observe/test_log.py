@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import errno
+import io
 import json
 import logging
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -92,3 +95,34 @@ def test_the_console_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_unknown_level_is_a_mistake_of_ours() -> None:
     with pytest.raises(KeyError):
         configure("trace", "json")
+
+
+class FullDisk(io.StringIO):
+    """A log file for which no room is left."""
+
+    def flush(self) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_line_that_cannot_be_written_fails_nobody(monkeypatch: pytest.MonkeyPatch, style: str) -> None:
+    full = FullDisk()
+    monkeypatch.setattr(sys, "stderr", full)
+    configure("info", style)
+
+    for level in LEVELS:
+        getattr(structlog.get_logger(), level)("call")
+    full.close()
+    structlog.get_logger().info("after its file was closed")
+
+    assert full.closed
+
+
+def test_an_exception_is_logged_nowhere_rather_than_raised_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", FullDisk())
+    configure("info", "json")
+
+    try:
+        fail()
+    except RuntimeError:
+        structlog.get_logger().exception("failed")

@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 from structlog.typing import EventDict
@@ -43,12 +44,28 @@ def configure(level: str, style: str) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: _Lines(sys.stderr),
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_BareFormatter("%(levelname)s %(name)s %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+
+
+class _Lines:
+    """Writes line after line. One that cannot be written (a full disk, a reader that has gone) is lost.
+
+    A log must not fail what it tells of: no call would end as it did, and SIGTERM would not drain.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._printer = structlog.PrintLogger(file)
+
+    def msg(self, line: str) -> None:
+        with suppress(OSError, ValueError):  # ValueError: the file is closed
+            self._printer.msg(line)
+
+    debug = info = warning = error = msg
 
 
 class _BareFormatter(logging.Formatter):
