@@ -1,14 +1,41 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from ipaddress import ip_address
 
-from sluicegate.auth import Peer, anonymous
-from sluicegate.server.caller import Call, Caller, new_request_id
+from sluicegate.auth import Audience, Grant, Peer, Principal, Quotas, anonymous
+from sluicegate.server.caller import Call, Caller, identity_of, new_request_id
+
+PEER = Peer(ip_address("192.0.2.7"))
 
 
 def call(deadline: float | None) -> Call:
-    return Call(Caller(anonymous(), Peer(ip_address("192.0.2.7"))), "request-1", 0.0, deadline)
+    return Call(Caller(anonymous(), PEER), "request-1", 0.0, deadline)
+
+
+def client(issuer: str, client_id: str, subject: str = "alice") -> Principal:
+    return replace(anonymous(), issuer=issuer, client_id=client_id, subject=subject, anonymous=False)
+
+
+def identity(principal: Principal, agreement: str | None = None) -> str:
+    grant = Grant(
+        action="generate",
+        model="gpt2-124m",
+        audience=Audience.PUBLIC,
+        stage="s1",
+        policy_revision="1",
+        agreement=agreement,
+        partner="public",
+        max_output_tokens=None,
+        watermark=False,
+        redaction=None,
+        stop_flagged=False,
+        outside_hours=False,
+        expires_at=0,
+        quotas=Quotas(),
+    )
+    return identity_of(Caller(principal, PEER), grant)
 
 
 def test_request_ids_are_unique_and_of_version_7() -> None:
@@ -28,3 +55,26 @@ def test_the_earlier_of_two_deadlines_counts() -> None:
     assert call(None).deadline_within(10.0) == 10.0
     assert call(5.0).deadline_within(10.0) == 5.0
     assert call(15.0).deadline_within(10.0) == 10.0
+
+
+def test_clients_under_one_agreement_are_one_identity() -> None:
+    assert identity(client("a", "one"), "agr-lab") == identity(client("b", "two"), "agr-lab")
+
+
+def test_a_client_is_one_identity_whatever_its_subjects() -> None:
+    assert identity(client("a", "one", "alice")) == identity(client("a", "one", "bob"))
+
+
+def test_identities_that_differ_are_spelled_differently() -> None:
+    names = [
+        identity(client("a", "b")),
+        identity(client("a b", "")),
+        identity(client("b", "a")),
+        identity(client("", "agr-lab")),
+        identity(client("a", "b"), "agr-lab"),
+        identity(client("a", "b"), "agr-other"),
+        identity(client("", "anonymous")),
+        identity(anonymous()),
+    ]
+
+    assert len(set(names)) == len(names)

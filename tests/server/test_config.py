@@ -157,6 +157,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no number to drain": ({"drain": {"announce_seconds": float("nan")}}, "drain.announce_seconds"),
     "an endless drain": ({"drain": {"grace_seconds": float("inf")}}, "drain.grace_seconds"),
     "no queue": ({"limits": {"queued_requests": 0}}, "limits.queued_requests"),
+    "no share": ({"limits": {"queued_share": 0}}, "limits.queued_share"),
+    "more than all": ({"limits": {"queued_share": 1.5}}, "limits.queued_share"),
     "messages too small": ({"limits": {"message_bytes": 65_535}}, "limits.message_bytes"),
     "metadata too small for a token": ({"limits": {"metadata_bytes": 8_191}}, "limits.metadata_bytes"),
     "another device": ({"models": {"a": {"device": "tpu"}}}, "models.a.device"),

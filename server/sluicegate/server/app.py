@@ -107,7 +107,7 @@ async def running(
 
         gate = Gate(lambda: watch.current, metrics, clock)
         models = Models(engines, tokenizers, lambda: watch.current)
-        queue, live = Queue(settings.limits.queued_requests), LiveCalls()
+        queue, live = Queue(settings.limits.queued_requests, settings.limits.queued_share), LiveCalls()
         serving = Serving(gate, models, metrics, queue, live, settings.limits.call_seconds)
         catalog = Catalog(gate, models, changes)
         services = tuple(service.full_name for service in own_services())

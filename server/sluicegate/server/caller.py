@@ -7,7 +7,7 @@ import time
 import uuid
 from dataclasses import dataclass
 
-from sluicegate.auth import Peer, Principal
+from sluicegate.auth import Grant, Peer, Principal
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,18 @@ class Call:
     def deadline_within(self, latest: float) -> float:
         """The caller's deadline, or `latest` where that comes first."""
         return latest if self.deadline is None else min(self.deadline, latest)
+
+
+def identity_of(caller: Caller, grant: Grant) -> str:
+    """Whose share of the engine a call takes: the agreement's, else the client's; callers without a token are one.
+
+    No two identities are spelled alike: names that come from tokens have no line breaks in them.
+    """
+    if grant.agreement is not None:
+        return f"agreement\n{grant.agreement}"
+    if caller.principal.anonymous:
+        return "anonymous"
+    return f"client\n{caller.principal.issuer}\n{caller.principal.client_id}"
 
 
 def new_request_id() -> str:

@@ -33,6 +33,7 @@ def _path(value: object) -> object:
 
 FilePath = Annotated[Path, BeforeValidator(_path)]
 Seconds = Annotated[float, Field(gt=0, le=86_400), BeforeValidator(lambda v: float(v) if type(v) is int else v)]
+Share = Annotated[float, Field(gt=0, le=1), BeforeValidator(lambda v: float(v) if type(v) is int else v)]
 ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.%\w]+\]|[\w.-]+):(\d{1,5})")
 
 
@@ -147,6 +148,7 @@ class Limits(_Settings):
     """What one caller, or all together, may ask of this process."""
 
     queued_requests: Annotated[int, Field(ge=1, le=100_000)] = 256
+    queued_share: Share = 0.25
     call_seconds: Seconds = 600.0
     stalled_reader_seconds: Seconds = 20.0
     message_bytes: Annotated[int, Field(ge=65_536, le=16 << 20)] = 1 << 20

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, contextmanager
 import msgspec
 
 from sluicegate.auth import Grant
-from sluicegate.server.caller import Call
+from sluicegate.server.caller import Call, identity_of
 from sluicegate.server.engine import messages
 from sluicegate.server.errors import CallRefused
 from sluicegate.server.models import HostedModel, engine_faults
@@ -45,7 +45,7 @@ class Generations:
         submit = self._submission(call, request, grant, hosted, await hosted.encode(request.prompt))
         generation = Generation(request, grant, hosted, submit, serving.clock)
         with self._booked(call, generation), serving.live.entry(grant), engine_faults():
-            with serving.queue.place(request.model):
+            with serving.queue.place(request.model, submit.identity):
                 generation.stream = await serving.models.engines.submit(submit)
                 try:
                     await generation.wait_started()
@@ -73,6 +73,7 @@ class Generations:
             sampling=msgspec.structs.replace(request.sampling, seed=seed, max_output_tokens=min(limits)),
             candidates=request.candidates,
             deadline=call.deadline_within(self._serving.latest_end()),
+            identity=identity_of(call.caller, grant),
         )
 
     @contextmanager

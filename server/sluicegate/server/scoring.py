@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sluicegate.auth import Reason
-from sluicegate.server.caller import Call
+from sluicegate.server.caller import Call, identity_of
 from sluicegate.server.engine import messages
 from sluicegate.server.errors import CallRefused
 from sluicegate.server.models import HostedModel, engine_faults
@@ -47,8 +47,9 @@ class Scoring:
             ids=[hosted.end_of_text, *ids],
             logprobs=request.logprobs,
             deadline=call.deadline_within(serving.latest_end()),
+            identity=identity_of(call.caller, grant),
         )
-        with serving.live.entry(grant), serving.queue.place(request.model), engine_faults():
+        with serving.live.entry(grant), serving.queue.place(request.model, message.identity), engine_faults():
             answer = await serving.models.engines.score(message)
         if not isinstance(answer, messages.Scored):
             ended = answer.finish if isinstance(answer, messages.Finished) else messages.Finish.FAILED
