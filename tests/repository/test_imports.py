@@ -106,7 +106,12 @@ HOMES: dict[str, set[str]] = {
     "grpc": {"sluicegate.server.rpc", "sluicegate.server.app", "sluicegate.client"},
     "grpc_health": {"sluicegate.server.rpc", "sluicegate.server.app"},
     "grpc_reflection": {"sluicegate.server.rpc", "sluicegate.server.app"},
-    "httpx": {"sluicegate.auth.discovery", "sluicegate.auth.fetching", "sluicegate.auth.keys", "sluicegate.client.oidc"},
+    "httpx": {
+        "sluicegate.auth.discovery",
+        "sluicegate.auth.fetching",
+        "sluicegate.auth.keys",
+        "sluicegate.client.oidc",
+    },
     "huggingface_hub": {"sluicegate.server.checkpoints"},
     "jwt": {"sluicegate.auth"},
     "msgspec": {"sluicegate.server.audit", "sluicegate.server.engine", "sluicegate.server.generation"},
