@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import MutableMapping
+from collections.abc import AsyncIterator, MutableMapping
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -35,6 +36,7 @@ from sluicegate.v1.generation_service_pb2 import GenerateRequest, TokenizeReques
 Logs = list[MutableMapping[str, Any]]
 
 GENERATE = "/sluicegate.v1.GenerationService/Generate"
+WATCH = "/sluicegate.v1.ModelService/WatchModels"
 OWN_METHODS = [f"/{service.full_name}/{method.name}" for service in own_services() for method in service.methods]
 
 
@@ -131,6 +133,28 @@ async def test_calls_are_logged_by_id_method_and_end(server: Server, logs: Logs)
         ("sluicegate.v1.GenerationService/Generate", "UNAUTHENTICATED", "TOKEN_MISSING"),
     ]
     assert [(entry["prompt_tokens"], entry["output_tokens"]) for entry in entries] == [(1, 3), (None, None)]
+
+
+async def test_a_stream_that_is_cancelled_while_a_message_leaves_counts_as_cancelled(logs: Logs) -> None:
+    async def stream(request: bytes, context: object) -> AsyncIterator[bytes]:
+        yield request
+
+    async def innermost(_details: object) -> Any:
+        return grpc.unary_stream_rpc_method_handler(stream)
+
+    async def inner(details: Any) -> Any:
+        return await calls(metrics, frozenset({WATCH})).intercept_service(innermost, details)
+
+    metrics, details = Metrics(), SimpleNamespace(method=WATCH)
+    wrapped: Any = await errors().intercept_service(inner, cast("grpc.HandlerCallDetails", details))
+    responses = wrapped.unary_stream(b"", None)
+    await anext(responses)
+
+    await responses.aclose()  # what becomes of a handler that gRPC drops in its write
+
+    assert [entry["code"] for entry in logs] == ["CANCELLED"]
+    labels = {"grpc_service": "sluicegate.v1.ModelService", "grpc_method": "WatchModels", "grpc_code": "CANCELLED"}
+    assert metrics.registry.get_sample_value("grpc_server_handled_total", labels) == 1
 
 
 async def test_health_is_not_logged(server: Server, logs: Logs) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Any, TypeAlias
 
 import grpc
@@ -71,8 +71,9 @@ def _wrapped(handler: Handler, around: Around) -> Handler:
     if inspect.isasyncgenfunction(inner):
 
         async def behaviour(request: Any, context: Context) -> AsyncIterator[Any]:
-            async with around(context):
-                async for response in inner(read(request), context):
+            # Closed here: left to the garbage collector, it would be counted and logged in some other call's context.
+            async with around(context), aclosing(inner(read(request), context)) as responses:
+                async for response in responses:
                     yield response
     else:
 
@@ -160,6 +161,7 @@ def calls(metrics: Metrics, paths: frozenset[str]) -> Wrapping:
 
         @asynccontextmanager
         async def count(context: Context) -> AsyncIterator[None]:
+            call = rpc_call.current()
             metrics.rpcs_started.labels(*labels).inc()
             code, reason = StatusCode.OK, NO_REASON
             try:
@@ -167,7 +169,7 @@ def calls(metrics: Metrics, paths: frozenset[str]) -> Wrapping:
             except CallRefused as refused:
                 code, reason = status_code(refused.reason), refused.reason.value
                 raise
-            except asyncio.CancelledError:
+            except (asyncio.CancelledError, GeneratorExit):  # the latter: cancelled while a message of a stream left
                 code = StatusCode.CANCELLED
                 raise
             except grpc.aio.AbortError:
@@ -177,7 +179,6 @@ def calls(metrics: Metrics, paths: frozenset[str]) -> Wrapping:
                 code, reason = StatusCode.INTERNAL, Reason.INTERNAL.value
                 raise
             finally:
-                call = rpc_call.current()
                 metrics.rpcs_handled.labels(*labels, code.name).inc()
                 if service not in EXEMPT_SERVICES:
                     log.info(
