@@ -1,20 +1,25 @@
-"""TLS files: which of them a server can serve with."""
+"""TLS files: which of them a server can serve with, and the names in them."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 from certificates import Authority
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
     PrivateFormat,
     load_pem_private_key,
 )
+from cryptography.x509.oid import NameOID
 
-from sluicegate.auth import certificate_problems
+from sluicegate.auth import certificate_names, certificate_problems
 
 
 @pytest.fixture
@@ -70,3 +75,35 @@ def test_contents_that_are_none_are_told_for_each_file(content: bytes) -> None:
         "key": "is no PEM file of a private key",
         "client_ca": "is no PEM file of certificates",
     }
+
+
+def named(*names: x509.GeneralName) -> bytes:
+    """A certificate with these names."""
+    key, today = generate_private_key(SECP256R1()), datetime.now(UTC)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "common.example")])
+    builder = x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number(), today, today)
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    return builder.sign(key, SHA256()).public_bytes(Encoding.PEM)
+
+
+def test_a_certificates_names_are_its_dns_names_and_uris() -> None:
+    pem = named(
+        x509.DNSName("proxy.example"),
+        x509.DNSName("*.example"),
+        x509.UniformResourceIdentifier("spiffe://example/proxy"),
+        x509.RFC822Name("mail.example"),
+        x509.IPAddress(ip_address("192.0.2.7")),
+    )
+
+    assert certificate_names(pem) == {"proxy.example", "*.example", "spiffe://example/proxy"}
+
+
+def test_a_certificate_without_alternative_names_has_none_whatever_its_subject() -> None:
+    assert certificate_names(named()) == frozenset()
+
+
+@pytest.mark.parametrize("pem", [b"", b"nonsense", b"-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"])
+def test_names_of_what_is_no_certificate_cannot_be_read(pem: bytes) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        certificate_names(pem)

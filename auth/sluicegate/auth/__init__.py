@@ -1,7 +1,7 @@
 """Who may call what: token verification, the release plan, partner agreements and the decision."""
 
 from sluicegate.auth.agreements import Agreement
-from sluicegate.auth.certificates import certificate_problems
+from sluicegate.auth.certificates import certificate_names, certificate_problems
 from sluicegate.auth.decision import CallerIdentity
 from sluicegate.auth.discovery import OidcDiscovery
 from sluicegate.auth.errors import (
@@ -95,6 +95,7 @@ __all__ = [
     "agreement_payload",
     "anonymous",
     "bearer",
+    "certificate_names",
     "certificate_problems",
     "certificate_thumbprint",
     "create_signing_key",

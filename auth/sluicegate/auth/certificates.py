@@ -1,4 +1,4 @@
-"""What must be right about TLS files before a server offers them: gRPC itself says nothing, or nothing useful."""
+"""What must be right about TLS files before a server offers them, and the names that a certificate bears."""
 
 from __future__ import annotations
 
@@ -8,6 +8,19 @@ from datetime import datetime
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+
+def certificate_names(pem: bytes) -> frozenset[str]:
+    """DNS names and URIs of a PEM certificate's subject alternative name. Raises ValueError if it cannot be read."""
+    certificate = x509.load_pem_x509_certificate(pem)
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return frozenset()
+    except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        raise ValueError("the certificate's names cannot be read") from error
+    dns, uris = x509.DNSName, x509.UniformResourceIdentifier
+    return frozenset([*extension.get_values_for_type(dns), *extension.get_values_for_type(uris)])
 
 
 def certificate_problems(certificate: bytes, key: bytes, client_ca: bytes | None, now: datetime) -> Mapping[str, str]:
