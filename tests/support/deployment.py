@@ -71,6 +71,7 @@ class Deployment:
             "tokens": {"issuers": [{"issuer": ISSUER, "audience": AUDIENCE, "keys": keys}]},
             "models": {name: {"device": each.device, "slots": each.slots} for name, each in self.models.items()},
             "engine": {"threads": 1, "load_seconds": 120},
+            "limits": {"peer_calls_per_minute": 1_000_000, "denials_per_minute": 1_000_000},
             "drain": {"announce_seconds": 0.2, "grace_seconds": 60},
             "metrics": {"listen": "127.0.0.1:0"},
         }

@@ -43,6 +43,7 @@ from sluicegate.server.engine.supervisor import Engine, Launch, Limits, ModelSta
 from sluicegate.server.errors import SettingsError
 from sluicegate.server.gate import Gate
 from sluicegate.server.generation import Generations
+from sluicegate.server.limiters import DenialLimiter, Limiters, Networks, PeerLimiter
 from sluicegate.server.live import LiveCalls
 from sluicegate.server.models import Models
 from sluicegate.server.observe.exporter import exported
@@ -56,6 +57,7 @@ from sluicegate.server.rpc.health import HealthServicer
 from sluicegate.server.rpc.listener import add_services, bind, build_server
 from sluicegate.server.rpc.methods import own_services, required_scopes
 from sluicegate.server.rpc.models import ModelServicer
+from sluicegate.server.rpc.peer import Peers
 from sluicegate.server.scoring import Scoring
 from sluicegate.server.serving import Serving
 from sluicegate.server.tokenizer import Tokenizer
@@ -93,8 +95,9 @@ async def running(
         verifier = await _verifier(stack, settings.tokens, metrics, clock, failed)
         _keep(stack, watch.run, "policy", failed)
 
-        authenticator = Authenticator(verifier, lambda: watch.current)
-        server = build_server(settings, authenticator, metrics)
+        peers = Peers(settings.trusted_proxies)
+        authenticator = Authenticator(verifier, peers, lambda: watch.current)
+        server = build_server(settings, peers, authenticator, _limiters(settings.limits, clock), metrics)
         stack.push_async_callback(server.stop, None)
         address = bind(server, settings)
         if settings.tls is None:
@@ -173,6 +176,14 @@ def _trust(settings: config.Policy) -> TrustRoot | None:
         return None
     root = settings.signatures
     return trust_root(root.deployment, {signer.id: signer.public_key for signer in root.signers}, root.threshold)
+
+
+def _limiters(limits: config.Limits, clock: Callable[[], float]) -> Limiters:
+    networks = Networks(limits.peer_ipv4_prefix, limits.peer_ipv6_prefix)
+    return Limiters(
+        PeerLimiter(limits.peer_calls_per_minute, networks, clock),
+        DenialLimiter(limits.denials_per_minute, networks, clock),
+    )
 
 
 async def _verifier(

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -48,12 +49,34 @@ def _address(value: object) -> object:
 Address = Annotated[str, BeforeValidator(_address)]
 
 
+Network = Annotated[
+    IPv4Network | IPv6Network, BeforeValidator(lambda value: ip_network(value) if isinstance(value, str) else value)
+]
+
+
 class Tls(_Settings):
     """Transport security of the callers' listener. With `client_ca`, every client must show a certificate of it."""
 
     certificate: FilePath
     key: FilePath
     client_ca: FilePath | None = None
+
+
+class TrustedProxy(_Settings):
+    """A proxy whose word on its callers counts, known by one thing about the TLS certificate that it shows.
+
+    `networks`: where proxies like it stand, in case one is behind another.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    thumbprint: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{43}$")] | None = None
+    networks: Annotated[tuple[Network, ...], Field(strict=False)] = ()
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.name is None) == (self.thumbprint is None):
+            raise ValueError("give exactly one of name and thumbprint")
+        return self
 
 
 class Keys(_Settings):
@@ -153,6 +176,10 @@ class Limits(_Settings):
     stalled_reader_seconds: Seconds = 20.0
     message_bytes: Annotated[int, Field(ge=65_536, le=16 << 20)] = 1 << 20
     metadata_bytes: Annotated[int, Field(ge=8_192, le=1 << 20)] = 16 << 10
+    peer_calls_per_minute: Annotated[int, Field(ge=1, le=10_000_000)] = 6_000
+    peer_ipv4_prefix: Annotated[int, Field(ge=8, le=32)] = 32
+    peer_ipv6_prefix: Annotated[int, Field(ge=16, le=128)] = 64
+    denials_per_minute: Annotated[int, Field(ge=1, le=10_000_000)] = 120
 
 
 class Drain(_Settings):
@@ -187,6 +214,7 @@ class Settings(_Settings):
 
     listen: Address = "127.0.0.1:50051"
     tls: Tls | None = None
+    trusted_proxies: Annotated[tuple[TrustedProxy, ...], Field(strict=False)] = ()
     policy: Policy
     tokens: Tokens
     models: Annotated[dict[str, Model], Field(min_length=1)]
@@ -196,6 +224,12 @@ class Settings(_Settings):
     metrics: Metrics = Metrics()
     log: Log = Log()
     reflection: bool = True
+
+    @model_validator(mode="after")
+    def _proxies_show_certificates(self) -> Self:
+        if self.trusted_proxies and (self.tls is None or self.tls.client_ca is None):
+            raise ValueError("trusted_proxies: needs tls.client_ca, since proxies are known by their certificates")
+        return self
 
 
 def load_settings(path: Path | None, overrides: Mapping[str, object] | None = None) -> Settings:

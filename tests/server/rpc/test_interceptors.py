@@ -27,10 +27,12 @@ from issuer import AUDIENCE, ISSUER, KEY, FakeClock, FakeKeys, token
 from policies import policy
 
 from sluicegate.auth import ALGORITHMS, TokenVerifier, TrustedIssuer
+from sluicegate.server.limiters import DenialLimiter, Networks
 from sluicegate.server.observe.metrics import Metrics
 from sluicegate.server.rpc.authenticator import Authenticator
 from sluicegate.server.rpc.interceptors import authentication, calls, errors
 from sluicegate.server.rpc.methods import own_services, required_scopes
+from sluicegate.server.rpc.peer import Peers
 from sluicegate.v1.generation_service_pb2 import GenerateRequest, TokenizeRequest
 
 Logs = list[MutableMapping[str, Any]]
@@ -93,10 +95,11 @@ async def test_a_method_without_a_scope_is_refused(logs: Logs) -> None:
     path = "/sluicegate.v1.FutureService/Do"
     keys = TrustedIssuer(ISSUER, AUDIENCE, ALGORITHMS, FakeKeys(KEY))
     decider = policy(demo_plan())
-    authenticator = Authenticator(TokenVerifier([keys], clock=FakeClock()), lambda: decider)
+    authenticator = Authenticator(TokenVerifier([keys], clock=FakeClock()), Peers(), lambda: decider)
     metrics = Metrics()
+    limiter = DenialLimiter(1, Networks(32, 64), FakeClock())
     server = grpc.aio.server(
-        interceptors=[errors(), calls(metrics, frozenset({path})), authentication(authenticator, {}, metrics)]
+        interceptors=[errors(), calls(metrics, frozenset({path})), authentication(authenticator, limiter, {}, metrics)]
     )
     handler: Any = grpc.unary_unary_rpc_method_handler(never)
     server.add_generic_rpc_handlers(

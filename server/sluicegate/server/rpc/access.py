@@ -6,7 +6,7 @@ import grpc
 
 from sluicegate.server.access import Access
 from sluicegate.server.rpc import requests, responses
-from sluicegate.server.rpc.call import authenticated
+from sluicegate.server.rpc.call import authenticated, current
 from sluicegate.server.rpc.validation import validate
 from sluicegate.v1 import access_service_pb2
 from sluicegate.v1.access_service_pb2_grpc import AccessServiceServicer
@@ -32,4 +32,7 @@ class AccessServicer(AccessServiceServicer):
     ) -> access_service_pb2.CheckAccessResponse:
         caller = authenticated(context).caller
         validate(request)
-        return responses.checked(self._access.check(caller, requests.check(request)))
+        checked = self._access.check(caller, requests.check(request))
+        if checked.denied is not None:
+            current().denied = checked.denied.reason
+        return responses.checked(checked)

@@ -9,7 +9,7 @@ import grpc
 from sluicegate.auth import AuthenticationError, Peer, Policy, Principal, TokenVerifier, anonymous, bearer
 from sluicegate.server.caller import Caller
 from sluicegate.server.errors import CallRefused
-from sluicegate.server.rpc.peer import peer_of
+from sluicegate.server.rpc.peer import Peers
 
 Context = grpc.aio.ServicerContext[object, object]
 
@@ -17,8 +17,9 @@ Context = grpc.aio.ServicerContext[object, object]
 class Authenticator:
     """Event loop only; never does I/O."""
 
-    def __init__(self, verifier: TokenVerifier, policy: Callable[[], Policy]) -> None:
+    def __init__(self, verifier: TokenVerifier, peers: Peers, policy: Callable[[], Policy]) -> None:
         self._verifier = verifier
+        self._peers = peers
         self._policy = policy
 
     def identify(self, context: Context) -> Caller:
@@ -31,7 +32,7 @@ class Authenticator:
 
     def _identify(self, context: Context, *, serves_anonymous: bool) -> Caller:
         values = [value for key, value in context.invocation_metadata() or () if key == "authorization"]
-        peer = peer_of(context)
+        peer = self._peers.of(context)
         if not values and serves_anonymous:
             return Caller(anonymous(), peer)
         try:

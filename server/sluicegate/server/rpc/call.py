@@ -16,7 +16,10 @@ from sluicegate.server.output import Usage
 
 @dataclass(slots=True)
 class RpcCall:
-    """What is known of one RPC while it runs. `caller` is set by Authentication, `usage` by servicers."""
+    """What is known of one RPC while it runs.
+
+    `caller` is set by Authentication; by servicers `usage`, and `denied` where the answer is that a call would be.
+    """
 
     service: str
     method: str
@@ -24,6 +27,7 @@ class RpcCall:
     arrived: float = field(default_factory=time.monotonic)
     caller: Caller | None = None
     usage: Usage | None = None
+    denied: Reason | None = None
 
 
 _current: ContextVar[RpcCall] = ContextVar("rpc_call")

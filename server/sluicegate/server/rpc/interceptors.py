@@ -1,4 +1,4 @@
-"""What happens around every call, outermost first: Errors, Calls, Authentication.
+"""What happens around every call, outermost first: Errors, Calls, PeerLimit, Authentication.
 
 Each is an async context manager around the handler, so an exception passes through all of them on its way out, in
 mid-stream too. Only Errors turns exceptions into statuses.
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
 from typing import Any, TypeAlias
 
 import grpc
@@ -18,11 +18,14 @@ from google.protobuf.message import DecodeError
 from grpc import StatusCode
 
 from sluicegate.auth import Reason
+from sluicegate.server.caller import Caller
 from sluicegate.server.errors import CallRefused, FieldViolation
+from sluicegate.server.limiters import DenialLimiter, PeerLimiter
 from sluicegate.server.observe.metrics import NO_REASON, OTHER, Metrics
 from sluicegate.server.rpc import call as rpc_call
 from sluicegate.server.rpc.authenticator import Authenticator
 from sluicegate.server.rpc.methods import EXEMPT_SERVICES
+from sluicegate.server.rpc.peer import Peers, connection_address
 from sluicegate.server.rpc.status import USAGE_TRAILER, public_text, status_code, trailers
 from sluicegate.v1 import generation_pb2
 
@@ -180,7 +183,8 @@ def calls(metrics: Metrics, paths: frozenset[str]) -> Wrapping:
                 raise
             finally:
                 metrics.rpcs_handled.labels(*labels, code.name).inc()
-                if service not in EXEMPT_SERVICES:
+                # A network that calls too often could fill a disk with lines; the metrics have its number.
+                if service not in EXEMPT_SERVICES and reason != Reason.PEER_RATE_LIMIT:
                     log.info(
                         "call",
                         request_id=call.request_id,
@@ -201,8 +205,31 @@ def _elapsed(call: rpc_call.RpcCall) -> float:
     return asyncio.get_running_loop().time() - call.arrived
 
 
-def authentication(authenticator: Authenticator, scopes: Mapping[str, str], metrics: Metrics) -> Wrapping:
-    """Sets the caller of every call but the exempt ones; refuses a method that declares no scope."""
+def peer_limit(peers: Peers, limiter: PeerLimiter, metrics: Metrics) -> Wrapping:
+    """Row 1, for every call whatever its method, before anything in it is looked at.
+
+    What a trusted proxy says of nobody counts on the proxy's own network.
+    """
+
+    def around(_path: str) -> Around:
+        @asynccontextmanager
+        async def limit(context: Context) -> AsyncIterator[None]:
+            try:
+                limiter.admit(peers.of(context).address or connection_address(context))
+            except CallRefused as refused:
+                metrics.decisions.labels("denied", refused.reason.value, OTHER).inc()
+                raise
+            yield
+
+        return limit
+
+    return Wrapping(around)
+
+
+def authentication(
+    authenticator: Authenticator, limiter: DenialLimiter, scopes: Mapping[str, str], metrics: Metrics
+) -> Wrapping:
+    """Rows 2 to 10: sets the caller of every call but the exempt ones; refuses a method that declares no scope."""
 
     def around(path: str) -> Around:
         service = path.removeprefix("/").rpartition("/")[0]
@@ -212,14 +239,33 @@ def authentication(authenticator: Authenticator, scopes: Mapping[str, str], metr
         async def authenticate(context: Context) -> AsyncIterator[None]:
             if not exempt and path in scopes:
                 try:
-                    rpc_call.current().caller = authenticator.identify(context)
+                    caller = authenticator.identify(context)
+                    limiter.admit(caller)
                 except CallRefused as refused:
                     metrics.decisions.labels("denied", refused.reason.value, OTHER).inc()
                     raise
-            elif not exempt and service.startswith("sluicegate."):
+                rpc_call.current().caller = caller
+                with _counting_denials(limiter, caller):
+                    yield
+                return
+            if not exempt and service.startswith("sluicegate."):
                 raise CallRefused(Reason.METHOD_SCOPE_MISSING)
             yield
 
         return authenticate
 
     return Wrapping(around)
+
+
+@contextmanager
+def _counting_denials(limiter: DenialLimiter, caller: Caller) -> Iterator[None]:
+    """Count it if the caller is refused before the call has begun, or told that a call would be."""
+    call = rpc_call.current()
+    try:
+        yield
+    except CallRefused as refused:
+        if call.usage is None:
+            limiter.count(caller, refused.reason)
+        raise
+    if call.denied is not None:
+        limiter.count(caller, call.denied)

@@ -7,14 +7,16 @@ from grpc_reflection.v1alpha import reflection
 
 from sluicegate.server.config import Settings
 from sluicegate.server.errors import SettingsError
+from sluicegate.server.limiters import Limiters
 from sluicegate.server.observe.metrics import Metrics
 from sluicegate.server.rpc.access import AccessServicer
 from sluicegate.server.rpc.authenticator import Authenticator
 from sluicegate.server.rpc.generation import GenerationServicer
 from sluicegate.server.rpc.health import HealthServicer
-from sluicegate.server.rpc.interceptors import authentication, calls, errors
+from sluicegate.server.rpc.interceptors import authentication, calls, errors, peer_limit
 from sluicegate.server.rpc.methods import EXEMPT_SERVICES, own_services, pool, required_scopes
 from sluicegate.server.rpc.models import ModelServicer
+from sluicegate.server.rpc.peer import Peers
 from sluicegate.server.rpc.tls import server_credentials
 from sluicegate.v1.access_service_pb2_grpc import add_AccessServiceServicer_to_server
 from sluicegate.v1.generation_service_pb2_grpc import add_GenerationServiceServicer_to_server
@@ -25,13 +27,16 @@ REFLECTION_METHODS = frozenset({"/grpc.reflection.v1alpha.ServerReflection/Serve
 SHORTEST_PING_INTERVAL_MILLISECONDS = 10_000
 
 
-def build_server(settings: Settings, authenticator: Authenticator, metrics: Metrics) -> grpc.aio.Server:
+def build_server(
+    settings: Settings, peers: Peers, authenticator: Authenticator, limiters: Limiters, metrics: Metrics
+) -> grpc.aio.Server:
     """A server without services and without a port."""
     scopes = required_scopes()
     interceptors = [
         errors(),
         calls(metrics, frozenset(scopes) | HEALTH_METHODS | REFLECTION_METHODS),
-        authentication(authenticator, scopes, metrics),
+        peer_limit(peers, limiters.peers, metrics),
+        authentication(authenticator, limiters.denials, scopes, metrics),
     ]
     limits = settings.limits
     options: list[tuple[str, int]] = [
