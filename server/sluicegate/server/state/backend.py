@@ -1,0 +1,39 @@
+"""What a store of state has to do. Store asks it; sqlite/ and redis/ are the two there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from sluicegate.auth import Quotas
+from sluicegate.server.state.ledger import Account, Refusal, Usage, Wanted
+from sluicegate.server.state.withdrawals import Version
+
+
+class Backend(Protocol):
+    """One store, shared by all replicas that open it. Event loop only.
+
+    Every method is atomic and durable when it returns, and may be called again with the same ids without doing a thing
+    twice. Raises StateUnavailable within bounded time; a call that was cancelled may still take effect.
+    """
+
+    async def reserve(self, id_: str, account: Account, quotas: Quotas, wanted: Wanted) -> int | Refusal:
+        """The output tokens granted."""
+
+    async def renew(self, account: Account, emitted: Mapping[str, int]) -> frozenset[str]:
+        """The ids of the reservations that have lapsed."""
+
+    async def settle(self, account: Account, id_: str, emitted: int, scored: int) -> None: ...
+
+    async def usage(self, account: Account, quotas: Quotas) -> tuple[Usage, ...]: ...
+
+    async def withdraw(self, id_: str, entry: str, expires_at: int | None) -> int:
+        """The epoch in which the entry came in; `id_` is also the change's mark."""
+
+    async def lift(self, id_: str, mark: str) -> int:
+        """The epoch in which the entry went. Raises WithdrawalUnknown."""
+
+    async def read(self, seen: Version | None) -> tuple[Version, list[str] | None]:
+        """The version and all entries; None for the entries if `seen` is still the version. Raises HistoryLost."""
+
+    async def close(self) -> None: ...

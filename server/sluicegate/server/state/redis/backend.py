@@ -1,0 +1,116 @@
+"""Ledger and withdrawals in Redis, each operation one Lua script and so one atomic step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from sluicegate.auth import Quotas
+from sluicegate.server.state.errors import HistoryLost, StateUnavailable, WithdrawalUnknown
+from sluicegate.server.state.ledger import Account, Quota, Refusal, Usage, Wanted
+from sluicegate.server.state.redis.connection import Reply, Scripts, connect
+from sluicegate.server.state.windows import day_of
+from sluicegate.server.state.withdrawals import Version
+
+PREFIX = "{sluicegate}:"  # the braces keep all keys in one slot of a Redis cluster, as scripts need it
+IDENTITY = f"{PREFIX}identity"
+WITHDRAWALS = [IDENTITY, f"{PREFIX}history", f"{PREFIX}withdrawals", f"{PREFIX}expiries"]
+DAY_TRIES = 3
+
+_MINUTE_QUOTAS = (Quota.REQUESTS_PER_MINUTE, Quota.OUTPUT_TOKENS_PER_MINUTE)
+
+
+class RedisBackend:
+    """A Backend. Made by `open`; event loop only. A given clock replaces the server's, in Unix seconds."""
+
+    def __init__(self, scripts: Scripts, identity: str, lease_ms: int, clock: Callable[[], float] | None) -> None:
+        self._scripts = scripts
+        self._identity = identity
+        self._lease_ms = lease_ms
+        self._clock = clock
+        self._time_ms = 0
+        """The last time heard of the server; it tells the days of accounts until the server says otherwise."""
+
+    @classmethod
+    async def open(cls, url: str, lease_ms: int, clock: Callable[[], float] | None) -> RedisBackend:
+        """Connect, check that the server keeps what it is told, and learn the store's identity.
+
+        Raises StoreUnsuitable or StateUnavailable.
+        """
+        scripts, identity = await connect(url, IDENTITY)
+        return cls(scripts, identity, lease_ms, clock)
+
+    async def reserve(self, id_: str, account: Account, quotas: Quotas, wanted: Wanted) -> int | Refusal:
+        least = wanted.least_output_tokens if wanted.output_tokens else 0
+        limits = [_or_empty(getattr(quotas, quota)) for quota in Quota]
+        reply = await self._book("reserve", account, id_, wanted.output_tokens, least, wanted.scored_tokens, *limits)
+        if reply[0] == "granted":
+            return int(reply[1])
+        number, used, time_ms, minute_end_ms, day_end_ms = map(int, reply[1:])
+        quota = list(Quota)[number - 1]
+        return Refusal(Usage(quota, getattr(quotas, quota), used, _resets(quota, time_ms, minute_end_ms, day_end_ms)))
+
+    async def renew(self, account: Account, emitted: Mapping[str, int]) -> frozenset[str]:
+        pairs = [value for pair in emitted.items() for value in pair]
+        reply = await self._book("renew", account, *pairs)
+        return frozenset(map(str, reply[1:]))
+
+    async def settle(self, account: Account, id_: str, emitted: int, scored: int) -> None:
+        await self._book("settle", account, id_, emitted, scored)
+
+    async def usage(self, account: Account, quotas: Quotas) -> tuple[Usage, ...]:
+        time_ms, minute_end_ms, day_end_ms, *used = map(int, (await self._book("usage", account))[1:])
+        return tuple(
+            Usage(quota, limit, amount, _resets(quota, time_ms, minute_end_ms, day_end_ms))
+            for quota, amount in zip(Quota, used, strict=True)
+            if (limit := getattr(quotas, quota)) is not None
+        )
+
+    async def withdraw(self, id_: str, entry: str, expires_at: int | None) -> int:
+        now = "" if self._clock is None else int(self._clock())
+        reply = await self._run("withdraw", WITHDRAWALS, now, id_, entry, _or_empty(expires_at))
+        return int(reply[1])
+
+    async def lift(self, id_: str, mark: str) -> int:
+        reply = await self._run("lift", WITHDRAWALS, id_, mark)
+        if reply[0] == "unknown":
+            raise WithdrawalUnknown(id_)
+        return int(reply[1])
+
+    async def read(self, seen: Version | None) -> tuple[Version, list[str] | None]:
+        if seen is not None and seen.store != self._identity:
+            raise HistoryLost("this Redis is not the store that was read before")
+        reply = await self._run("read", WITHDRAWALS, *(("", "") if seen is None else (seen.epoch, seen.mark)))
+        if seen is not None and reply[0] == "same":
+            return seen, None
+        return Version(self._identity, int(reply[1]), str(reply[2])), list(map(str, reply[3:]))
+
+    async def close(self) -> None:
+        await self._scripts.close()
+
+    async def _book(self, script: str, account: Account, *arguments: str | int) -> Reply:
+        """Run a ledger script with the bounds of the account's day, which only the server's time can tell."""
+        keys = [IDENTITY, f"{PREFIX}account:{account.key}", f"{PREFIX}leases:{account.key}"]
+        now = "" if self._clock is None else int(self._clock() * 1000)
+        for _ in range(DAY_TRIES):
+            day = day_of(self._time_ms, account.zone)
+            reply = await self._run(script, keys, now, day.start_ms, day.end_ms, self._lease_ms, *arguments)
+            if reply[0] != "other day":
+                return reply
+            self._time_ms = int(reply[1])
+        raise StateUnavailable("the clock of Redis moves by days between two calls")
+
+    async def _run(self, script: str, keys: list[str], *arguments: str | int) -> Reply:
+        reply = await self._scripts.run(script, keys, [self._identity, *arguments])
+        if reply[0] == "lost":
+            raise HistoryLost("this Redis has forgotten what it was told; was it emptied, or restored from a copy?")
+        return reply
+
+
+def _or_empty(number: int | None) -> str | int:
+    return "" if number is None else number
+
+
+def _resets(quota: Quota, time_ms: int, minute_end_ms: int, day_end_ms: int) -> float | None:
+    if quota is Quota.CONCURRENT_STREAMS:
+        return None
+    return ((minute_end_ms if quota in _MINUTE_QUOTAS else day_end_ms) - time_ms) / 1000

@@ -1,0 +1,157 @@
+"""Ledger and withdrawals in one SQLite file."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Mapping
+from dataclasses import astuple
+from pathlib import Path
+from typing import TypeVar
+
+from sluicegate.auth import Quotas
+from sluicegate.server.state.books import Books, Lease
+from sluicegate.server.state.errors import HistoryLost, WithdrawalUnknown
+from sluicegate.server.state.ledger import Account, Refusal, Usage, Wanted
+from sluicegate.server.state.sqlite.writer import Writer
+from sluicegate.server.state.windows import day_of
+from sluicegate.server.state.withdrawals import Version
+
+PRUNE_MS = 600_000
+KEPT_MS = 2 * 86_400_000
+"""Books outlive their last window by so much: a clock set back finds them, and a lapsed lease the day it belongs to."""
+
+_Result = TypeVar("_Result")
+
+
+class SqliteBackend:
+    """A Backend. Made by `open`; the clock gives Unix seconds and is called in the writer thread."""
+
+    def __init__(self, writer: Writer, identity: str, lease_ms: int, clock: Callable[[], float]) -> None:
+        self._writer = writer
+        self._identity = identity
+        self._lease_ms = lease_ms
+        self._clock = clock
+        self._next_prune_ms = 0
+
+    @classmethod
+    async def open(cls, file: Path, lease_ms: int, clock: Callable[[], float]) -> SqliteBackend:
+        """Open a file, made first if there is none. Raises StoreUnsuitable or StateUnavailable."""
+        writer = Writer(file)
+        return cls(writer, await writer.open(), lease_ms, clock)
+
+    async def reserve(self, id_: str, account: Account, quotas: Quotas, wanted: Wanted) -> int | Refusal:
+        return await self._book(account, lambda books: books.reserve(id_, quotas, wanted, self._lease_ms))
+
+    async def renew(self, account: Account, emitted: Mapping[str, int]) -> frozenset[str]:
+        return await self._book(account, lambda books: books.renew(emitted, self._lease_ms))
+
+    async def settle(self, account: Account, id_: str, emitted: int, scored: int) -> None:
+        await self._book(account, lambda books: books.settle(id_, emitted, scored))
+
+    async def usage(self, account: Account, quotas: Quotas) -> tuple[Usage, ...]:
+        def work(connection: sqlite3.Connection) -> tuple[Usage, ...]:
+            books = _load(connection, account.key)
+            self._turn(books, account)
+            return books.usage(quotas)
+
+        return await self._writer.do(work)
+
+    async def withdraw(self, id_: str, entry: str, expires_at: int | None) -> int:
+        def work(connection: sqlite3.Connection) -> int:
+            if (epoch := _epoch_of(connection, id_)) is not None:
+                return epoch
+            connection.execute("DELETE FROM withdrawals WHERE expires_at <= ?", (self._clock(),))
+            connection.execute("INSERT INTO withdrawals VALUES (?, ?, ?)", (id_, entry, expires_at))
+            return _step(connection, id_)
+
+        return await self._writer.do(work)
+
+    async def lift(self, id_: str, mark: str) -> int:
+        def work(connection: sqlite3.Connection) -> int:
+            if not connection.execute("DELETE FROM withdrawals WHERE id = ?", (id_,)).rowcount:
+                raise WithdrawalUnknown(id_)
+            return _step(connection, mark)
+
+        return await self._writer.do(work)
+
+    async def read(self, seen: Version | None) -> tuple[Version, list[str] | None]:
+        def work(connection: sqlite3.Connection) -> tuple[Version, list[str] | None]:
+            if seen is not None and not self._knows(connection, seen):
+                raise HistoryLost(f"the state file holds no change {seen.epoch} as it was read before")
+            last = connection.execute("SELECT epoch, mark FROM history ORDER BY epoch DESC LIMIT 1").fetchone()
+            version = Version(self._identity, *(last or (0, "")))
+            if version == seen:
+                return version, None
+            return version, [entry for (entry,) in connection.execute("SELECT entry FROM withdrawals")]
+
+        return await self._writer.do(work)
+
+    async def close(self) -> None:
+        await self._writer.close()
+
+    async def _book(self, account: Account, entry: Callable[[Books], _Result]) -> _Result:
+        """Open an account's books, write something into them and put them back."""
+
+        def work(connection: sqlite3.Connection) -> _Result:
+            books = _load(connection, account.key)
+            before = dict(books.leases)
+            self._turn(books, account)
+            result = entry(books)
+            if isinstance(result, Refusal):  # nothing was written, so a flood of refusals costs no fsync
+                return result
+            _save(connection, account.key, books, before)
+            if books.time_ms >= self._next_prune_ms:
+                _prune(connection, books.time_ms)
+                self._next_prune_ms = books.time_ms + PRUNE_MS
+            return result
+
+        return await self._writer.do(work)
+
+    def _turn(self, books: Books, account: Account) -> None:
+        now_ms = max(int(self._clock() * 1000), books.time_ms)
+        books.turn(now_ms, day_of(now_ms, account.zone))
+
+    def _knows(self, connection: sqlite3.Connection, seen: Version) -> bool:
+        if seen.store != self._identity:
+            return False
+        return seen.epoch == 0 or _epoch_of(connection, seen.mark) == seen.epoch
+
+
+def _load(connection: sqlite3.Connection, key: str) -> Books:
+    columns = "time_ms, minute_end_ms, requests, minute_output, day_end_ms, day_output, day_scored"
+    row = connection.execute(f"SELECT {columns} FROM accounts WHERE key = ?", (key,)).fetchone()  # noqa: S608
+    columns = "id, expires_ms, output_tokens, scored_tokens, emitted"
+    leases = connection.execute(f"SELECT {columns} FROM leases WHERE account = ?", (key,))  # noqa: S608
+    books = Books(*row) if row else Books()
+    books.leases.update({id_: Lease(*lease) for id_, *lease in leases})
+    return books
+
+
+def _save(connection: sqlite3.Connection, key: str, books: Books, before: Mapping[str, Lease]) -> None:
+    minute = (books.minute_end_ms, books.requests, books.minute_output)
+    day = (books.day_end_ms, books.day_output, books.day_scored)
+    connection.execute("REPLACE INTO accounts VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (key, books.time_ms, *minute, *day))
+    gone = [(key, id_) for id_ in before.keys() - books.leases.keys()]
+    connection.executemany("DELETE FROM leases WHERE account = ? AND id = ?", gone)
+    changed = [(key, id_, *astuple(lease)) for id_, lease in books.leases.items() if before.get(id_) != lease]
+    connection.executemany("REPLACE INTO leases VALUES (?, ?, ?, ?, ?, ?)", changed)
+
+
+def _prune(connection: sqlite3.Connection, now_ms: int) -> None:
+    """Forget accounts whose windows and leases have long ended."""
+    connection.execute("DELETE FROM leases WHERE expires_ms < ?", (now_ms - KEPT_MS,))
+    connection.execute(
+        "DELETE FROM accounts WHERE day_end_ms < ? AND key NOT IN (SELECT account FROM leases)", (now_ms - KEPT_MS,)
+    )
+
+
+def _epoch_of(connection: sqlite3.Connection, mark: str) -> int | None:
+    row = connection.execute("SELECT epoch FROM history WHERE mark = ?", (mark,)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def _step(connection: sqlite3.Connection, mark: str) -> int:
+    """Add a change to the history: its epoch, one more than the last."""
+    epoch = connection.execute("INSERT INTO history (mark) VALUES (?)", (mark,)).lastrowid
+    assert epoch is not None
+    return epoch

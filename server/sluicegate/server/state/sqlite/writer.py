@@ -1,0 +1,123 @@
+"""The one thread of this process that touches the state file."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+from sluicegate.server.state.errors import StateError, StateUnavailable
+from sluicegate.server.state.sqlite.schema import connect
+
+CALL_SECONDS = 5.0
+"""Longer than SQLite waits for the lock of another process; a disk that hangs longer counts as unavailable."""
+LARGEST_BATCH = 256
+
+_Result = TypeVar("_Result")
+Work = Callable[[sqlite3.Connection], _Result]
+"""Raises StateError only before it has written anything: such work does not undo what shares its transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    work: Work[Any]
+    future: Future[Any]
+
+
+class Writer:
+    """Runs work in order, in a thread of its own. What has queued up meanwhile shares one transaction and one fsync."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._opened: Future[str] = Future()
+        self._thread = threading.Thread(target=self._run, name="state-writer", daemon=True)
+        self._closed = False
+
+    async def open(self) -> str:
+        """Start; the store's identity. Raises StoreUnsuitable or StateUnavailable."""
+        self._thread.start()
+        try:
+            return await asyncio.shield(asyncio.wrap_future(self._opened))
+        except asyncio.CancelledError:
+            self._jobs.put(None)
+            raise
+
+    async def do(self, work: Work[_Result]) -> _Result:
+        """The result of work in a transaction that is on disk. Raises StateUnavailable, and what `work` raises."""
+        if self._closed:
+            raise StateUnavailable("the state file is closed")
+        future: Future[_Result] = Future()
+        self._jobs.put(_Job(work, future))
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                return await asyncio.shield(asyncio.wrap_future(future))
+        except TimeoutError:
+            raise StateUnavailable(f"{self._file}: no answer from the disk") from None
+
+    async def close(self) -> None:
+        """Carry out what is queued and close the file."""
+        self._closed = True
+        self._jobs.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _run(self) -> None:
+        try:
+            connection, identity = connect(self._file)
+        except BaseException as error:
+            self._opened.set_exception(error)
+            return
+        self._opened.set_result(identity)
+        try:
+            while batch := self._next_batch():
+                self._carry_out(connection, batch)
+        finally:
+            connection.close()
+
+    def _next_batch(self) -> list[_Job]:
+        """At least one job, unless the writer was closed; more if they are there."""
+        batch = []
+        job = self._jobs.get()
+        while job is not None:
+            batch.append(job)
+            if len(batch) == LARGEST_BATCH:
+                return batch
+            try:
+                job = self._jobs.get_nowait()
+            except Empty:
+                return batch
+        if batch:
+            self._jobs.put(None)  # the end comes again, after this batch
+        return batch
+
+    def _carry_out(self, connection: sqlite3.Connection, batch: list[_Job]) -> None:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            outcomes = [_outcome(job.work, connection) for job in batch]
+            connection.execute("COMMIT")
+        except BaseException as error:
+            with contextlib.suppress(sqlite3.Error):  # a full disk has rolled back already
+                connection.execute("ROLLBACK")
+            cause = StateUnavailable(f"{self._file}: {error}") if isinstance(error, sqlite3.Error) else error
+            for job in batch:
+                job.future.set_exception(cause)
+            return
+        for job, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, StateError):
+                job.future.set_exception(outcome)
+            else:
+                job.future.set_result(outcome)
+
+
+def _outcome(work: Work[object], connection: sqlite3.Connection) -> object:
+    try:
+        return work(connection)
+    except StateError as error:
+        return error

@@ -1,0 +1,123 @@
+"""The state that replicas share: the quota ledger and the withdrawals, in SQLite or Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections import defaultdict
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar
+
+from sluicegate.auth import Quotas
+from sluicegate.server.state.backend import Backend
+from sluicegate.server.state.errors import StateError
+from sluicegate.server.state.ledger import Account, Refusal, Reservation, Usage, Wanted
+from sluicegate.server.state.withdrawals import Snapshot, Version, Withdrawal, decode, encode
+
+_Result = TypeVar("_Result")
+
+
+class Store:
+    """One replica's door to the shared state. Event loop only.
+
+    What a call has begun is carried out even if its caller is cancelled meanwhile; a reservation that nobody is left to
+    take is given back. Every method raises StateUnavailable if the store does not answer in bounded time, and
+    HistoryLost if it has forgotten what it knew.
+    """
+
+    def __init__(self, backend: Backend, *, lease_seconds: float) -> None:
+        self.lease_seconds = lease_seconds
+        """A reservation lapses this long after it was made or last renewed; renew it three times as often."""
+        self._backend = backend
+        self._running: set[asyncio.Task[Any]] = set()
+
+    async def reserve(self, account: Account, quotas: Quotas, wanted: Wanted) -> Reservation | Refusal:
+        """Take what one call needs before it starts. Each Reservation must be settled."""
+        reserving = self._start(self._reserve(account, quotas, wanted))
+        try:
+            return await asyncio.shield(reserving)
+        except asyncio.CancelledError:
+            self._start(self._give_back(reserving))
+            raise
+
+    async def renew(self, emitted: Mapping[Reservation, int]) -> frozenset[Reservation]:
+        """Keep reservations alive, and say how many output tokens each has emitted since it was made.
+
+        Returns those that have lapsed: their streams must end now.
+        """
+        by_account: dict[Account, dict[str, int]] = defaultdict(dict)
+        for reservation, tokens in emitted.items():
+            by_account[reservation.account][reservation.id] = tokens
+        renewals = [self._backend.renew(account, tokens) for account, tokens in by_account.items()]
+        lapsed = frozenset().union(*await self._carry_out(_all(renewals)))
+        return frozenset(reservation for reservation in emitted if reservation.id in lapsed)
+
+    async def settle(self, reservation: Reservation, *, emitted: int = 0, scored: int = 0) -> None:
+        """Book the tokens that a call came to and give back the rest.
+
+        A second call does nothing, nor does one for a reservation that has lapsed: all of that stays booked.
+        """
+        await self._carry_out(self._backend.settle(reservation.account, reservation.id, emitted, scored))
+
+    async def usage(self, account: Account, quotas: Quotas) -> tuple[Usage, ...]:
+        """How much is used of each quota that has a limit."""
+        return await self._carry_out(self._backend.usage(account, quotas))
+
+    async def withdraw(self, withdrawal: Withdrawal) -> int:
+        """Add an entry; the epoch in which every reader has it. The same entry again adds nothing."""
+        expires_at = withdrawal.expires_at
+        return await self._carry_out(self._backend.withdraw(withdrawal.id, encode(withdrawal), expires_at))
+
+    async def lift(self, id_: str) -> int:
+        """Take an entry out; the epoch in which no reader has it any more. Raises WithdrawalUnknown."""
+        return await self._carry_out(self._backend.lift(id_, uuid.uuid4().hex))
+
+    async def entries(self) -> Snapshot:
+        """All withdrawals."""
+        version, entries = await self._carry_out(self._backend.read(None))
+        return _snapshot(version, entries or [])
+
+    async def changes(self, seen: Version) -> Snapshot | None:
+        """All withdrawals, or None if `seen` is still the version: cheap enough to ask twice a second.
+
+        Raises HistoryLost if `seen` is not in the store's past.
+        """
+        version, entries = await self._carry_out(self._backend.read(seen))
+        return None if entries is None else _snapshot(version, entries)
+
+    async def close(self) -> None:
+        """Finish what is under way, and let go of the store."""
+        while self._running:
+            await asyncio.wait(self._running)
+        await self._backend.close()
+
+    async def _reserve(self, account: Account, quotas: Quotas, wanted: Wanted) -> Reservation | Refusal:
+        id_ = uuid.uuid4().hex
+        granted = await self._backend.reserve(id_, account, quotas, wanted)
+        if isinstance(granted, Refusal):
+            return granted
+        return Reservation(id_, account, granted, wanted.scored_tokens)
+
+    async def _give_back(self, reserving: asyncio.Task[Reservation | Refusal]) -> None:
+        with contextlib.suppress(StateError):  # then it lapses
+            if isinstance(outcome := await reserving, Reservation):
+                await self._backend.settle(outcome.account, outcome.id, 0, 0)
+
+    def _start(self, work: Coroutine[Any, Any, _Result]) -> asyncio.Task[_Result]:
+        task = asyncio.create_task(work)
+        self._running.add(task)  # the event loop itself keeps tasks only weakly
+        task.add_done_callback(self._running.discard)
+        return task
+
+    async def _carry_out(self, work: Coroutine[Any, Any, _Result]) -> _Result:
+        return await asyncio.shield(self._start(work))
+
+
+async def _all(work: list[Coroutine[Any, Any, _Result]]) -> list[_Result]:
+    return await asyncio.gather(*work)
+
+
+def _snapshot(version: Version, entries: list[str]) -> Snapshot:
+    withdrawals = [decode(entry) for entry in entries]
+    return Snapshot(version, tuple(sorted(withdrawals, key=lambda entry: (entry.created_at, entry.id))))

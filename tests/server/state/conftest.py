@@ -1,0 +1,19 @@
+"""State files in a directory of their own."""
+
+from __future__ import annotations
+
+from itertools import count
+from pathlib import Path
+
+import pytest
+from state_replicas import FreshUrl
+
+pytest.register_assert_rewrite(
+    "state_ledger_suite", "state_withdrawals_suite", "state_random_suite", "state_kill_suite"
+)
+
+
+@pytest.fixture
+def fresh_url(tmp_path: Path) -> FreshUrl:
+    numbers = count()
+    return lambda: f"sqlite:///{tmp_path}/state-{next(numbers)}.db"
