@@ -130,6 +130,28 @@ async def test_whoami_says_who_the_server_takes_the_caller_to_be(server: FakeSer
     assert (identity.subject, identity.audience, identity.scopes) == ("alice", Audience.PARTNER, ("generate:m",))
 
 
+async def test_quotas_of_all_pages_are_one_list(server: FakeServer) -> None:
+    usage = access_service_pb2.QuotaUsage
+    day = usage(quota=access_service_pb2.QUOTA_OUTPUT_TOKENS_PER_DAY, limit=100, used=7)
+    day.reset_time.FromSeconds(1_770_000_000)
+    pages = (
+        access_service_pb2.ListQuotasResponse(quotas=[day], next_page_token="two"),
+        access_service_pb2.ListQuotasResponse(
+            quotas=[usage(quota=access_service_pb2.QUOTA_CONCURRENT_STREAMS, limit=4)]
+        ),
+    )
+    server.will("ListQuotas", [pages[0]], [pages[1]])
+
+    async with Client(server.target) as client:
+        daily, places = await client.quotas("m")
+
+    assert (daily.quota, daily.limit, daily.used) == ("output_tokens_per_day", 100, 7)
+    assert daily.resets is not None
+    assert daily.resets.isoformat() == "2026-02-02T02:40:00+00:00"
+    assert (places.quota, places.limit, places.used, places.resets) == ("concurrent_streams", 4, 0, None)
+    assert [call.asked(access_service_pb2.ListQuotasRequest).page_token for call in server.calls] == ["", "two"]
+
+
 async def test_check_asks_without_calling(server: FakeServer) -> None:
     answer = access_service_pb2.CheckAccessResponse(
         reason=reason_pb2.REASON_SCOPE_MISSING, metadata={"required_scope": "score:m"}, remedy="get the scope"

@@ -46,6 +46,7 @@ def test_every_method_answers_as_the_asynchronous_one_does(server: FakeServer, c
     server.will("ListModels", [model_service_pb2.ListModelsResponse(models=[model_service_pb2.Model(id="a")])])
     server.will("GetModel", [model_service_pb2.GetModelResponse(model=model_service_pb2.Model(id="a"))])
     server.will("GetCallerIdentity", [access_service_pb2.GetCallerIdentityResponse(subject="alice")])
+    server.will("ListQuotas", [access_service_pb2.ListQuotasResponse()])
     server.will("CheckAccess", [access_service_pb2.CheckAccessResponse(allowed=True)])
 
     assert client.generate("m", "x").text == "text"
@@ -55,6 +56,7 @@ def test_every_method_answers_as_the_asynchronous_one_does(server: FakeServer, c
     assert client.models()[0].id == "a"
     assert client.model("a").id == "a"
     assert client.whoami().subject == "alice"
+    assert client.quotas("m") == ()
     assert client.check("m").allowed
 
 

@@ -31,7 +31,7 @@ SETTINGS = [Sampling(), Sampling(top_k=50), Sampling(top_p=0.9), Sampling(temper
 RUNS, OUTPUT_TOKENS = 20, 100
 
 # bfloat16 keeps 8 bits: a batch of another size can turn a near-tie around.
-LOWEST_RATE = {"float32": 0.998, "bfloat16": 0.98}
+LOWEST_RATE = {"float32": 0.999, "bfloat16": 0.98}
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(600)]
 

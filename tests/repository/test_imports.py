@@ -25,6 +25,7 @@ BELOW: dict[str, set[str]] = {
     "sluicegate.server.errors": {"sluicegate.auth"},
     "sluicegate.server.config": {"sluicegate.server.errors"},
     "sluicegate.server.audit": {"sluicegate.auth", "sluicegate.server.errors"},
+    "sluicegate.server.state": {"sluicegate.auth"},
     "sluicegate.server.observe": {"sluicegate.auth", "sluicegate.server.engine", "sluicegate.server.errors"},
     # The use cases: the modules that stand directly in server/sluicegate/server/.
     "sluicegate.server": {
@@ -33,6 +34,7 @@ BELOW: dict[str, set[str]] = {
         "sluicegate.server.guard",
         "sluicegate.server.errors",
         "sluicegate.server.observe",
+        "sluicegate.server.state",
     },
     "sluicegate.server.rpc": {
         "sluicegate.v1",
@@ -57,6 +59,7 @@ BELOW: dict[str, set[str]] = {
         "sluicegate.server.errors",
         "sluicegate.server.observe",
         "sluicegate.server.rpc",
+        "sluicegate.server.state",
     },
     # `sluicegate init`, which reads a checkpoint's config.json.
     "sluicegate.server.scaffold": {
@@ -73,6 +76,7 @@ BELOW: dict[str, set[str]] = {
         "sluicegate.server.errors",
         "sluicegate.server.observe",
         "sluicegate.server.scaffold",
+        "sluicegate.server.state",
     },
     "sluicegate.server.demo": {
         "sluicegate.auth",
@@ -120,6 +124,7 @@ HOMES: dict[str, set[str]] = {
     "protovalidate": {"sluicegate.server.rpc.validation"},
     "pydantic": {"sluicegate.auth", "sluicegate.server.config"},
     "pydantic_core": {"sluicegate.auth.loading"},
+    "redis": {"sluicegate.server.state.redis"},
     "rfc8785": {"sluicegate.auth", "sluicegate.server.audit"},
     "rich": COMMAND_MODULES,
     "structlog": {"sluicegate.server"},

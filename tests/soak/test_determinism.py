@@ -18,7 +18,7 @@ SETTINGS = [Sampling(), Sampling(top_k=50), Sampling(top_p=0.9), Sampling(temper
 # float32: logits differ by up to 2e-5 (BLAS takes other kernels for other numbers of rows), and so do the borders of a
 # draw a little: 1 token in 19,921 differed when this was written.
 # bfloat16 keeps 8 bits: a batch of another size turns near-ties around.
-LOWEST_RATE = {"float32": 0.9995, "bfloat16": 0.98}
+LOWEST_RATE = {"float32": 0.9999, "bfloat16": 0.98}
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3_600)]
 

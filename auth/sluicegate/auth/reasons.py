@@ -105,6 +105,8 @@ class Reason(StrEnum):
     """Row 19: too many output tokens a minute."""
     DAILY_TOKEN_QUOTA = auto()
     """Row 19: the day's tokens are used up."""
+    STATE_UNAVAILABLE = auto()
+    """Row 19: the quota ledger could not be asked, and the policy does not serve this caller without it."""
     MODEL_NOT_READY = auto()
     """Row 20: the model is still loading or was unloaded."""
     SERVER_OVERLOADED = auto()

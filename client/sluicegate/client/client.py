@@ -15,7 +15,7 @@ from sluicegate.client.calls import Caller, Deadline, Reading
 from sluicegate.client.channel import Tls, open_channel, require_private
 from sluicegate.client.errors import ConfigurationError
 from sluicegate.client.requests import GenerationConfig, Prompt, StreamOptions
-from sluicegate.client.results import Access, Detokenized, Generation, Identity, Model, Score, Token
+from sluicegate.client.results import Access, Detokenized, Generation, Identity, Model, QuotaUsage, Score, Token
 from sluicegate.client.streams import GenerationStream, ModelWatch
 from sluicegate.client.tokens import StaticToken, TokenSource
 from sluicegate.v1 import access_service_pb2, generation_service_pb2, model_service_pb2
@@ -217,6 +217,20 @@ class Client:
         request = access_service_pb2.GetCallerIdentityRequest()
         method = self._services().access.GetCallerIdentity
         return wire.identity(await self._caller.unary(method, request, self._deadline(timeout)))
+
+    async def quotas(self, model: str, *, timeout: float | None = None) -> tuple[QuotaUsage, ...]:
+        """How much of its quotas the caller has used, for calls to this model; those without a limit are left out."""
+        deadline = self._deadline(timeout)
+        found: list[QuotaUsage] = []
+        page_token = ""
+        while True:
+            with wire.building_request():
+                request = access_service_pb2.ListQuotasRequest(model=model, page_size=_PAGE_SIZE, page_token=page_token)
+            page = await self._caller.unary(self._services().access.ListQuotas, request, deadline)
+            found.extend(wire.quotas(page.quotas))
+            page_token = page.next_page_token
+            if not page_token:
+                return tuple(found)
 
     async def check(
         self,

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from sluicegate.client import extensions
-from sluicegate.client.commands.access import check, whoami
+from sluicegate.client.commands.access import check, quotas, whoami
 from sluicegate.client.commands.batch import batch
 from sluicegate.client.commands.exits import epilog
 from sluicegate.client.commands.generate import generate
@@ -31,7 +31,7 @@ def build_app() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback()(_sluicegate)
-    for command in (generate, batch, score, models, whoami, check):
+    for command in (generate, batch, score, models, whoami, quotas, check):
         app.command(epilog=_SEE)(command)
     extensions.register(app)
     return app

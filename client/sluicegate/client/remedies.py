@@ -54,6 +54,7 @@ REMEDIES: Mapping[str, str] = {
     "REQUEST_RATE_LIMIT": "wait, then send fewer requests a minute",
     "TOKEN_RATE_LIMIT": "wait, then ask for fewer tokens a minute",
     "DAILY_TOKEN_QUOTA": "wait for the next day, or ask the operator for more",
+    "STATE_UNAVAILABLE": _LATER,
     "MODEL_NOT_READY": "try again in a while: the model is being loaded",
     "SERVER_OVERLOADED": _AGAIN,
     "AUDIT_UNAVAILABLE": _LATER,

@@ -224,6 +224,18 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
+class QuotaUsage:
+    """One quota: `limit`, and what is used of it, with what calls under way have reserved."""
+
+    quota: str
+    """Its name, as `output_tokens_per_day`."""
+    limit: int
+    used: int
+    resets: datetime | None
+    """When `used` begins anew; None for a quota without a window."""
+
+
+@dataclass(frozen=True, slots=True)
 class Access:
     """Whether a call would be allowed; quotas and load are not part of the answer."""
 

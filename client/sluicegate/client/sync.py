@@ -25,6 +25,7 @@ from sluicegate.client.results import (
     Generation,
     Identity,
     Model,
+    QuotaUsage,
     Score,
     Started,
     Token,
@@ -284,6 +285,10 @@ class SyncClient:
     def whoami(self, *, timeout: float | None = None) -> Identity:
         """Who the server takes the caller to be."""
         return self._loop.run(self._client.whoami(timeout=timeout))
+
+    def quotas(self, model: str, *, timeout: float | None = None) -> tuple[QuotaUsage, ...]:
+        """How much of its quotas the caller has used, for calls to this model."""
+        return self._loop.run(self._client.quotas(model, timeout=timeout))
 
     def check(
         self,

@@ -195,6 +195,18 @@ def identity(message: access_service_pb2.GetCallerIdentityResponse) -> results.I
     )
 
 
+def quotas(messages: Iterable[access_service_pb2.QuotaUsage]) -> tuple[results.QuotaUsage, ...]:
+    return tuple(
+        results.QuotaUsage(
+            quota=_quota(each.quota),
+            limit=each.limit,
+            used=each.used,
+            resets=_time(each.reset_time) if each.HasField("reset_time") else None,
+        )
+        for each in messages
+    )
+
+
 def access(message: access_service_pb2.CheckAccessResponse) -> results.Access:
     return results.Access(
         allowed=message.allowed,
@@ -244,6 +256,12 @@ def _reason(number: int) -> str | None:
         return None
     value = reason_pb2.Reason.DESCRIPTOR.values_by_number.get(number)
     return f"UNKNOWN_{number}" if value is None else value.name.removeprefix("REASON_")
+
+
+def _quota(number: int) -> str:
+    """The name of a quota; one that only newer servers know is told by its number."""
+    value = access_service_pb2.Quota.DESCRIPTOR.values_by_number.get(number)
+    return f"unknown_{number}" if value is None else value.name.removeprefix("QUOTA_").lower()
 
 
 def _time(message: Timestamp) -> datetime:

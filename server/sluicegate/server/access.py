@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from sluicegate.auth import AccessRequest, Audience, CallerIdentity, Denied, Grant, Reason
 from sluicegate.server.caller import Caller
+from sluicegate.server.errors import CallRefused
 from sluicegate.server.gate import Gate
+from sluicegate.server.metering import Meter
 
 REMEDIES: Mapping[Reason, str] = {
     Reason.TOKEN_MISSING: "Send an access token.",
@@ -44,11 +46,22 @@ class CheckedAccess:
     remedy: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class QuotaView:
+    """One quota that has a limit, by its name in `Quotas`. `resets_at`: Unix seconds; None where it has no window."""
+
+    name: str
+    limit: int
+    used: int
+    resets_at: float | None
+
+
 class Access:
     """Answers callers about themselves. Counts nothing and changes nothing."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, meter: Meter) -> None:
         self._gate = gate
+        self._meter = meter
 
     def identify(self, caller: Caller) -> CallerIdentity:
         """What the server knows of the caller."""
@@ -61,3 +74,25 @@ class Access:
             return CheckedAccess(outcome.audience, grant=outcome)
         remedy = REMEDIES[outcome.reason].format_map(outcome.detail)
         return CheckedAccess(self._gate.policy.audience_of(caller.principal), denied=outcome, remedy=remedy)
+
+    async def quotas(self, caller: Caller, model: str) -> tuple[tuple[QuotaView, ...], str | None]:
+        """The quotas that calls to this model count against, and the agreement that sets them.
+
+        Raises CallRefused for a model that the caller may neither generate with nor score.
+        """
+        outcome = self._gate.best(caller, model)
+        if isinstance(outcome, Denied):
+            scoring = self._gate.best(caller, model, action="score")
+            if isinstance(scoring, Denied):
+                raise CallRefused(outcome.reason, outcome.detail)
+            outcome = scoring
+        used = {usage.quota.value: usage for usage in await self._meter.usage(caller, outcome)}
+        now = self._gate.now()
+        views = []
+        for name, limit in outcome.quotas:
+            if limit is not None:
+                usage = used.get(name)
+                resets = usage.resets_in_seconds if usage is not None else None
+                resets_at = now + resets if resets is not None else None
+                views.append(QuotaView(name, limit, usage.used if usage is not None else 0, resets_at))
+        return tuple(views), outcome.agreement

@@ -43,8 +43,10 @@ from sluicegate.server.engine.supervisor import Engine, Launch, Limits, ModelSta
 from sluicegate.server.errors import SettingsError
 from sluicegate.server.gate import Gate
 from sluicegate.server.generation import Generations
+from sluicegate.server.judging import Judge
 from sluicegate.server.limiters import DenialLimiter, Limiters, Networks, PeerLimiter
 from sluicegate.server.live import LiveCalls
+from sluicegate.server.metering import Meter
 from sluicegate.server.models import Models
 from sluicegate.server.observe.exporter import exported
 from sluicegate.server.observe.metrics import Metrics
@@ -60,6 +62,7 @@ from sluicegate.server.rpc.models import ModelServicer
 from sluicegate.server.rpc.peer import Peers
 from sluicegate.server.scoring import Scoring
 from sluicegate.server.serving import Serving
+from sluicegate.server.state import open_store
 from sluicegate.server.tokenizer import Tokenizer
 from sluicegate.server.tokenizing import Tokenizing
 
@@ -83,7 +86,8 @@ async def running(
     """Start a server; it stops when the context is left, at once unless it was drained before.
 
     `launch` starts engines, by default each in a process of its own. Raises SettingsError, PolicyError,
-    KeySetError, CheckpointError, ModelLoadError and EngineLost, each with what to do, and leaves nothing behind.
+    KeySetError, StateError, CheckpointError, ModelLoadError and EngineLost, each with what to do, and leaves nothing
+    behind.
     """
     async with AsyncExitStack() as stack:
         metrics, changes, failed = Metrics(), Changes(), asyncio.Event()
@@ -94,6 +98,12 @@ async def running(
         loads = _loads(settings, policy)
         verifier = await _verifier(stack, settings.tokens, metrics, clock, failed)
         _keep(stack, watch.run, "policy", failed)
+        store = await open_store(
+            settings.state.url, lease_seconds=settings.state.lease_seconds, clock=None if clock is time.time else clock
+        )
+        stack.push_async_callback(store.close)
+        meter = Meter(store, lambda: watch.current)
+        _keep(stack, meter.run, "quotas", failed)
 
         peers = Peers(settings.trusted_proxies)
         authenticator = Authenticator(verifier, peers, lambda: watch.current)
@@ -111,7 +121,9 @@ async def running(
         gate = Gate(lambda: watch.current, metrics, clock)
         models = Models(engines, tokenizers, lambda: watch.current)
         queue, live = Queue(settings.limits.queued_requests, settings.limits.queued_share), LiveCalls()
-        serving = Serving(gate, models, metrics, queue, live, settings.limits.call_seconds)
+        judge = Judge(gate)
+        _keep(stack, lambda: judge.run(changes), "judge", failed)
+        serving = Serving(gate, models, metrics, queue, live, judge, meter, settings.limits.call_seconds)
         catalog = Catalog(gate, models, changes)
         services = tuple(service.full_name for service in own_services())
         health = HealthServicer(services, authenticator, gate, models, changes)
@@ -124,7 +136,7 @@ async def running(
                 stalled_reader_seconds=settings.limits.stalled_reader_seconds,
             ),
             models=ModelServicer(catalog),
-            access=AccessServicer(Access(gate)),
+            access=AccessServicer(Access(gate, meter)),
             health=health,
             with_reflection=settings.reflection,
         )

@@ -7,15 +7,12 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from sluicegate.auth import AccessRequest, Audience, Denied, Grant, ModelEntry, Policy, Reason
+from sluicegate.auth import Audience, Denied, Grant, ModelEntry, Policy, Reason
 from sluicegate.server.caller import Call, Caller
 from sluicegate.server.changes import Changes
-from sluicegate.server.errors import CallRefused, FieldViolation
+from sluicegate.server.errors import CallRefused
 from sluicegate.server.gate import Gate
 from sluicegate.server.models import HostedModel, Models
-
-LARGEST_PAGE = 100
-DEFAULT_PAGE = 50
 
 
 class ModelState(Enum):
@@ -61,22 +58,6 @@ class Catalog:
         visible = policy.visible_models(caller.principal, self._gate.now())
         views = [self._view(policy, model, caller) for model in visible]
         return tuple(sorted(views, key=lambda view: (view.entry.parameters, view.id)))
-
-    def page(self, caller: Caller, size: int, token: str) -> tuple[tuple[ModelView, ...], str]:
-        """A page of `list` and the token of the next one (AIP-158); "" where there is none.
-
-        The token is the last model's id. Raises CallRefused for one that this caller could not have got.
-        """
-        views = self.list(caller)
-        first = 0
-        if token:
-            ids = [view.id for view in views]
-            if token not in ids:
-                rule = "is a `next_page_token` of this caller; begin again without one"
-                raise CallRefused(Reason.REQUEST_INVALID, violations=[FieldViolation("page_token", rule)])
-            first = ids.index(token) + 1
-        page = views[first : first + min(size or DEFAULT_PAGE, LARGEST_PAGE)]
-        return page, page[-1].id if page and page[-1] is not views[-1] else ""
 
     def get(self, caller: Caller, model: str) -> ModelView:
         """One model. Raises the same refusal for one that is closed to the caller and for one that does not exist."""
@@ -124,7 +105,7 @@ class Catalog:
             state = ModelState.READY
         else:
             state = ModelState.LOADING if model in self._models.hosted else ModelState.UNAVAILABLE
-        access = self._access(policy, model, caller)
+        access = self._gate.best(caller, model)
         return ModelView(
             id=model,
             entry=policy.models[model],
@@ -136,15 +117,3 @@ class Catalog:
             denied=access.reason if isinstance(access, Denied) else None,
             agreement=access.agreement if isinstance(access, Grant) else None,
         )
-
-    def _access(self, policy: Policy, model: str, caller: Caller) -> Grant | Denied:
-        """Whether the caller may generate, with the best purpose that it could state."""
-        agreement = policy.agreement_of(caller.principal)
-        outcome: Grant | Denied | None = None
-        for purpose in (None, *(agreement.purposes if agreement is not None else ())):
-            request = AccessRequest(action="generate", model=model, purpose=purpose)
-            outcome = self._gate.decide(caller, request)
-            if isinstance(outcome, Grant):
-                break
-        assert outcome is not None
-        return outcome

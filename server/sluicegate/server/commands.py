@@ -20,9 +20,11 @@ from sluicegate.server.engine.errors import EngineError
 from sluicegate.server.errors import ServerError
 from sluicegate.server.observe.log import configure
 from sluicegate.server.scaffold import Scaffold, write_scaffold
+from sluicegate.server.state import StateError
 
 
 def serve(
+    *,
     config: Annotated[
         Path | None,
         typer.Option("--config", "-c", help="Settings file.", envvar=SETTINGS_FILE_VARIABLE, show_envvar=True),
@@ -31,11 +33,14 @@ def serve(
     metrics_listen: Annotated[
         str | None, typer.Option(help="HOST:PORT instead of the file's `metrics.listen`.")
     ] = None,
+    state: Annotated[
+        str | None, typer.Option(help="sqlite:///FILE or redis://HOST instead of the file's `state.url`.")
+    ] = None,
     log_format: Annotated[str | None, typer.Option(help="json or console instead of the file's.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Read settings and stop.")] = False,
 ) -> None:
     """Serve models as the settings say, until SIGTERM or Ctrl-C; then drain. A second signal ends it at once."""
-    flags = {"listen": listen, "metrics.listen": metrics_listen, "log.format": log_format}
+    flags = {"listen": listen, "metrics.listen": metrics_listen, "state.url": state, "log.format": log_format}
     overrides = {name: value for name, value in flags.items() if value is not None}
     try:
         settings = load_settings(config, overrides)
@@ -44,7 +49,7 @@ def serve(
             return
         configure(settings.log.level, settings.log.format)
         asyncio.run(_serve(settings))
-    except (ServerError, AuthError, EngineError) as error:
+    except (ServerError, AuthError, EngineError, StateError) as error:
         raise _failed(error) from None
 
 

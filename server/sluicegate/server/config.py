@@ -13,6 +13,7 @@ from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import quote
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -84,8 +85,8 @@ class Keys(_Settings):
 
     file: FilePath | None = None
     url: str | None = None
-
     discovery: bool = False
+
     @model_validator(mode="after")
     def _one(self) -> Self:
         if [self.file is not None, self.url is not None, self.discovery].count(True) != 1:
@@ -167,6 +168,13 @@ class Model(_Settings):
     step_tokens: Annotated[int, Field(ge=16, le=65_536)] = 256
 
 
+class State(_Settings):
+    """Where quotas and withdrawals are kept, for this replica or for all."""
+
+    url: Annotated[str, Field(min_length=1, max_length=1024)] = "sqlite:///sluicegate-state.db"
+    lease_seconds: Annotated[float, Field(ge=3, le=600)] = 30.0
+
+
 class Limits(_Settings):
     """What one caller, or all together, may ask of this process."""
 
@@ -219,6 +227,7 @@ class Settings(_Settings):
     tokens: Tokens
     models: Annotated[dict[str, Model], Field(min_length=1)]
     engine: Engine = Engine()
+    state: State = State()
     limits: Limits = Limits()
     drain: Drain = Drain()
     metrics: Metrics = Metrics()
@@ -314,6 +323,8 @@ def _anchored(settings: Settings, base: Path) -> Settings:
     def anchor(value: object) -> object:
         if isinstance(value, Path):
             return base / value
+        if isinstance(value, State):
+            return value.model_copy(update={"url": _anchored_url(value.url, base)})
         if isinstance(value, _Settings):
             return value.model_copy(update={name: anchor(item) for name, item in value})
         if isinstance(value, tuple):
@@ -323,3 +334,11 @@ def _anchored(settings: Settings, base: Path) -> Settings:
     anchored = anchor(settings)
     assert isinstance(anchored, Settings)
     return anchored
+
+
+def _anchored_url(url: str, base: Path) -> str:
+    """A state URL with the file of a relative SQLite one below `base`."""
+    relative = url.removeprefix("sqlite:///")
+    if relative == url or relative.startswith("/"):
+        return url
+    return f"sqlite:///{quote(str(base))}/{relative}"

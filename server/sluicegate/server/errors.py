@@ -26,6 +26,14 @@ class FieldViolation:
     description: str
 
 
+@dataclass(frozen=True, slots=True)
+class QuotaFailure:
+    """The quota that has no room, and its limit."""
+
+    quota: str
+    limit: int
+
+
 class CallRefused(ServerError):
     """A call that cannot go on, before it began or in mid-stream.
 
@@ -39,12 +47,14 @@ class CallRefused(ServerError):
         detail: Mapping[str, str] | None = None,
         *,
         violations: Sequence[FieldViolation] = (),
+        quota: QuotaFailure | None = None,
         retry_after_seconds: float | None = None,
     ) -> None:
         super().__init__(reason.value)
         self.reason = reason
         self.detail = dict(detail or {})
         self.violations = tuple(violations)
+        self.quota = quota
         self.retry_after_seconds = retry_after_seconds
 
 

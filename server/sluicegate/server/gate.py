@@ -49,6 +49,18 @@ class Gate:
                     return Denied(Reason.OUTPUT_TERMS_CONFLICT, {"term": term, "cause": NOT_IN_THIS_VERSION})
         return outcome
 
+    def best(self, caller: Caller, model: str, *, action: str = "generate") -> Grant | Denied:
+        """The decision on a plain call, with the best purpose that the caller could state."""
+        agreement = self._policy().agreement_of(caller.principal)
+        outcome: Grant | Denied | None = None
+        for purpose in (None, *(agreement.purposes if agreement is not None else ())):
+            request = AccessRequest(action, model, purpose, logprobs=action == "score")
+            outcome = self.decide(caller, request)
+            if isinstance(outcome, Grant):
+                break
+        assert outcome is not None
+        return outcome
+
     def _decide(self, caller: Caller, request: AccessRequest) -> Grant | Denied:
         return self._policy().decide(caller.principal, request, caller.peer, self._clock())
 

@@ -10,6 +10,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 
 import msgspec
 
@@ -19,9 +20,11 @@ from sluicegate.server.engine import messages
 from sluicegate.server.errors import CallRefused
 from sluicegate.server.models import HostedModel, engine_faults
 from sluicegate.server.observe.metrics import CANCELLED
+from sluicegate.server.output import Usage
 from sluicegate.server.request import GenerationRequest
 from sluicegate.server.running import Generation
 from sluicegate.server.serving import Serving
+from sluicegate.server.state import Wanted
 
 DEFAULT_OUTPUT_TOKENS = 128
 
@@ -42,63 +45,100 @@ class Generations:
         serving = self._serving
         grant = serving.gate.admit(call.caller, request.access(), counted_as="generate")
         hosted = serving.models.ready(request.model)
-        submit = self._submission(call, request, grant, hosted, await hosted.encode(request.prompt))
-        generation = Generation(request, grant, hosted, submit, serving.clock)
-        with self._booked(call, generation), serving.live.entry(grant), engine_faults():
-            with serving.queue.place(request.model, submit.identity):
-                generation.stream = await serving.models.engines.submit(submit)
-                try:
-                    await generation.wait_started()
-                except BaseException:
-                    await generation.stream.close()
-                    raise
-            try:
-                yield generation
-            finally:
-                await generation.stream.close()
+        prompt = await hosted.encode(request.prompt)
+        longest = self._longest(request, grant, hosted, prompt)
+        usage = Usage(prompt_tokens=len(prompt))
+        wanted = Wanted(output_tokens=longest * request.candidates, least_output_tokens=request.candidates)
+        with (
+            self._booked(call, grant) as books,
+            serving.live.entry(grant) as entry,
+            serving.judge.watching(entry, call.caller, request.access()),
+            engine_faults(),
+        ):
+            async with serving.meter.reserved(entry, call.caller, usage, wanted) as hold:
+                held = longest if hold.output_tokens is None else hold.output_tokens // request.candidates
+                submit = self._submission(call, request, grant, prompt, min(longest, held))
+                generation = books.generation = Generation(
+                    request, grant, hosted, submit, usage=usage, is_cut_by_quota=held < longest, clock=serving.clock
+                )
+                async with self._running(generation, submit):
+                    yield generation
 
-    def _submission(
-        self, call: Call, request: GenerationRequest, grant: Grant, hosted: HostedModel, prompt: list[int]
-    ) -> messages.Submit:
+    @asynccontextmanager
+    async def _running(self, generation: Generation, submit: messages.Submit) -> AsyncIterator[None]:
+        """The generation's place in the queue, then its slots, until the context is left."""
+        with self._serving.queue.place(submit.model, submit.identity):
+            generation.stream = await self._serving.models.engines.submit(submit)
+            try:
+                await generation.wait_started()
+            except BaseException:
+                await generation.stream.close()
+                raise
+        try:
+            yield
+        finally:
+            await generation.stream.close()
+
+    @staticmethod
+    def _longest(request: GenerationRequest, grant: Grant, hosted: HostedModel, prompt: list[int]) -> int:
+        """Row 18: the most tokens that one candidate may have, quotas apart. Raises CallRefused if they do not fit."""
         hosted.check_ids("config.stop_token_ids", request.sampling.stop_token_ids)
         hosted.check_ids("config.logit_bias", request.sampling.logit_bias)
         wanted = request.max_output_tokens
         room = hosted.room(len(prompt), wanted or 1)
-        limits = [room, wanted or DEFAULT_OUTPUT_TOKENS, grant.max_output_tokens or room]
+        return min(room, wanted or DEFAULT_OUTPUT_TOKENS, grant.max_output_tokens or room)
+
+    def _submission(
+        self, call: Call, request: GenerationRequest, grant: Grant, prompt: list[int], max_output_tokens: int
+    ) -> messages.Submit:
         seed = int.from_bytes(os.urandom(8), "big") if request.seed is None else request.seed
         return messages.Submit(
             request=call.request_id,
             model=request.model,
             prompt=prompt,
-            sampling=msgspec.structs.replace(request.sampling, seed=seed, max_output_tokens=min(limits)),
+            sampling=msgspec.structs.replace(request.sampling, seed=seed, max_output_tokens=max_output_tokens),
             candidates=request.candidates,
             deadline=call.deadline_within(self._serving.latest_end()),
             identity=identity_of(call.caller, grant),
         )
 
     @contextmanager
-    def _booked(self, call: Call, generation: Generation) -> Iterator[None]:
-        """The books of one generation: gauges, and at the end its counts and times."""
-        metrics = self._serving.metrics
-        model = metrics.model(generation.grant.model)
-        partner = metrics.partner(generation.grant.partner)
+    def _booked(self, call: Call, grant: Grant) -> Iterator[_Books]:
+        """The books of one call: gauges, and at the end the counts and times of its generation, if it came to one."""
+        metrics, books = self._serving.metrics, _Books()
+        model, partner = metrics.model(grant.model), metrics.partner(grant.partner)
         metrics.streams_active.labels(partner, model).inc()
         try:
-            yield
+            yield books
         except CallRefused as refused:
-            metrics.streams_terminated.labels(refused.reason.value, model).inc()
+            books.cause = refused.reason.value
             raise
         except asyncio.CancelledError:
-            metrics.streams_terminated.labels(CANCELLED, model).inc()
+            books.cause = CANCELLED
             raise
         finally:
             metrics.streams_active.labels(partner, model).dec()
-            if generation.has_started:
-                metrics.tokens.labels(partner, model, "input").inc(generation.usage.prompt_tokens)
-            metrics.tokens.labels(partner, model, "output").inc(generation.usage.output_tokens)
-            metrics.request_seconds.labels(model).observe(self._serving.clock() - call.arrived)
-            if generation.first_token is not None and generation.last_token is not None:
-                metrics.first_token_seconds.labels(model).observe(generation.first_token - call.arrived)
-                if gaps := generation.longest - 1:
-                    seconds = generation.last_token - generation.first_token
-                    metrics.per_token_seconds.labels(model).observe(seconds / gaps)
+            if books.generation is not None:
+                self._count(call, books.generation, partner, model)
+                if books.cause is not None:
+                    metrics.streams_terminated.labels(books.cause, model).inc()
+
+    def _count(self, call: Call, generation: Generation, partner: str, model: str) -> None:
+        metrics = self._serving.metrics
+        if generation.has_started:
+            metrics.tokens.labels(partner, model, "input").inc(generation.usage.prompt_tokens)
+        metrics.tokens.labels(partner, model, "output").inc(generation.usage.output_tokens)
+        metrics.request_seconds.labels(model).observe(self._serving.clock() - call.arrived)
+        if generation.first_token is not None and generation.last_token is not None:
+            metrics.first_token_seconds.labels(model).observe(generation.first_token - call.arrived)
+            if gaps := generation.longest - 1:
+                seconds = generation.last_token - generation.first_token
+                metrics.per_token_seconds.labels(model).observe(seconds / gaps)
+
+
+@dataclass(slots=True)
+class _Books:
+    """What is known of a call at its end. `cause`: why it ended otherwise than by its own limits."""
+
+    generation: Generation | None = None
+    cause: str | None = None

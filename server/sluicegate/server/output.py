@@ -16,6 +16,7 @@ class FinishReason(Enum):
     STOP_SEQUENCE = auto()
     MAX_OUTPUT_TOKENS = auto()
     CONTEXT_LENGTH = auto()
+    QUOTA = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,8 @@ class Finished:
 
 @dataclass(slots=True)
 class Usage:
-    """Tokens counted for the caller so far."""
+    """Tokens counted for the caller so far. `scored`: the text's log-probabilities were delivered."""
 
     prompt_tokens: int
     output_tokens: int = 0
+    scored: bool = False

@@ -29,7 +29,10 @@ FORCED_ENDS = {
 
 
 class Generation:
-    """One generation under way: read `started`, then call `next` until it gives None. One task uses it."""
+    """One generation under way: read `started`, then call `next` until it gives None. One task uses it.
+
+    `usage` is counted up as tokens come. `is_cut_by_quota`: the caller asked for more tokens than its quota held.
+    """
 
     def __init__(
         self,
@@ -37,19 +40,23 @@ class Generation:
         grant: Grant,
         hosted: HostedModel,
         submit: messages.Submit,
+        *,
+        usage: Usage,
+        is_cut_by_quota: bool,
         clock: Callable[[], float],
     ) -> None:
         self._request = request
         self._hosted = hosted
         self._submit = submit
         self._clock = clock
+        self._is_cut_by_quota = is_cut_by_quota
         self._candidates = [_Candidate(request.stop_sequences) for _ in range(submit.candidates)]
         self._pending: Sequence[messages.Event] = ()
         self._failure: CallRefused | None = None
         self.stream: EngineStream
         self.grant = grant
         self._started: Started | None = None
-        self.usage = Usage(prompt_tokens=len(submit.prompt))
+        self.usage = usage
         self.first_token: float | None = None
         self.last_token: float | None = None
 
@@ -148,13 +155,19 @@ class Generation:
                     self.stream.abort(event.candidate)
                     ends.append(candidate.finish(event.candidate, FinishReason.STOP_SEQUENCE))
             elif event.finish in OWN_ENDS:
-                ends.append(candidate.finish(event.candidate, OWN_ENDS[event.finish]))
+                ends.append(candidate.finish(event.candidate, self._own_end(event.finish)))
             else:
                 candidate.release_all()
                 self._failure = CallRefused(FORCED_ENDS[event.finish])
         with_tokens = self._request.include_tokens
         deltas = [candidate.take(index, with_tokens) for index, candidate in enumerate(self._candidates)]
         return [*(delta for delta in deltas if delta is not None), *ends]
+
+    def _own_end(self, finish: messages.Finish) -> FinishReason:
+        """The caller's limit that ended a candidate: its quota, where that held less than it asked for."""
+        reason = OWN_ENDS[finish]
+        is_quota = self._is_cut_by_quota and reason is FinishReason.MAX_OUTPUT_TOKENS
+        return FinishReason.QUOTA if is_quota else reason
 
     def _count(self) -> None:
         self.last_token = self._clock()

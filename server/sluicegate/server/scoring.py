@@ -13,6 +13,7 @@ from sluicegate.server.output import Started, Usage
 from sluicegate.server.request import ScoreRequest
 from sluicegate.server.running import FORCED_ENDS
 from sluicegate.server.serving import Serving
+from sluicegate.server.state import Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,16 @@ class Scoring:
             deadline=call.deadline_within(serving.latest_end()),
             identity=identity_of(call.caller, grant),
         )
-        with serving.live.entry(grant), serving.queue.place(request.model, message.identity), engine_faults():
-            answer = await serving.models.engines.score(message)
+        usage, wanted = Usage(prompt_tokens=len(ids)), Wanted(scored_tokens=len(ids))
+        with (
+            serving.live.entry(grant) as entry,
+            serving.judge.watching(entry, call.caller, request.access()),
+            engine_faults(),
+        ):
+            async with serving.meter.reserved(entry, call.caller, usage, wanted):
+                with serving.queue.place(request.model, message.identity):
+                    answer = await serving.models.engines.score(message)
+                usage.scored = isinstance(answer, messages.Scored)
         if not isinstance(answer, messages.Scored):
             ended = answer.finish if isinstance(answer, messages.Finished) else messages.Finish.FAILED
             raise CallRefused(FORCED_ENDS.get(ended, Reason.INTERNAL))
@@ -71,5 +80,5 @@ class Scoring:
                 messages.Token(request=call.request_id, candidate=0, id=token, logprob=logprob, top=top)
                 for token, logprob, top in zip(ids, answer.logprobs, answer.top, strict=True)
             ),
-            usage=Usage(prompt_tokens=len(ids)),
+            usage=usage,
         )

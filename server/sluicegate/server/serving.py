@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sluicegate.server.gate import Gate
+from sluicegate.server.judging import Judge
 from sluicegate.server.live import LiveCalls
+from sluicegate.server.metering import Meter
 from sluicegate.server.models import Models
 from sluicegate.server.observe.metrics import Metrics
 from sluicegate.server.queueing import Queue
@@ -22,6 +24,8 @@ class Serving:
     metrics: Metrics
     queue: Queue
     live: LiveCalls
+    judge: Judge
+    meter: Meter
     call_seconds: float
     clock: Callable[[], float] = time.monotonic
 

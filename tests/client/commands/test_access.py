@@ -54,6 +54,26 @@ def test_whoami_json_has_times_in_iso_8601(server: FakeServer) -> None:
     assert json.loads(result.stdout)["token_expires"] == "2026-02-02T02:40:00+00:00"
 
 
+def test_quotas_are_a_table_with_their_resets(server: FakeServer) -> None:
+    day = access_service_pb2.QuotaUsage(quota=access_service_pb2.QUOTA_OUTPUT_TOKENS_PER_DAY, limit=50_000, used=1_234)
+    day.reset_time.FromSeconds(1_770_000_000)
+    server.will("ListQuotas", [access_service_pb2.ListQuotasResponse(quotas=[day])])
+
+    result = sluicegate("quotas", "m", "--target", server.target)
+
+    heading, row = [line.split() for line in result.stdout.splitlines() if line.strip()]
+    assert heading == ["quota", "used", "limit", "resets"]
+    assert row == ["output_tokens_per_day", "1,234", "50,000", "2026-02-02", "02:40:00", "UTC"]
+
+
+def test_quotas_say_when_nothing_limits_the_caller(server: FakeServer) -> None:
+    server.will("ListQuotas", [access_service_pb2.ListQuotasResponse()])
+
+    result = sluicegate("quotas", "m", "--target", server.target)
+
+    assert (result.exit_code, result.stdout) == (0, "nothing limits the caller\n")
+
+
 def test_check_says_under_what_a_call_would_be_allowed(server: FakeServer) -> None:
     allowed = CheckAccessResponse(
         allowed=True, audience=model_service_pb2.AUDIENCE_PARTNER, agreement="agr-1", max_output_tokens=512

@@ -49,6 +49,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "DetokenizeRequest": {"model": SMALL},
     "GetModelRequest": {"model": SMALL},
     "CheckAccessRequest": {"model": SMALL, "action": "generate"},
+    "ListQuotasRequest": {"model": SMALL},
 }
 """A request of each kind that breaks no rule; the others are good when empty."""
 

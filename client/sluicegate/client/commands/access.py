@@ -1,4 +1,4 @@
-"""`sluicegate whoami` and `sluicegate check`: what callers can learn about themselves."""
+"""`sluicegate whoami`, `sluicegate quotas` and `sluicegate check`: what callers can learn about themselves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sluicegate.client.commands.exits import Exit, reported
 from sluicegate.client.commands.groups import with_option_groups
 from sluicegate.client.commands.terminal import write, write_json, write_table
 from sluicegate.client.remedies import remedy_for
-from sluicegate.client.results import Access, Agreement, Identity
+from sluicegate.client.results import Access, Agreement, Identity, QuotaUsage
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -47,6 +47,25 @@ def whoami(*, as_json: JsonFlag = False, connection: Connection) -> None:
         *(_agreement_rows(identity.agreement) if identity.agreement else ()),
     ]
     write_table(("", ""), [row for row in rows if row[1]])
+
+
+@with_option_groups
+@reported()
+def quotas(
+    model: Annotated[str, typer.Argument(help="As `sluicegate models` shows it.")],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array.")] = False,
+    connection: Connection,
+) -> None:
+    """Show how much of its quotas the caller has used, for calls to a model, and when they are reset."""
+    found = asyncio.run(_quotas(connection, model))
+    if as_json:
+        write_json(found)
+    elif not found:
+        write("nothing limits the caller\n")
+    else:
+        rows = [(each.quota, f"{each.used:,}", f"{each.limit:,}", _time(each.resets)) for each in found]
+        write_table(("quota", "used", "limit", "resets"), rows)
 
 
 @with_option_groups
@@ -84,6 +103,11 @@ def check(
 async def _identity(connection: Connection) -> Identity:
     async with connection.client() as client:
         return await client.whoami()
+
+
+async def _quotas(connection: Connection, model: str) -> tuple[QuotaUsage, ...]:
+    async with connection.client() as client:
+        return await client.quotas(model)
 
 
 async def _check(

@@ -7,13 +7,60 @@ import builtins
 import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
 import sluicegate.v1.model_service_pb2
 import sluicegate.v1.reason_pb2
+import sys
 import typing
 
+if sys.version_info >= (3, 10):
+    import typing as typing_extensions
+else:
+    import typing_extensions
+
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _Quota:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _QuotaEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Quota.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    QUOTA_UNSPECIFIED: _Quota.ValueType  # 0
+    """Never sent."""
+    QUOTA_CONCURRENT_STREAMS: _Quota.ValueType  # 1
+    """Calls under way at the same time."""
+    QUOTA_REQUESTS_PER_MINUTE: _Quota.ValueType  # 2
+    """Calls in one minute."""
+    QUOTA_OUTPUT_TOKENS_PER_MINUTE: _Quota.ValueType  # 3
+    """Output tokens of all candidates in one minute."""
+    QUOTA_OUTPUT_TOKENS_PER_DAY: _Quota.ValueType  # 4
+    """Output tokens of all candidates in one day of the agreement's time zone (UTC without one)."""
+    QUOTA_OUTPUT_TOKENS_PER_CALL: _Quota.ValueType  # 5
+    """Output tokens of one candidate. Nothing is used up: it cuts each call."""
+    QUOTA_SCORED_TOKENS_PER_DAY: _Quota.ValueType  # 6
+    """Tokens of scored texts in one day."""
+
+class Quota(_Quota, metaclass=_QuotaEnumTypeWrapper):
+    """What a quota limits."""
+
+QUOTA_UNSPECIFIED: Quota.ValueType  # 0
+"""Never sent."""
+QUOTA_CONCURRENT_STREAMS: Quota.ValueType  # 1
+"""Calls under way at the same time."""
+QUOTA_REQUESTS_PER_MINUTE: Quota.ValueType  # 2
+"""Calls in one minute."""
+QUOTA_OUTPUT_TOKENS_PER_MINUTE: Quota.ValueType  # 3
+"""Output tokens of all candidates in one minute."""
+QUOTA_OUTPUT_TOKENS_PER_DAY: Quota.ValueType  # 4
+"""Output tokens of all candidates in one day of the agreement's time zone (UTC without one)."""
+QUOTA_OUTPUT_TOKENS_PER_CALL: Quota.ValueType  # 5
+"""Output tokens of one candidate. Nothing is used up: it cuts each call."""
+QUOTA_SCORED_TOKENS_PER_DAY: Quota.ValueType  # 6
+"""Tokens of scored texts in one day."""
+global___Quota = Quota
 
 @typing.final
 class GetCallerIdentityRequest(google.protobuf.message.Message):
@@ -240,3 +287,90 @@ class CheckAccessResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["agreement", b"agreement", "allowed", b"allowed", "audience", b"audience", "max_output_tokens", b"max_output_tokens", "metadata", b"metadata", "reason", b"reason", "remedy", b"remedy"]) -> None: ...
 
 global___CheckAccessResponse = CheckAccessResponse
+
+@typing.final
+class ListQuotasRequest(google.protobuf.message.Message):
+    """Asks for the caller's quotas."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    model: builtins.str
+    """Model that the quotas would be used with: a caller may have an agreement for some models only."""
+    page_size: builtins.int
+    """Most quotas in the answer, at most 100. 0: 50."""
+    page_token: builtins.str
+    """`next_page_token` of the page before. Empty: the first page."""
+    def __init__(
+        self,
+        *,
+        model: builtins.str = ...,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["model", b"model", "page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
+
+global___ListQuotasRequest = ListQuotasRequest
+
+@typing.final
+class QuotaUsage(google.protobuf.message.Message):
+    """One quota and what is used of it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    QUOTA_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    USED_FIELD_NUMBER: builtins.int
+    RESET_TIME_FIELD_NUMBER: builtins.int
+    quota: global___Quota.ValueType
+    """What it limits."""
+    limit: builtins.int
+    """Its limit."""
+    used: builtins.int
+    """What is used, with what calls under way have reserved."""
+    @property
+    def reset_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When its window ends and `used` begins anew. Absent: it has no window."""
+
+    def __init__(
+        self,
+        *,
+        quota: global___Quota.ValueType = ...,
+        limit: builtins.int = ...,
+        used: builtins.int = ...,
+        reset_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["reset_time", b"reset_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["limit", b"limit", "quota", b"quota", "reset_time", b"reset_time", "used", b"used"]) -> None: ...
+
+global___QuotaUsage = QuotaUsage
+
+@typing.final
+class ListQuotasResponse(google.protobuf.message.Message):
+    """The caller's quotas."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    QUOTAS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    AGREEMENT_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """For the next page. Empty: this is the last."""
+    agreement: builtins.str
+    """The agreement whose quotas these are. Empty: the public's."""
+    @property
+    def quotas(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___QuotaUsage]:
+        """Those that have a limit. Empty: nothing limits the caller."""
+
+    def __init__(
+        self,
+        *,
+        quotas: collections.abc.Iterable[global___QuotaUsage] | None = ...,
+        next_page_token: builtins.str = ...,
+        agreement: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["agreement", b"agreement", "next_page_token", b"next_page_token", "quotas", b"quotas"]) -> None: ...
+
+global___ListQuotasResponse = ListQuotasResponse

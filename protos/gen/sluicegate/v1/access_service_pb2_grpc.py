@@ -40,6 +40,11 @@ class AccessServiceStub(object):
                 request_serializer=sluicegate_dot_v1_dot_access__service__pb2.GetCallerIdentityRequest.SerializeToString,
                 response_deserializer=sluicegate_dot_v1_dot_access__service__pb2.GetCallerIdentityResponse.FromString,
                 _registered_method=True)
+        self.ListQuotas = channel.unary_unary(
+                '/sluicegate.v1.AccessService/ListQuotas',
+                request_serializer=sluicegate_dot_v1_dot_access__service__pb2.ListQuotasRequest.SerializeToString,
+                response_deserializer=sluicegate_dot_v1_dot_access__service__pb2.ListQuotasResponse.FromString,
+                _registered_method=True)
         self.CheckAccess = channel.unary_unary(
                 '/sluicegate.v1.AccessService/CheckAccess',
                 request_serializer=sluicegate_dot_v1_dot_access__service__pb2.CheckAccessRequest.SerializeToString,
@@ -53,6 +58,13 @@ class AccessServiceServicer(object):
 
     def GetCallerIdentity(self, request, context):
         """Who the server takes the caller to be.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListQuotas(self, request, context):
+        """How much of its quotas the caller has used, and when they are reset.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -72,6 +84,11 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     servicer.GetCallerIdentity,
                     request_deserializer=sluicegate_dot_v1_dot_access__service__pb2.GetCallerIdentityRequest.FromString,
                     response_serializer=sluicegate_dot_v1_dot_access__service__pb2.GetCallerIdentityResponse.SerializeToString,
+            ),
+            'ListQuotas': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListQuotas,
+                    request_deserializer=sluicegate_dot_v1_dot_access__service__pb2.ListQuotasRequest.FromString,
+                    response_serializer=sluicegate_dot_v1_dot_access__service__pb2.ListQuotasResponse.SerializeToString,
             ),
             'CheckAccess': grpc.unary_unary_rpc_method_handler(
                     servicer.CheckAccess,
@@ -107,6 +124,33 @@ class AccessService(object):
             '/sluicegate.v1.AccessService/GetCallerIdentity',
             sluicegate_dot_v1_dot_access__service__pb2.GetCallerIdentityRequest.SerializeToString,
             sluicegate_dot_v1_dot_access__service__pb2.GetCallerIdentityResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListQuotas(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sluicegate.v1.AccessService/ListQuotas',
+            sluicegate_dot_v1_dot_access__service__pb2.ListQuotasRequest.SerializeToString,
+            sluicegate_dot_v1_dot_access__service__pb2.ListQuotasResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,6 +27,12 @@ class AccessServiceStub:
     ]
     """Who the server takes the caller to be."""
 
+    ListQuotas: grpc.UnaryUnaryMultiCallable[
+        sluicegate.v1.access_service_pb2.ListQuotasRequest,
+        sluicegate.v1.access_service_pb2.ListQuotasResponse,
+    ]
+    """How much of its quotas the caller has used, and when they are reset."""
+
     CheckAccess: grpc.UnaryUnaryMultiCallable[
         sluicegate.v1.access_service_pb2.CheckAccessRequest,
         sluicegate.v1.access_service_pb2.CheckAccessResponse,
@@ -41,6 +47,12 @@ class AccessServiceAsyncStub:
         sluicegate.v1.access_service_pb2.GetCallerIdentityResponse,
     ]
     """Who the server takes the caller to be."""
+
+    ListQuotas: grpc.aio.UnaryUnaryMultiCallable[
+        sluicegate.v1.access_service_pb2.ListQuotasRequest,
+        sluicegate.v1.access_service_pb2.ListQuotasResponse,
+    ]
+    """How much of its quotas the caller has used, and when they are reset."""
 
     CheckAccess: grpc.aio.UnaryUnaryMultiCallable[
         sluicegate.v1.access_service_pb2.CheckAccessRequest,
@@ -58,6 +70,14 @@ class AccessServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[sluicegate.v1.access_service_pb2.GetCallerIdentityResponse, collections.abc.Awaitable[sluicegate.v1.access_service_pb2.GetCallerIdentityResponse]]:
         """Who the server takes the caller to be."""
+
+    @abc.abstractmethod
+    def ListQuotas(
+        self,
+        request: sluicegate.v1.access_service_pb2.ListQuotasRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[sluicegate.v1.access_service_pb2.ListQuotasResponse, collections.abc.Awaitable[sluicegate.v1.access_service_pb2.ListQuotasResponse]]:
+        """How much of its quotas the caller has used, and when they are reset."""
 
     @abc.abstractmethod
     def CheckAccess(

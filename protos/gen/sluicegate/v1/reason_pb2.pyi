@@ -110,6 +110,8 @@ class _ReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTyp
     """Too many tokens a minute."""
     REASON_DAILY_TOKEN_QUOTA: _Reason.ValueType  # 43
     """The day's tokens are used up."""
+    REASON_STATE_UNAVAILABLE: _Reason.ValueType  # 55
+    """The quotas could not be looked up. Not the caller's fault; try again later."""
     REASON_MODEL_NOT_READY: _Reason.ValueType  # 44
     """The model is not loaded at present."""
     REASON_SERVER_OVERLOADED: _Reason.ValueType  # 45
@@ -226,6 +228,8 @@ REASON_TOKEN_RATE_LIMIT: Reason.ValueType  # 42
 """Too many tokens a minute."""
 REASON_DAILY_TOKEN_QUOTA: Reason.ValueType  # 43
 """The day's tokens are used up."""
+REASON_STATE_UNAVAILABLE: Reason.ValueType  # 55
+"""The quotas could not be looked up. Not the caller's fault; try again later."""
 REASON_MODEL_NOT_READY: Reason.ValueType  # 44
 """The model is not loaded at present."""
 REASON_SERVER_OVERLOADED: Reason.ValueType  # 45

@@ -5,6 +5,7 @@ from __future__ import annotations
 import grpc
 
 from sluicegate.server.access import Access
+from sluicegate.server.paging import page
 from sluicegate.server.rpc import requests, responses
 from sluicegate.server.rpc.call import authenticated, current
 from sluicegate.server.rpc.validation import validate
@@ -36,3 +37,14 @@ class AccessServicer(AccessServiceServicer):
         if checked.denied is not None:
             current().denied = checked.denied.reason
         return responses.checked(checked)
+
+    async def ListQuotas(
+        self, request: access_service_pb2.ListQuotasRequest, context: Context
+    ) -> access_service_pb2.ListQuotasResponse:
+        caller = authenticated(context).caller
+        validate(request)
+        views, agreement = await self._access.quotas(caller, request.model)
+        shown, following = page(views, lambda view: view.name, request.page_size, request.page_token)
+        return access_service_pb2.ListQuotasResponse(
+            quotas=map(responses.quota, shown), next_page_token=following, agreement=agreement or ""
+        )

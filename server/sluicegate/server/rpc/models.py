@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import grpc
 
 from sluicegate.server.catalog import Catalog
+from sluicegate.server.paging import page
 from sluicegate.server.rpc import responses
 from sluicegate.server.rpc.call import authenticated
 from sluicegate.server.rpc.validation import validate
@@ -27,8 +28,9 @@ class ModelServicer(ModelServiceServicer):
     ) -> model_service_pb2.ListModelsResponse:
         caller = authenticated(context).caller
         validate(request)
-        page, following = self._catalog.page(caller, request.page_size, request.page_token)
-        return model_service_pb2.ListModelsResponse(models=map(responses.model, page), next_page_token=following)
+        views = self._catalog.list(caller)
+        shown, following = page(views, lambda view: view.id, request.page_size, request.page_token)
+        return model_service_pb2.ListModelsResponse(models=map(responses.model, shown), next_page_token=following)
 
     async def GetModel(
         self, request: model_service_pb2.GetModelRequest, context: Context

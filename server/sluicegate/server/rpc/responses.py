@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from sluicegate.auth import Agreement, Audience, CallerIdentity, Principal, Reason
 from sluicegate.server import output
-from sluicegate.server.access import CheckedAccess
+from sluicegate.server.access import CheckedAccess, QuotaView
 from sluicegate.server.catalog import ModelState, ModelView
 from sluicegate.server.engine import messages
 from sluicegate.server.scoring import Scored
@@ -156,6 +156,15 @@ def checked(outcome: CheckedAccess) -> access_service_pb2.CheckAccessResponse:
         agreement=(grant.agreement or "") if grant else "",
         max_output_tokens=(grant.max_output_tokens or 0) if grant else 0,
     )
+
+
+def quota(view: QuotaView) -> access_service_pb2.QuotaUsage:
+    message = access_service_pb2.QuotaUsage(
+        quota=access_service_pb2.Quota.Value(f"QUOTA_{view.name.upper()}"), limit=view.limit, used=view.used
+    )
+    if view.resets_at is not None:
+        message.reset_time.FromNanoseconds(round(view.resets_at * 1e9))
+    return message
 
 
 _STATES = {

@@ -91,6 +91,7 @@ STATUSES: dict[Reason, Row] = {
     Reason.REQUEST_RATE_LIMIT: Row(_EXHAUSTED, "too many requests a minute; wait and try again"),
     Reason.TOKEN_RATE_LIMIT: Row(_EXHAUSTED, "too many tokens a minute; wait and try again"),
     Reason.DAILY_TOKEN_QUOTA: Row(_EXHAUSTED, "the day's tokens are used up"),
+    Reason.STATE_UNAVAILABLE: Row(_UNAVAILABLE, "the quotas could not be looked up; try again later"),
     Reason.MODEL_NOT_READY: Row(_UNAVAILABLE, "the model is not loaded at present; try again"),
     Reason.SERVER_OVERLOADED: Row(_UNAVAILABLE, "this replica's queue is full; try another, or wait"),
     Reason.AUDIT_UNAVAILABLE: Row(_UNAVAILABLE, "the audit record could not be written; try again later"),
@@ -129,6 +130,10 @@ def rpc_status(refused: CallRefused, request_id: str) -> status_pb2.Status:
                 ]
             )
         )
+    if refused.quota is not None:
+        limit = f"{refused.quota.quota}: {refused.quota.limit}"
+        violation = error_details_pb2.QuotaFailure.Violation(subject=refused.quota.quota, description=limit)
+        details.append(error_details_pb2.QuotaFailure(violations=[violation]))
     if refused.retry_after_seconds is not None:
         delay = duration_pb2.Duration()
         delay.FromNanoseconds(round(refused.retry_after_seconds * 1e9))

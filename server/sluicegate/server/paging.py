@@ -1,0 +1,31 @@
+"""Pages of a list (AIP-158): the page token is the key of the last item shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from sluicegate.auth import Reason
+from sluicegate.server.errors import CallRefused, FieldViolation
+
+LARGEST_PAGE = 100
+DEFAULT_PAGE = 50
+
+Item = TypeVar("Item")
+
+
+def page(items: Sequence[Item], key: Callable[[Item], str], size: int, token: str) -> tuple[Sequence[Item], str]:
+    """A page of the items and the token of the next one; "" where there is none.
+
+    Raises CallRefused for a token that this caller could not have got.
+    """
+    first = 0
+    if token:
+        keys = [key(item) for item in items]
+        if token not in keys:
+            rule = "is a `next_page_token` of this caller; begin again without one"
+            raise CallRefused(Reason.REQUEST_INVALID, violations=[FieldViolation("page_token", rule)])
+        first = keys.index(token) + 1
+    last = first + min(size or DEFAULT_PAGE, LARGEST_PAGE)
+    shown = items[first:last]
+    return shown, key(shown[-1]) if shown and last < len(items) else ""
