@@ -110,6 +110,19 @@ def test_a_reader_that_goes_away_ends_the_call_without_a_word(server: FakeServer
     assert server.calls[0].wait_for_end()
 
 
+@pytest.mark.parametrize("arguments", [("generate", "m", "x"), ("generate", "m", "x", "--json")])
+def test_output_that_cannot_be_written_is_told_in_a_line(server: FakeServer, arguments: tuple[str, ...]) -> None:
+    server.will("StreamGenerate", [started(), delta("Once upon a time "), finished()])
+
+    with (
+        Path("/dev/full").open("wb") as full_disk,
+        process(server, *arguments, stdout=full_disk) as child,
+    ):
+        _, err = child.communicate(timeout=20)
+
+    assert (child.returncode, err) == (2, b"sluicegate: input or output failed: No space left on device\n")
+
+
 def test_a_prompt_can_be_piped_in(server: FakeServer) -> None:
     server.will("StreamGenerate", [started(), delta("naïve"), finished()])
 

@@ -102,6 +102,14 @@ def reported() -> Iterator[None]:
     except KeyboardInterrupt:
         raise typer.Exit(Exit.INTERRUPTED) from None
     except BrokenPipeError:
-        # Python flushes stdout once more as it exits; without this it would complain there.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         raise typer.Exit(Exit.PIPE_CLOSED) from None
+    except OSError as error:  # files that are named were tried before: this is stdin, stdout or a disk that is full
+        _drop_output()
+        note(f"sluicegate: input or output failed: {error.strerror}")
+        raise typer.Exit(Exit.USAGE) from None
+
+
+def _drop_output() -> None:
+    """Python flushes stdout once more as it exits; without this it would complain there."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
