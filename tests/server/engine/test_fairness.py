@@ -123,6 +123,22 @@ def test_shares_are_counted_in_tokens() -> None:
     assert taken == {"large": 10, "small": 30}
 
 
+def test_an_identity_that_asks_once_at_a_time_is_charged_for_what_it_had() -> None:
+    turns = Turns()
+    for _ in range(60):
+        turns.add("flood", 100)
+    turns.add("large", 300)
+    taken: Counter[str] = Counter()
+
+    for _ in range(40):
+        request = turns.take()
+        taken[request.identity] += 1
+        if request.identity == "large":
+            turns.add("large", 300)
+
+    assert taken == {"large": 10, "flood": 30}
+
+
 def test_each_candidate_counts() -> None:
     turns = Turns()
     for _ in range(60):

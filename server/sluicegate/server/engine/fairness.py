@@ -63,8 +63,6 @@ class FairQueue:
     def add(self, request: Request) -> None:
         """Let a request wait."""
         share = self._shares.setdefault(request.identity, Share(self._now))
-        if not share.waiting:
-            share.start = max(share.start, self._now)
         insort(share.waiting, request, key=_rank)
         self._length += 1
 
