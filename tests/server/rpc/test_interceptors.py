@@ -26,9 +26,12 @@ from harness import (
 from issuer import AUDIENCE, ISSUER, KEY, FakeClock, FakeKeys, token
 from policies import policy
 
-from sluicegate.auth import ALGORITHMS, TokenVerifier, TrustedIssuer
+from sluicegate.auth import ALGORITHMS, Reason, TokenVerifier, TrustedIssuer
+from sluicegate.server.errors import CallRefused
 from sluicegate.server.limiters import DenialLimiter, Networks
 from sluicegate.server.observe.metrics import Metrics
+from sluicegate.server.output import Usage
+from sluicegate.server.rpc import call as rpc_call
 from sluicegate.server.rpc.authenticator import Authenticator
 from sluicegate.server.rpc.interceptors import authentication, calls, errors
 from sluicegate.server.rpc.methods import own_services, required_scopes
@@ -116,6 +119,37 @@ async def test_a_method_without_a_scope_is_refused(logs: Logs) -> None:
 
     assert refused.verdict == "PERMISSION_DENIED METHOD_SCOPE_MISSING"
     assert [entry["reason"] for entry in logs if entry["event"] == "call"] == ["METHOD_SCOPE_MISSING"]
+
+
+async def test_the_end_of_a_running_call_is_no_denial() -> None:
+    async def ends(request: bytes, context: object) -> bytes:
+        if request:
+            rpc_call.current().usage = Usage(prompt_tokens=1)
+        raise CallRefused(Reason.AGREEMENT_NOT_ACTIVE)
+
+    keys = TrustedIssuer(ISSUER, AUDIENCE, ALGORITHMS, FakeKeys(KEY))
+    decider, clock, metrics = policy(demo_plan()), FakeClock(), Metrics()
+    authenticator = Authenticator(TokenVerifier([keys], clock=clock), Peers(), lambda: decider)
+    limiter = DenialLimiter(1, Networks(32, 64), clock)
+    authenticated = authentication(authenticator, limiter, {GENERATE: "authenticated"}, metrics)
+    server = grpc.aio.server(interceptors=[errors(), calls(metrics, frozenset({GENERATE})), authenticated])
+    handler: Any = grpc.unary_unary_rpc_method_handler(ends)
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("sluicegate.v1.GenerationService", {"Generate": handler}),)
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with connected(f"127.0.0.1:{port}") as channel:
+            call: Any = channel.unary_unary(GENERATE)
+            reasons = [
+                (await refusal(call(body, metadata=bearer(), timeout=LONG_SECONDS))).reason
+                for body in (b"begins", b"begins", b"", b"")
+            ]
+    finally:
+        await server.stop(None)
+
+    assert reasons == ["AGREEMENT_NOT_ACTIVE"] * 3 + ["DENIAL_RATE_LIMIT"]
 
 
 async def test_every_method_that_is_served_declares_its_scope() -> None:
