@@ -91,11 +91,12 @@ async def test_text_that_is_not_utf8_is_an_invalid_request(server: Server) -> No
     assert refused.verdict == "INVALID_ARGUMENT REQUEST_INVALID"
 
 
-async def test_a_method_without_a_scope_is_refused(logs: Logs) -> None:
+@pytest.mark.parametrize("service", ["sluicegate.v1.FutureService", "example.Other"])
+async def test_a_method_without_a_scope_is_refused(logs: Logs, service: str) -> None:
     async def never(request: bytes, context: object) -> bytes:
         raise AssertionError("it was called")
 
-    path = "/sluicegate.v1.FutureService/Do"
+    path = f"/{service}/Do"
     keys = TrustedIssuer(ISSUER, AUDIENCE, ALGORITHMS, FakeKeys(KEY))
     decider = policy(demo_plan())
     authenticator = Authenticator(TokenVerifier([keys], clock=FakeClock()), Peers(), lambda: decider)
@@ -105,9 +106,7 @@ async def test_a_method_without_a_scope_is_refused(logs: Logs) -> None:
         interceptors=[errors(), calls(metrics, frozenset({path})), authentication(authenticator, limiter, {}, metrics)]
     )
     handler: Any = grpc.unary_unary_rpc_method_handler(never)
-    server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler("sluicegate.v1.FutureService", {"Do": handler}),)
-    )
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {"Do": handler}),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:

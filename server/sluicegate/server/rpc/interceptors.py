@@ -248,7 +248,7 @@ def authentication(
                 with _counting_denials(limiter, caller):
                     yield
                 return
-            if not exempt and service.startswith("sluicegate."):
+            if not exempt:
                 raise CallRefused(Reason.METHOD_SCOPE_MISSING)
             yield
 
