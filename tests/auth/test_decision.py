@@ -242,6 +242,19 @@ def test_an_ended_agreement_does_not_hide_the_one_that_follows_it() -> None:
     assert outcome.agreement == "agr-example-lab"
 
 
+@pytest.mark.parametrize("first", ["agr-a-old", "agr-nowhere"])
+def test_a_token_that_names_an_agreement_with_its_successor_uses_the_one_in_force(first: str) -> None:
+    following = policy(None, agreement(id="agr-a-old", status="terminated"), agreement())
+    details = tuple(AuthorizationDetail(name, None, None, None, {}) for name in (first, "agr-example-lab"))
+    principal = replace(principal_of(TABLE["everyone"]["partner"], NOW), authorization_details=details)
+    request = AccessRequest("generate", "gpt2-774m", "human-susceptibility")
+
+    outcome = following.decide(principal, request, Peer(PEER.address, THUMBPRINT), NOW)
+
+    assert isinstance(outcome, Grant)
+    assert outcome.agreement == "agr-example-lab"
+
+
 @pytest.mark.parametrize(
     ("who", "models"),
     [

@@ -42,11 +42,16 @@ class Claim:
             purpose = self.detail.purpose
         return self.agreement is None or not self.agreement.purposes or purpose in self.agreement.purposes
 
-    def fit(self, request: AccessRequest) -> tuple[bool, bool, bool]:
+    def fit(self, request: AccessRequest) -> tuple[bool, bool, bool, bool]:
+        """How well it would carry the call; of several claims the greatest counts, the first of equals.
+
+        What is not in force, or not on file, loses to what is: a token may name an agreement with its successor.
+        """
         return (
             self.names_model(request.model),
             self.permits_action(request.action),
             self.permits_purpose(request.purpose),
+            self.agreement is not None and self.agreement.may_come_into_force,
         )
 
 
