@@ -14,12 +14,12 @@ def shell(limit_seconds: float = 30.0) -> Shell:
     return Shell({"PATH": os.defpath, "GREETING": "good day"}, limit_seconds)
 
 
-def is_there(process: int) -> bool:
+def state_of(process: int) -> str | None:
+    """A process's state as Linux names it; None if there is none."""
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
 
 
 def test_both_streams_are_shown_and_kept_in_order() -> None:
@@ -59,9 +59,8 @@ def test_a_command_that_does_not_end_is_killed_with_all_that_it_started() -> Non
         shell(limit_seconds=0.5).run("sleep 60 & echo $!; wait", shown.append)
 
     (child,) = shown
-    # Killed with its parent, it may be a zombie until init reaps it.
-    state = Path(f"/proc/{int(child)}/stat")
-    assert not is_there(int(child)) or state.read_text().split()[2] == "Z"
+    while state_of(int(child)) not in (None, "Z"):  # it is killed, which takes a moment, and then reaped by init
+        pass
 
 
 def test_a_failing_listener_ends_the_command() -> None:
@@ -74,7 +73,7 @@ def test_a_failing_listener_ends_the_command() -> None:
     with pytest.raises(KeyboardInterrupt):
         shell().run("exec /bin/sh -c 'echo $$; sleep 60'", fail)
 
-    assert not is_there(seen[0])
+    assert state_of(seen[0]) is None
 
 
 def test_the_environment_has_our_programs_first_and_no_foreign_settings() -> None:

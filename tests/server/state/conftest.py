@@ -8,10 +8,6 @@ from pathlib import Path
 import pytest
 from state_replicas import FreshUrl
 
-pytest.register_assert_rewrite(
-    "state_ledger_suite", "state_withdrawals_suite", "state_random_suite", "state_kill_suite"
-)
-
 
 @pytest.fixture
 def fresh_url(tmp_path: Path) -> FreshUrl:
