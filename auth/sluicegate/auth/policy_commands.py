@@ -1,6 +1,7 @@
-"""The command line of policies: check one, ask it what it would decide, sign a change of it.
+"""The command line of policies: check one, ask it what it would decide, compare two, sign a change.
 
-Exit codes: 0 done or allowed, 1 refused (a bad policy, a denied call, nothing to sign), 2 wrong usage.
+Exit codes: 0 done or allowed, 1 refused (a bad policy, a denied call, nothing to sign), 2 wrong usage; `diff` has its
+own.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
 from rich.table import Table
 
+from sluicegate.auth.diff_command import policy_diff
 from sluicegate.auth.documents import parse_document
 from sluicegate.auth.encoding import encode_base64url
 from sluicegate.auth.errors import IssuingError, PolicyError, SigningError
@@ -28,6 +30,7 @@ from sluicegate.auth.trust_file import PolicyDirectory, TrustFile, read_trust
 policy_app = typer.Typer(help="Check a policy, ask it what it would decide, sign a change.", no_args_is_help=True)
 
 policy_app.command("explain")(policy_explain)
+policy_app.command("diff")(policy_diff)
 
 
 @policy_app.command("check")

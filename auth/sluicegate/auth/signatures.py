@@ -127,7 +127,7 @@ def transition_problems(plan: ReleasePlan, release: Document, trust: TrustRoot) 
     last_signed: int | None = None
     for index, (transition, payload) in enumerate(zip(plan.transitions, payloads, strict=True)):
         field = f"transitions.{index}"
-        if _must_be_signed(transition, stages):
+        if must_be_signed(transition, stages):
             last_signed = index
             yield from ((field, text) for text in _signature_problems(transition, payload, trust))
         reached = stages[transition.to]
@@ -142,7 +142,8 @@ def transition_problems(plan: ReleasePlan, release: Document, trust: TrustRoot) 
         yield "active", text
 
 
-def _must_be_signed(transition: Transition, stages: Mapping[str, Stage]) -> bool:
+def must_be_signed(transition: Transition, stages: Mapping[str, Stage]) -> bool:
+    """Whether the step opens wider, or says that the plan changed under it."""
     return transition.to == transition.from_ or stages[transition.to].opens_wider_than(stages[transition.from_])
 
 
@@ -159,7 +160,7 @@ def opens_without_a_new_signature(before: Stage, recorded: Sequence[bytes], plan
     payloads = transition_payloads(deployment, plan.transitions)
     added = plan.transitions[len(recorded) :]
     continues = payloads[: len(recorded)] == list(recorded)
-    return not (continues and any(_must_be_signed(transition, stages) for transition in added))
+    return not (continues and any(must_be_signed(transition, stages) for transition in added))
 
 
 def _signature_problems(transition: Transition, payload: bytes, trust: TrustRoot) -> Iterator[str]:
