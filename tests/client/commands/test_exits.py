@@ -53,6 +53,10 @@ def test_every_exit_code_is_explained_in_the_help() -> None:
     assert all(f"{code.value:>3}  {meaning}" in epilog() for code, meaning in MEANINGS.items())
 
 
+def test_the_help_says_what_bad_settings_of_a_server_are() -> None:
+    assert epilog().endswith("Server and operator: 1 refused or failed, bad settings included; 2 wrong usage.")
+
+
 def test_an_interrupt_is_130() -> None:
     with pytest.raises(typer.Exit) as caught, reported():
         raise KeyboardInterrupt

@@ -48,6 +48,9 @@ MEANINGS: Mapping[Exit, str] = MappingProxyType(
     }
 )
 
+OTHERS = "Server and operator: 1 refused or failed, bad settings included; 2 wrong usage."
+"""What two of the codes mean to the commands that other parts bring along."""
+
 _EXITS: Mapping[type[errors.SluicegateError], Exit] = {
     errors.ConfigurationError: Exit.USAGE,
     errors.IssuerUnavailable: Exit.UNAVAILABLE,
@@ -72,7 +75,7 @@ def exit_for(error: errors.SluicegateError) -> Exit:
 def epilog() -> str:
     """The table for `--help`; blank lines keep its rows apart."""
     rows = (f"{code.value:>3}  {meaning}" for code, meaning in MEANINGS.items())
-    return "\n\n".join(["Exit codes:", *rows])
+    return "\n\n".join(["Exit codes:", *rows, OTHERS])
 
 
 def explained(error: errors.SluicegateError) -> str:
