@@ -132,7 +132,7 @@ async def running(
             generation=GenerationServicer(
                 Generations(serving),
                 Scoring(serving),
-                Tokenizing(gate, models),
+                Tokenizing(serving),
                 stalled_reader_seconds=settings.limits.stalled_reader_seconds,
             ),
             models=ModelServicer(catalog),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -79,12 +78,7 @@ class Catalog:
             if views != shown:
                 shown = views
                 yield views
-            expires_at = call.caller.principal.expires_at
-            try:
-                async with asyncio.timeout(expires_at - self._gate.now() if expires_at else None):
-                    seen = await self._changes.beyond(seen)
-            except TimeoutError:
-                pass
+            seen = await self._changes.beyond(seen, self._gate.seconds_left(call.caller.principal))
 
     def close(self) -> None:
         """End every watch, and refuse new ones: the server drains."""
@@ -94,7 +88,7 @@ class Catalog:
     def _check_still_good(self, caller: Caller) -> None:
         if self._is_closing:
             raise CallRefused(Reason.SERVER_DRAINING)
-        if caller.principal.expires_at and caller.principal.expires_at <= self._gate.now():
+        if self._gate.has_expired(caller.principal):
             raise CallRefused(Reason.TOKEN_EXPIRED)
         if caller.principal.anonymous and not self._gate.policy.serves_anonymous:
             raise CallRefused(Reason.TOKEN_MISSING)

@@ -18,8 +18,12 @@ class Changes:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def beyond(self, count: int) -> int:
-        """Wait until there were more changes than `count`; gives how many there are now."""
-        while self.count <= count:
-            await self._changed.wait()
+    async def beyond(self, count: int, seconds: float | None = None) -> int:
+        """Wait until there were more changes than `count`, or that long; gives how many there are now."""
+        try:
+            async with asyncio.timeout(seconds):
+                while self.count <= count:
+                    await self._changed.wait()
+        except TimeoutError:
+            pass
         return self.count

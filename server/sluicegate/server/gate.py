@@ -29,9 +29,18 @@ class Gate:
     def may_know(self, principal: Principal, model: str) -> bool:
         """Whether a caller may know that a model exists. A caller without a token may only where those are served."""
         policy = self._policy()
-        if principal.anonymous and not policy.serves_anonymous:
+        if (principal.anonymous and not policy.serves_anonymous) or self.has_expired(principal):
             return False
         return model in policy.visible_models(principal, self._clock())
+
+    def has_expired(self, principal: Principal) -> bool:
+        """Whether a caller's token is over, on calls that last."""
+        left = self.seconds_left(principal)
+        return left is not None and left <= 0
+
+    def seconds_left(self, principal: Principal) -> float | None:
+        """How long a caller's token still lives; None without one."""
+        return None if principal.anonymous else principal.expires_at - self._clock()
 
     def now(self) -> float:
         return self._clock()

@@ -30,6 +30,8 @@ class HostedModel:
     weights_sha256: str
     dtype: str
     end_of_text: int
+    long_texts: asyncio.Lock
+    """Held while a long text is encoded: it takes the interpreter from the event loop, so one at a time."""
 
     def check_ids(self, field: str, ids: Iterable[int]) -> None:
         """Raise CallRefused for an id outside the vocabulary."""
@@ -51,7 +53,8 @@ class HostedModel:
             self.check_ids("token_ids.ids", prompt)
             return list(prompt)
         if len(prompt) > LONG_TEXT:
-            return await asyncio.to_thread(self.tokenizer.encode, prompt)
+            async with self.long_texts:
+                return await asyncio.to_thread(self.tokenizer.encode, prompt)
         return self.tokenizer.encode(prompt)
 
 
@@ -66,6 +69,7 @@ class Models:
         self.engines = engines
         self._tokenizers = tokenizers
         self._policy = policy
+        self._long_texts = asyncio.Lock()
 
     @property
     def hosted(self) -> tuple[str, ...]:
@@ -81,6 +85,7 @@ class Models:
         tokenizer = self._tokenizers[model]
         end = tokenizer.end_of_text if facts.eos_token_id is None else facts.eos_token_id
         return HostedModel(
+            long_texts=self._long_texts,
             id=model,
             tokenizer=tokenizer,
             parameters=facts.parameters,

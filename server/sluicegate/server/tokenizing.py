@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from sluicegate.auth import AccessRequest
 from sluicegate.server.caller import Caller
-from sluicegate.server.gate import Gate
-from sluicegate.server.models import HostedModel, Models
+from sluicegate.server.models import HostedModel
+from sluicegate.server.output import Usage
+from sluicegate.server.serving import Serving
+from sluicegate.server.state import Wanted
 
 
 class Tokenizing:
-    """Encodes and decodes. One for the process; event loop only."""
+    """Encodes and decodes. One for the process; event loop only. Each call counts as a request of its caller's."""
 
-    def __init__(self, gate: Gate, models: Models) -> None:
-        self._gate = gate
-        self._models = models
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
 
     async def tokenize(
         self, caller: Caller, model: str, text: str, purpose: str | None
     ) -> tuple[HostedModel, list[int]]:
         """The tokens of a text. Raises CallRefused."""
-        hosted = self._hosted(caller, model, purpose)
-        return hosted, await hosted.encode(text)
+        async with self._hosted(caller, model, purpose) as hosted:
+            return hosted, await hosted.encode(text)
 
-    def detokenize(self, caller: Caller, model: str, ids: tuple[int, ...], purpose: str | None) -> bytes:
+    async def detokenize(self, caller: Caller, model: str, ids: tuple[int, ...], purpose: str | None) -> bytes:
         """The bytes of some tokens. Raises CallRefused."""
-        hosted = self._hosted(caller, model, purpose)
-        hosted.check_ids("token_ids", ids)
-        return hosted.tokenizer.decode(ids)
+        async with self._hosted(caller, model, purpose) as hosted:
+            hosted.check_ids("token_ids", ids)
+            return hosted.tokenizer.decode(ids)
 
-    def _hosted(self, caller: Caller, model: str, purpose: str | None) -> HostedModel:
+    @asynccontextmanager
+    async def _hosted(self, caller: Caller, model: str, purpose: str | None) -> AsyncIterator[HostedModel]:
+        """The model, while the call's request is reserved."""
+        serving = self._serving
         request = AccessRequest(action="generate", model=model, purpose=purpose)
-        self._gate.admit(caller, request, counted_as="tokenize")
-        return self._models.ready(model)
+        grant = serving.gate.admit(caller, request, counted_as="tokenize")
+        hosted = serving.models.ready(model)
+        with serving.live.entry(grant) as entry:
+            async with serving.meter.reserved(entry, caller, Usage(prompt_tokens=0), Wanted()):
+                yield hosted

@@ -33,6 +33,9 @@ from harness import (
 )
 from scripted_runner import count_up, target_logprob
 
+from sluicegate.server.rpc import responses
+from sluicegate.server.rpc.generation import TOKENS_AT_ONCE
+from sluicegate.server.rpc.responses import plain_tokens
 from sluicegate.v1 import generation_pb2
 from sluicegate.v1.generation_pb2 import Delta, Finished, GenerationConfig, Started, StreamOptions, TokenIds
 from sluicegate.v1.generation_service_pb2 import (
@@ -616,3 +619,28 @@ async def counted(server: Server, sample: str, value: float) -> None:
         return (await server.metrics())[sample] == value
 
     await until(is_counted)
+
+
+async def test_a_long_text_s_tokens_leave_others_their_turns(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns, turns_at_slices = 0, list[int]()
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    def watched(ids: Any, tokenizer: Any) -> Any:
+        turns_at_slices.append(turns)
+        return plain_tokens(ids, tokenizer)
+
+    monkeypatch.setattr(responses, "plain_tokens", watched)
+    beside = asyncio.create_task(others())
+    text = "\n" * 60_000
+    request = TokenizeRequest(model=SMALL, text=text)
+    answer = await server.generation.Tokenize(request, metadata=bearer(), timeout=LONG_SECONDS)
+    beside.cancel()
+
+    assert b"".join(token.bytes for token in answer.tokens) == text.encode()
+    assert len(turns_at_slices) == -(-len(answer.tokens) // TOKENS_AT_ONCE) > 1
+    assert len(set(turns_at_slices)) == len(turns_at_slices)

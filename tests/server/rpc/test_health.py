@@ -9,7 +9,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 from harness import LONG_SECONDS, SMALL, Server, bearer, demo_plan, open_agreement, read_refusal, refusal, serving
-from issuer import token
+from issuer import NOW, token
 
 from sluicegate.server.rpc.methods import own_services
 
@@ -129,6 +129,20 @@ async def test_a_model_whose_weights_are_not_those_of_a_new_policy_stops_serving
 
     told.append((await watch.read()).status)
     assert told == [SERVING, NOT_SERVING]
+
+
+async def test_a_watch_knows_no_more_of_a_model_when_its_token_has_expired(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server:
+        server.clock.now = NOW + 899.8  # the last moments of a token of 900 seconds
+        request = messages.HealthCheckRequest(service=f"models/{SMALL}")
+        watch = server.health.Watch(request, metadata=STRANGER, timeout=LONG_SECONDS)
+        first = await watch.read()
+
+        server.clock.now = NOW + 900
+        second = await watch.read()
+
+        assert (first.status, second.status) == (SERVING, UNKNOWN)
+        watch.cancel()
 
 
 async def test_an_unknown_method_of_health_is_one_of_ours(server: Server) -> None:

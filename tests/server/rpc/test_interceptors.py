@@ -120,6 +120,40 @@ async def test_a_method_without_a_scope_is_refused(logs: Logs, service: str) -> 
     assert [entry["reason"] for entry in logs if entry["event"] == "call"] == ["METHOD_SCOPE_MISSING"]
 
 
+@pytest.mark.parametrize(
+    ("scope", "verdict"),
+    [("release:read generate:gpt2-124m", None), ("generate:gpt2-124m", "PERMISSION_DENIED SCOPE_MISSING")],
+)
+async def test_a_scope_that_is_about_no_model_is_asked_for_before_the_method(scope: str, verdict: str | None) -> None:
+    async def answer(request: bytes, context: object) -> bytes:
+        return b"done"
+
+    path = "/sluicegate.v1.FutureService/Do"
+    keys = TrustedIssuer(ISSUER, AUDIENCE, ALGORITHMS, FakeKeys(KEY))
+    decider, clock, metrics = policy(demo_plan()), FakeClock(), Metrics()
+    authenticator = Authenticator(TokenVerifier([keys], clock=clock), Peers(), lambda: decider)
+    limiter = DenialLimiter(100, Networks(32, 64), clock)
+    authenticated = authentication(authenticator, limiter, {path: "release:read"}, metrics)
+    server = grpc.aio.server(interceptors=[errors(), calls(metrics, frozenset({path})), authenticated])
+    handler: Any = grpc.unary_unary_rpc_method_handler(answer)
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("sluicegate.v1.FutureService", {"Do": handler}),)
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with connected(f"127.0.0.1:{port}") as channel:
+            ask: Any = channel.unary_unary(path)
+            call = ask(b"", metadata=bearer(scope=scope), timeout=LONG_SECONDS)
+            if verdict is None:
+                assert await call == b"done"
+            else:
+                refused = await refusal(call)
+                assert (refused.verdict, refused.facts) == (verdict, {"required_scope": "release:read"})
+    finally:
+        await server.stop(None)
+
+
 async def test_the_end_of_a_running_call_is_no_denial() -> None:
     async def ends(request: bytes, context: object) -> bytes:
         if request:

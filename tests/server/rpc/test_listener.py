@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ import grpc
 import pytest
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
-from harness import LONG_SECONDS, SMALL, Server, bearer, refusal, serving
+from harness import LONG_SECONDS, SMALL, Server, bearer, connected, refusal, serving
 
 from sluicegate.server.errors import SettingsError
 from sluicegate.server.rpc.methods import EXEMPT_SERVICES, own_services
 from sluicegate.v1.access_service_pb2 import GetCallerIdentityRequest
+from sluicegate.v1.access_service_pb2_grpc import AccessServiceStub
 from sluicegate.v1.generation_service_pb2 import GenerateRequest, TokenizeRequest
+from sluicegate.v1.model_service_pb2 import WatchModelsRequest
 
 
 async def code_of(call: Any) -> grpc.StatusCode:
@@ -63,6 +66,25 @@ async def test_a_request_larger_than_the_limit_is_not_read(tmp_path: Path) -> No
 
         assert answer.tokens
         assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_a_connection_has_no_more_streams_than_the_limit(tmp_path: Path) -> None:
+    async with serving(tmp_path, limits={"streams_per_connection": 2}) as server:
+        watches: list[Any] = [
+            server.models.WatchModels(WatchModelsRequest(), metadata=bearer(), timeout=LONG_SECONDS) for _ in range(3)
+        ]
+        for watch in watches[:2]:
+            await watch.read()
+        third = asyncio.create_task(watches[2].read())
+        async with connected(server.target) as another:
+            stub: Any = AccessServiceStub(another)
+            await stub.GetCallerIdentity(GetCallerIdentityRequest(), metadata=bearer(), timeout=LONG_SECONDS)
+
+        assert not third.done()
+        watches[0].cancel()
+        assert len((await third).models) > 0
+        for watch in watches[1:]:
+            watch.cancel()
 
 
 async def test_more_metadata_than_the_limit_is_refused_and_the_connection_lives_on(server: Server) -> None:

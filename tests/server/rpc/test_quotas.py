@@ -14,10 +14,12 @@ from sluicegate.v1 import access_service_pb2
 from sluicegate.v1.access_service_pb2 import ListQuotasRequest, ListQuotasResponse, QuotaUsage
 from sluicegate.v1.generation_pb2 import FINISH_REASON_MAX_OUTPUT_TOKENS, FINISH_REASON_QUOTA, GenerationConfig
 from sluicegate.v1.generation_service_pb2 import (
+    DetokenizeRequest,
     GenerateRequest,
     GenerateResponse,
     ScoreRequest,
     StreamGenerateRequest,
+    TokenizeRequest,
 )
 
 CALLER, PARTNER, INSIDER = bearer(), bearer(client_id="lab-app"), bearer(client_id="eval-team")
@@ -93,6 +95,22 @@ async def test_scored_tokens_have_a_quota_of_their_own(tmp_path: Path) -> None:
 
         assert refused.verdict == "RESOURCE_EXHAUSTED DAILY_TOKEN_QUOTA"
         assert refused.facts["quota"] == "scored_tokens_per_day"
+
+
+async def test_tokenizing_counts_as_a_request(tmp_path: Path) -> None:
+    def tokenize(server: Server) -> Any:
+        request = TokenizeRequest(model=SMALL, text="It was a truth")
+        return server.generation.Tokenize(request, metadata=CALLER, timeout=LONG_SECONDS)
+
+    async with serving(tmp_path, plan(requests_per_minute=2, output_tokens_per_day=5)) as server:
+        await tokenize(server)
+        request = DetokenizeRequest(model=SMALL, token_ids=[1])
+        await server.generation.Detokenize(request, metadata=CALLER, timeout=LONG_SECONDS)
+
+        refused = await refusal(tokenize(server))
+
+        assert refused.verdict == "RESOURCE_EXHAUSTED REQUEST_RATE_LIMIT"
+        assert await used(server) == {"REQUESTS_PER_MINUTE": 2, "OUTPUT_TOKENS_PER_DAY": 0}
 
 
 async def test_a_place_among_the_streams_comes_back_with_the_end_of_one(tmp_path: Path) -> None:

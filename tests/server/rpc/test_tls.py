@@ -130,5 +130,6 @@ async def test_a_bad_renewal_leaves_the_last_good_certificate(
             case _:
                 key.write_bytes(authority.issue("other.example").with_suffix(".key").read_bytes())
 
-        assert await serial(server) == before
-        assert "certificate_not_renewed" in {entry["event"] for entry in logs}
+        for _ in range(3):
+            assert await serial(server) == before
+        assert [entry["event"] for entry in logs].count("certificate_not_renewed") == 1

@@ -6,7 +6,16 @@ from collections.abc import Callable
 
 import grpc
 
-from sluicegate.auth import AuthenticationError, Peer, Policy, Principal, TokenVerifier, anonymous, bearer
+from sluicegate.auth import (
+    AuthenticationError,
+    Peer,
+    Policy,
+    Principal,
+    TokenVerifier,
+    anonymous,
+    bearer,
+    required_scope,
+)
 from sluicegate.server.caller import Caller
 from sluicegate.server.errors import CallRefused
 from sluicegate.server.rpc.peer import Peers
@@ -25,6 +34,18 @@ class Authenticator:
     def identify(self, context: Context) -> Caller:
         """The caller. Raises CallRefused with the first of rows 2 to 8 that fails."""
         return self._identify(context, serves_anonymous=self._policy().serves_anonymous)
+
+    def admit(self, context: Context, template: str) -> Caller:
+        """The caller, if it has the scope of a method that is about no model; the others are the policy's to decide.
+
+        Raises CallRefused.
+        """
+        caller = self.identify(context)
+        if "{model}" not in template:
+            denied = self._policy().check_scope(caller.principal, required_scope(template, None))
+            if denied is not None:
+                raise CallRefused(denied.reason, denied.detail)
+        return caller
 
     def identify_if_any(self, context: Context) -> Caller:
         """The same for the methods that need no token: without one, the anonymous caller."""

@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthServicer as HealthServicerBase
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
-from sluicegate.auth import Reason
+from sluicegate.auth import Principal, Reason
 from sluicegate.server.changes import Changes
 from sluicegate.server.errors import CallRefused
 from sluicegate.server.gate import Gate
@@ -60,7 +60,7 @@ class HealthServicer(HealthServicerBase):
         self._changes.announce()
 
     async def Check(self, request: health_pb2.HealthCheckRequest, context: Context) -> health_pb2.HealthCheckResponse:
-        status = self._status(request.service, self._knows(context))
+        status = self._status(request.service, self._caller(context)[1])
         if status == UNKNOWN:
             # The status that the health checking protocol prescribes, hence not one of ours.
             await context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
@@ -68,7 +68,7 @@ class HealthServicer(HealthServicerBase):
         return answer
 
     async def List(self, _request: object, context: Context) -> Any:
-        knows = self._knows(context)
+        _, knows = self._caller(context)
         names = [*self._services, *(MODEL_PREFIX + model for model in self._models.hosted)]
         statuses = {name: status for name in names if (status := self._status(name, knows)) != UNKNOWN}
         answers = {name: messages.HealthCheckResponse(status=status) for name, status in statuses.items()}
@@ -77,7 +77,7 @@ class HealthServicer(HealthServicerBase):
     async def Watch(
         self, request: health_pb2.HealthCheckRequest, context: Context
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
-        knows = self._knows(context)
+        principal, knows = self._caller(context)
         told: int | None = None
         seen = self._changes.count
         while not self._is_closed:
@@ -85,13 +85,14 @@ class HealthServicer(HealthServicerBase):
             if status != told:
                 told = status
                 yield messages.HealthCheckResponse(status=status)
-            seen = await self._changes.beyond(seen)
+            left = self._gate.seconds_left(principal)
+            seen = await self._changes.beyond(seen, left if left is not None and left > 0 else None)
         raise CallRefused(Reason.SERVER_DRAINING)
 
-    def _knows(self, context: Context) -> Callable[[str], bool]:
-        """Whether this caller may know of a model. A bad token is refused, as anywhere; none at all is fine here."""
+    def _caller(self, context: Context) -> tuple[Principal, Callable[[str], bool]]:
+        """Who asks, and whether it may know of a model. A bad token is refused, as anywhere; none is fine here."""
         principal = self._authenticator.identify_if_any(context).principal
-        return lambda model: self._gate.may_know(principal, model)
+        return principal, lambda model: self._gate.may_know(principal, model)
 
     def _status(self, service: str, knows: Callable[[str], bool]) -> int:
         model = service.removeprefix(MODEL_PREFIX) if service.startswith(MODEL_PREFIX) else None

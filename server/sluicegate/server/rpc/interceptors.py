@@ -239,7 +239,7 @@ def authentication(
         async def authenticate(context: Context) -> AsyncIterator[None]:
             if not exempt and path in scopes:
                 try:
-                    caller = authenticator.identify(context)
+                    caller = authenticator.admit(context, scopes[path])
                     limiter.admit(caller)
                 except CallRefused as refused:
                     metrics.decisions.labels("denied", refused.reason.value, OTHER).inc()

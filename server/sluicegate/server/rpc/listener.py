@@ -42,6 +42,7 @@ def build_server(
     options: list[tuple[str, int]] = [
         ("grpc.so_reuseport", 0),  # a port in use is an error, not a second server that takes half of the calls
         ("grpc.max_receive_message_length", limits.message_bytes),
+        ("grpc.max_concurrent_streams", limits.streams_per_connection),
         # The soft and the hard limit are one: between two, gRPC refuses at random.
         ("grpc.max_metadata_size", limits.metadata_bytes),
         ("grpc.absolute_max_metadata_size", limits.metadata_bytes),

@@ -37,17 +37,22 @@ def server_credentials(tls: Tls) -> grpc.ServerCredentials:
     last = _read(tls)
     _check(tls, last)
 
+    told: str | None = None
+
     def renewed() -> grpc.ServerCertificateConfiguration | None:
-        nonlocal last
+        nonlocal last, told
         try:
             files = _read(tls)
             if files == last:
+                told = None
                 return None
             _check(tls, files)
         except SettingsError as error:
-            log.error("certificate_not_renewed", problem=str(error))
+            if str(error) != told:  # each handshake asks, and strangers make handshakes
+                told = str(error)
+                log.error("certificate_not_renewed", problem=told)
             return None
-        last = files
+        last, told = files, None
         log.info("certificate_renewed")
         return files.configuration()
 
