@@ -90,8 +90,10 @@ BELOW: dict[str, set[str]] = {
 
 COMMAND_MODULES = {
     "sluicegate.auth.commands",
+    "sluicegate.auth.diff_command",
     "sluicegate.auth.explain_command",
     "sluicegate.auth.policy_commands",
+    "sluicegate.auth.simulate_command",
     "sluicegate.auth.terminal",
     "sluicegate.auth.trust_file",
     "sluicegate.client.commands",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,7 @@ class Claim:
         return self.agreement is None or not self.agreement.purposes or purpose in self.agreement.purposes
 
     def fit(self, request: AccessRequest) -> tuple[bool, bool, bool, bool]:
-        """How well it would carry the call; of several claims the greatest counts, the first of equals.
+        """How well it would carry the call, the weightiest first.
 
         What is not in force, or not on file, loses to what is: a token may name an agreement with its successor.
         """
@@ -64,6 +65,11 @@ def claims_of(policy: Policy, principal: Principal) -> list[Claim]:
         ]
     naming = policy.agreements_by_client.get((principal.issuer, principal.client_id), ())
     return [Claim(agreement.id, agreement, None) for agreement in naming]
+
+
+def best_claim(claims: Sequence[Claim], request: AccessRequest) -> Claim | None:
+    """The claim that fits the call best, the first of equals; None if there is none."""
+    return max(claims, key=lambda each: each.fit(request), default=None)
 
 
 def audience_among(policy: Policy, principal: Principal, claims: list[Claim]) -> Audience:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sluicegate.auth import checks
 from sluicegate.auth.agreements import Agreement
 from sluicegate.auth.checks import Call, Check
-from sluicegate.auth.claiming import audience_among, claims_of
+from sluicegate.auth.claiming import audience_among, best_claim, claims_of
 from sluicegate.auth.grant import AccessRequest, CheckOutcome, Denied, Grant, Quotas
 from sluicegate.auth.principal import Audience, Peer, Principal
 from sluicegate.auth.reasons import Reason
@@ -132,7 +132,7 @@ def _call(policy: Policy, principal: Principal, request: AccessRequest, peer: Pe
     stands or falls.
     """
     claims = claims_of(policy, principal)
-    claim = max(claims, key=lambda each: each.fit(request)) if claims else None
+    claim = best_claim(claims, request)
     audience = audience_among(policy, principal, claims)
     call = Call(policy, principal, request, peer, now, audience, claim)
     may_fall_back = (

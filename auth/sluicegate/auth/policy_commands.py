@@ -1,7 +1,7 @@
 """The command line of policies: check one, ask it what it would decide, compare two, sign a change.
 
-Exit codes: 0 done or allowed, 1 refused (a bad policy, a denied call, nothing to sign), 2 wrong usage; `diff` has its
-own.
+Exit codes: 0 done or allowed, 1 refused (a bad policy, a denied call, nothing to sign), 2 wrong usage; `diff` and
+`simulate` have their own.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from sluicegate.auth.loading import RELEASE_FILE, parse_policy, read_policy_file
 from sluicegate.auth.policy import Policy
 from sluicegate.auth.signatures import plan_digest, sign
 from sluicegate.auth.signing import Signable, signable
+from sluicegate.auth.simulate_command import policy_simulate
 from sluicegate.auth.terminal import JsonFlag, err, out, print_json, show_problems, stop
 from sluicegate.auth.trust_file import PolicyDirectory, TrustFile, read_trust
 
@@ -31,6 +32,7 @@ policy_app = typer.Typer(help="Check a policy, ask it what it would decide, sign
 
 policy_app.command("explain")(policy_explain)
 policy_app.command("diff")(policy_diff)
+policy_app.command("simulate")(policy_simulate)
 
 
 @policy_app.command("check")
