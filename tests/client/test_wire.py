@@ -10,7 +10,7 @@ from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sluicegate.client import results, wire
-from sluicegate.client.errors import InvalidRequest
+from sluicegate.client.errors import FieldViolation, InvalidRequest
 from sluicegate.client.requests import GenerationConfig, StreamOptions
 from sluicegate.v1 import (
     access_service_pb2,
@@ -99,32 +99,56 @@ def test_stream_options_arrive_with_fractions_of_seconds() -> None:
 
 
 @pytest.mark.parametrize(
-    "config",
+    ("config", "field", "rule"),
     [
-        GenerationConfig(top_k=-1),
-        GenerationConfig(top_k=2**32),
-        GenerationConfig(seed=2**64),
-        GenerationConfig(temperature="hot"),  # type: ignore[arg-type]
-        GenerationConfig(max_output_tokens=1.5),  # type: ignore[arg-type]
-        GenerationConfig(stop_sequences=["\ud800"]),
-        GenerationConfig(logit_bias={-1: 0.0}),
+        (GenerationConfig(top_k=-1), "top_k", "must be a whole number from 0 to 4294967295"),
+        (GenerationConfig(max_output_tokens=99999999999), "max_output_tokens", "must be a whole number from 0 to"),
+        (GenerationConfig(seed=2**64), "seed", "must be a whole number from 0 to 18446744073709551615"),
+        (GenerationConfig(seed=-1, top_k=1), "seed", "must be a whole number from 0 to"),
+        (GenerationConfig(temperature="hot"), "temperature", "must be a number"),  # type: ignore[arg-type]
+        (GenerationConfig(top_k=1.5), "top_k", "must be a whole number"),  # type: ignore[arg-type]
+        (GenerationConfig(ignore_eos="no"), "ignore_eos", "must be true or false"),  # type: ignore[arg-type]
+        (GenerationConfig(stop_sequences=["\ud800"]), "stop_sequences", "must be a list, each text that can be"),
+        (GenerationConfig(stop_token_ids=5), "stop_token_ids", "must be a list"),  # type: ignore[arg-type]
+        (GenerationConfig(logit_bias={-1: 0.0}), "logit_bias", "must map a whole number from 0 to 4294967295 to a num"),
     ],
 )
-def test_what_no_message_can_carry_is_an_invalid_request(config: GenerationConfig) -> None:
-    with pytest.raises(InvalidRequest), wire.building_request():
+def test_a_field_that_no_message_can_carry_is_named_with_its_rule(
+    config: GenerationConfig, field: str, rule: str
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
         wire.config_message(config)
+
+    (violation,) = caught.value.field_violations
+    assert violation.field == f"config.{field}"
+    assert violation.description.startswith(rule)
 
 
 @pytest.mark.parametrize("seconds", [float("nan"), float("inf"), 1e300])
 def test_a_delay_that_is_no_span_of_time_is_an_invalid_request(seconds: float) -> None:
-    with pytest.raises(InvalidRequest), wire.building_request():
+    with pytest.raises(InvalidRequest) as caught:
         wire.options_message(StreamOptions(max_delay_seconds=seconds))
 
+    assert caught.value.field_violations == (FieldViolation("stream_options.max_delay", "must be a span of time"),)
 
-@pytest.mark.parametrize("prompt", ["\ud800", [-1], [2**32], ["one"], b"bytes", bytearray(b"bytes")])
-def test_a_prompt_that_is_neither_text_nor_token_ids_is_an_invalid_request(prompt: Any) -> None:
-    with pytest.raises(InvalidRequest), wire.building_request():
+
+@pytest.mark.parametrize(
+    ("prompt", "field"),
+    [
+        ("\ud800", "text"),
+        (b"bytes", "text"),
+        (bytearray(b"bytes"), "text"),
+        ([-1], "token_ids.ids"),
+        ([2**32], "token_ids.ids"),
+        (["one"], "token_ids.ids"),
+        (5, "token_ids.ids"),
+    ],
+)
+def test_a_prompt_that_is_neither_text_nor_token_ids_is_an_invalid_request(prompt: Any, field: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
         wire.set_prompt(generation_service_pb2.GenerateRequest(), prompt)
+
+    assert [each.field for each in caught.value.field_violations] == [field]
 
 
 def test_a_prompt_is_text_or_token_ids() -> None:

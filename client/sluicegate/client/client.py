@@ -109,15 +109,15 @@ class Client:
 
         Raises InvalidRequest at once for what no message can carry; everything else at the first read.
         """
-        with wire.building_request():
-            request = generation_service_pb2.StreamGenerateRequest(
-                model=model,
-                config=wire.config_message(config),
-                purpose=purpose,
-                client_request_id=client_request_id,
-                stream_options=wire.options_message(options),
-            )
-            wire.set_prompt(request, prompt)
+        request = wire.message(
+            generation_service_pb2.StreamGenerateRequest,
+            model=model,
+            config=wire.config_message(config),
+            purpose=purpose,
+            client_request_id=client_request_id,
+            stream_options=wire.options_message(options),
+        )
+        wire.set_prompt(request, prompt)
         deadline = self._deadline(timeout)
         return GenerationStream(
             Reading(self._caller, lambda: self._services().generation.StreamGenerate, request, deadline)
@@ -135,15 +135,15 @@ class Client:
         timeout: float | None = None,
     ) -> Generation:
         """Continue the prompt, all at once."""
-        with wire.building_request():
-            request = generation_service_pb2.GenerateRequest(
-                model=model,
-                config=wire.config_message(config),
-                purpose=purpose,
-                client_request_id=client_request_id,
-                include_tokens=include_tokens,
-            )
-            wire.set_prompt(request, prompt)
+        request = wire.message(
+            generation_service_pb2.GenerateRequest,
+            model=model,
+            config=wire.config_message(config),
+            purpose=purpose,
+            client_request_id=client_request_id,
+            include_tokens=include_tokens,
+        )
+        wire.set_prompt(request, prompt)
         method = self._services().generation.Generate
         return wire.generation(await self._caller.unary(method, request, self._deadline(timeout)))
 
@@ -158,11 +158,14 @@ class Client:
         timeout: float | None = None,
     ) -> Score:
         """The log-probability of each token of a text, with `logprobs` alternatives at each position."""
-        with wire.building_request():
-            request = generation_service_pb2.ScoreRequest(
-                model=model, logprobs=logprobs, purpose=purpose, client_request_id=client_request_id
-            )
-            wire.set_prompt(request, content)
+        request = wire.message(
+            generation_service_pb2.ScoreRequest,
+            model=model,
+            logprobs=logprobs,
+            purpose=purpose,
+            client_request_id=client_request_id,
+        )
+        wire.set_prompt(request, content)
         method = self._services().generation.Score
         return wire.score(await self._caller.unary(method, request, self._deadline(timeout)))
 
@@ -170,8 +173,7 @@ class Client:
         self, model: str, text: str, *, purpose: str = "", timeout: float | None = None
     ) -> tuple[Token, ...]:
         """The text's tokens."""
-        with wire.building_request():
-            request = generation_service_pb2.TokenizeRequest(model=model, text=text, purpose=purpose)
+        request = wire.message(generation_service_pb2.TokenizeRequest, model=model, text=text, purpose=purpose)
         method = self._services().generation.Tokenize
         response = await self._caller.unary(method, request, self._deadline(timeout))
         return wire.tokens(response.tokens)
@@ -180,8 +182,9 @@ class Client:
         self, model: str, token_ids: Sequence[int], *, purpose: str = "", timeout: float | None = None
     ) -> Detokenized:
         """The text of tokens."""
-        with wire.building_request():
-            request = generation_service_pb2.DetokenizeRequest(model=model, token_ids=token_ids, purpose=purpose)
+        request = wire.message(
+            generation_service_pb2.DetokenizeRequest, model=model, token_ids=token_ids, purpose=purpose
+        )
         method = self._services().generation.Detokenize
         response = await self._caller.unary(method, request, self._deadline(timeout))
         return Detokenized(text=response.text, bytes=response.bytes)
@@ -201,8 +204,7 @@ class Client:
 
     async def model(self, model: str, *, timeout: float | None = None) -> Model:
         """One model. One that is not open to the caller is AccessDenied, as is one that does not exist."""
-        with wire.building_request():
-            request = model_service_pb2.GetModelRequest(model=model)
+        request = wire.message(model_service_pb2.GetModelRequest, model=model)
         method = self._services().models.GetModel
         return wire.model((await self._caller.unary(method, request, self._deadline(timeout))).model)
 
@@ -224,8 +226,9 @@ class Client:
         found: list[QuotaUsage] = []
         page_token = ""
         while True:
-            with wire.building_request():
-                request = access_service_pb2.ListQuotasRequest(model=model, page_size=_PAGE_SIZE, page_token=page_token)
+            request = wire.message(
+                access_service_pb2.ListQuotasRequest, model=model, page_size=_PAGE_SIZE, page_token=page_token
+            )
             page = await self._caller.unary(self._services().access.ListQuotas, request, deadline)
             found.extend(wire.quotas(page.quotas))
             page_token = page.next_page_token
@@ -244,15 +247,15 @@ class Client:
         timeout: float | None = None,
     ) -> Access:
         """Whether a call would be allowed, without making it: `action` is `generate` or `score`."""
-        with wire.building_request():
-            request = access_service_pb2.CheckAccessRequest(
-                action=action,
-                model=model,
-                purpose=purpose,
-                response_logprobs=response_logprobs,
-                greedy=greedy,
-                include_tokens=include_tokens,
-            )
+        request = wire.message(
+            access_service_pb2.CheckAccessRequest,
+            action=action,
+            model=model,
+            purpose=purpose,
+            response_logprobs=response_logprobs,
+            greedy=greedy,
+            include_tokens=include_tokens,
+        )
         method = self._services().access.CheckAccess
         return wire.access(await self._caller.unary(method, request, self._deadline(timeout)))
 

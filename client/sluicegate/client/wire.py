@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TypeVar
+from types import MappingProxyType
+from typing import TypeVar, cast
 
 import grpc
-from google.protobuf.descriptor import EnumDescriptor
-from google.protobuf.duration_pb2 import Duration
+from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sluicegate.client import results
-from sluicegate.client.errors import InvalidRequest
+from sluicegate.client.errors import FieldViolation, InvalidRequest
 from sluicegate.client.requests import GenerationConfig, Prompt, StreamOptions
 from sluicegate.v1 import (
     access_service_pb2,
@@ -26,18 +27,55 @@ from sluicegate.v1 import (
 )
 
 Member = TypeVar("Member", bound=StrEnum)
+Built = TypeVar("Built", bound=Message)
+
+_KINDS: Mapping[int, str] = MappingProxyType(
+    {
+        FieldDescriptor.CPPTYPE_BOOL: "true or false",
+        FieldDescriptor.CPPTYPE_FLOAT: "a number",
+        FieldDescriptor.CPPTYPE_MESSAGE: "a span of time",
+        FieldDescriptor.CPPTYPE_STRING: "text that can be written as UTF-8",
+        FieldDescriptor.CPPTYPE_UINT32: f"a whole number from 0 to {2**32 - 1}",
+        FieldDescriptor.CPPTYPE_UINT64: f"a whole number from 0 to {2**64 - 1}",
+    }
+)
+
+
+def message(kind: type[Built], path: str = "", /, **values: object) -> Built:
+    """A message of these fields, at this path in the request; None leaves one out.
+
+    Raises InvalidRequest that names the first field which cannot carry its value: wrong type, number out of
+    range, no UTF-8.
+    """
+    built = kind()
+    known = cast("Mapping[str, FieldDescriptor]", kind.DESCRIPTOR.fields_by_name)
+    for name, value in values.items():
+        with _field(known[name], path):
+            # One at a time: protobuf does not say which of several it refuses.
+            built.MergeFrom(kind(**{name: value}))
+    return built
 
 
 @contextmanager
-def building_request() -> Iterator[None]:
-    """Turn what protobuf refuses (wrong type, number out of range, no UTF-8) into InvalidRequest."""
+def _field(field: FieldDescriptor, path: str) -> Iterator[None]:
     try:
         yield
     except (TypeError, ValueError, OverflowError) as refused:
         raise InvalidRequest(
-            f"the request cannot be put into a message: {refused.__class__.__name__}",
+            "the request cannot be put into a message",
             code=grpc.StatusCode.INVALID_ARGUMENT,
+            field_violations=[FieldViolation(path + field.name, _rule(field))],
         ) from refused
+
+
+def _rule(field: FieldDescriptor) -> str:
+    """What protobuf takes; the server's own bounds are narrower."""
+    entry = field.message_type
+    if entry is not None and entry.GetOptions().map_entry:
+        key, value = (_KINDS[entry.fields_by_name[each].cpp_type] for each in ("key", "value"))
+        return f"must map {key} to {value}"
+    kind = _KINDS.get(field.cpp_type, "what the API says")
+    return f"must be {'a list, each ' if field.is_repeated else ''}{kind}"
 
 
 def set_prompt(
@@ -46,40 +84,43 @@ def set_prompt(
     | generation_service_pb2.ScoreRequest,
     prompt: Prompt,
 ) -> None:
-    """Set the member of the request's oneof that fits. Raises TypeError and ValueError."""
-    if isinstance(prompt, bytes | bytearray):
-        # To Python these are sequences of numbers; as token ids they would be another text.
-        raise TypeError("a prompt is text or token ids, not bytes")
-    if isinstance(prompt, str):
-        request.text = prompt
+    """Set the member of the request's oneof that fits. Raises InvalidRequest."""
+    # To Python bytes are a sequence of numbers; as token ids they would be another text.
+    if isinstance(prompt, str | bytes | bytearray):
+        with _field(request.DESCRIPTOR.fields_by_name["text"], ""):
+            if not isinstance(prompt, str):
+                raise TypeError("a prompt is text or token ids, not bytes")
+            request.text = prompt
     else:
-        request.token_ids.CopyFrom(generation_pb2.TokenIds(ids=prompt))
+        request.token_ids.CopyFrom(message(generation_pb2.TokenIds, "token_ids.", ids=prompt))
 
 
 def config_message(config: GenerationConfig | None) -> generation_pb2.GenerationConfig | None:
-    """The message, with only those fields that are set."""
+    """The message, with only those fields that are set. Raises InvalidRequest."""
     if config is None:
         return None
     values = {each.name: getattr(config, each.name) for each in fields(config)}
-    return generation_pb2.GenerationConfig(
-        **{name: value for name, value in values.items() if value is not None and value not in ((), [], {})}
+    return message(
+        generation_pb2.GenerationConfig,
+        "config.",
+        **{name: value for name, value in values.items() if value is not None and value not in ((), [], {})},
     )
 
 
 def options_message(options: StreamOptions | None) -> generation_pb2.StreamOptions | None:
-    """The message, with only those fields that are set."""
+    """The message, with only those fields that are set. Raises InvalidRequest."""
     if options is None:
         return None
-    message = generation_pb2.StreamOptions()
+    built = message(
+        generation_pb2.StreamOptions,
+        "stream_options.",
+        min_tokens_per_message=options.min_tokens_per_message,
+        include_tokens=options.include_tokens,
+    )
     if options.max_delay_seconds is not None:
-        delay = Duration()
-        delay.FromNanoseconds(round(options.max_delay_seconds * 1e9))
-        message.max_delay.CopyFrom(delay)
-    if options.min_tokens_per_message is not None:
-        message.min_tokens_per_message = options.min_tokens_per_message
-    if options.include_tokens is not None:
-        message.include_tokens = options.include_tokens
-    return message
+        with _field(built.DESCRIPTOR.fields_by_name["max_delay"], "stream_options."):
+            built.max_delay.FromNanoseconds(round(options.max_delay_seconds * 1e9))
+    return built
 
 
 def usage(message: generation_pb2.Usage) -> results.Usage:

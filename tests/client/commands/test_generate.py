@@ -178,3 +178,22 @@ def test_a_server_that_is_not_there_is_unavailable() -> None:
 
     assert result.exit_code == 6
     assert "check that the server runs at this target" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        (("x", "-n", "99999999999"), "config.max_output_tokens"),
+        (("x", "--seed", "-1"), "config.seed"),
+        (("x", "--seed", str(2**64)), "config.seed"),
+        (("\udcff",), "text"),
+    ],
+)
+def test_what_no_request_can_carry_is_named_by_its_field(
+    server: FakeServer, arguments: tuple[str, ...], field: str
+) -> None:
+    result = sluicegate("generate", "m", *arguments, "--target", server.target)
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"sluicegate: the request cannot be put into a message; {field}: must be ")
+    assert server.calls == []

@@ -108,8 +108,7 @@ def _config(value: object, defaults: GenerationConfig) -> GenerationConfig:
             raise ValueError("`config.logit_bias` is a JSON object of token ids and numbers")
         changes["logit_bias"] = {int(token): number for token, number in bias.items()}
     config = replace(defaults, **changes)
-    with wire.building_request():
-        wire.config_message(config)
+    wire.config_message(config)
     return config
 
 
