@@ -104,5 +104,5 @@ def test_greedy_continuation_is_that_of_transformers(reference: Any, show: Show)
 
     output = generate(runner, prompts, dict.fromkeys(prompts, Sampling(temperature=0)), steps=200)
 
-    show(f"2 x 200 tokens, {len({token for tokens in output.values() for token in tokens})} of them different")
+    show(f"2 x 200 tokens, {len({token for tokens in output.values() for token in tokens})} distinct ones among them")
     assert output == {slot: greedy_reference(reference, prompt, 200) for slot, prompt in prompts.items()}
