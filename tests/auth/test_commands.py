@@ -67,7 +67,7 @@ def test_a_key_file_is_never_replaced(private: Path) -> None:
 
     result = run("keys", "generate", "--private", private, "--public", private.with_name("jwks.json"))
 
-    assert (result.exit_code, result.stderr) == (1, f"{private}: File exists\n")
+    assert (result.exit_code, result.stderr) == (1, f"sluicegate: {private}: File exists\n")
     assert private.read_bytes() == before
 
 
@@ -93,7 +93,7 @@ def test_a_key_that_cannot_be_published_is_not_kept(private: Path, public: str, 
 def test_another_algorithm_is_refused(tmp_path: Path) -> None:
     result = run("keys", "generate", "--private", tmp_path / "p", "--public", tmp_path / "j", "--algorithm", "HS256")
 
-    assert (result.exit_code, result.stderr) == (1, "'HS256' is none of ES256, EdDSA, PS256, RS256\n")
+    assert (result.exit_code, result.stderr) == (1, "sluicegate: 'HS256' is none of ES256, EdDSA, PS256, RS256\n")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -152,7 +152,7 @@ def test_a_token_in_a_file_is_its_owner_s_alone_and_not_shown(private: Path) -> 
 def test_a_token_replaces_no_file(private: Path) -> None:
     result = issue(private, "--output", private)
 
-    assert (result.exit_code, result.stderr) == (1, f"{private}: File exists\n")
+    assert (result.exit_code, result.stderr) == (1, f"sluicegate: {private}: File exists\n")
 
 
 @pytest.mark.parametrize(
@@ -179,8 +179,8 @@ def test_a_key_that_cannot_be_used_is_told(tmp_path: Path) -> None:
     write_signing_key(open_key, create_signing_key())
     open_key.chmod(0o644)
 
-    assert issue(tmp_path / "none.json").stderr == f"{tmp_path}/none.json: No such file or directory\n"
-    assert issue(open_key).stderr == f"{open_key} can be read by others; run: chmod 600 {open_key}\n"
+    assert issue(tmp_path / "none.json").stderr == f"sluicegate: {tmp_path}/none.json: No such file or directory\n"
+    assert issue(open_key).stderr == f"sluicegate: {open_key} can be read by others; run: chmod 600 {open_key}\n"
     assert issue(open_key).exit_code == 1
 
 
@@ -208,7 +208,7 @@ def test_what_is_no_token_is_not_shown(text: str) -> None:
     result = run("token", "inspect", "-", stdin=text)
 
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "not a token that the server would read: TOKEN_MALFORMED\n"
+    assert result.stderr == "sluicegate: not a token that the server would read: TOKEN_MALFORMED\n"
 
 
 def test_a_token_cannot_speak_to_the_terminal() -> None:

@@ -31,7 +31,7 @@ def test_stopping_says_why_on_standard_error_and_exits_with_1(capsys: pytest.Cap
         stop("no\x1b[2J")
 
     assert caught.value.exit_code == 1
-    assert capsys.readouterr() == ("", "no\N{REPLACEMENT CHARACTER}[2J\n")
+    assert capsys.readouterr() == ("", "sluicegate: no\N{REPLACEMENT CHARACTER}[2J\n")
 
 
 def test_each_problem_has_a_line(capsys: pytest.CaptureFixture[str]) -> None:

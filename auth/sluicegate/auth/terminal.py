@@ -28,7 +28,7 @@ def err(text: str) -> None:
 
 def stop(text: str) -> NoReturn:
     """Say why and exit with 1: refused."""
-    err(text)
+    err(f"sluicegate: {text}")
     raise typer.Exit(1)
 
 
@@ -37,6 +37,7 @@ def print_json(value: object) -> None:
 
 
 def show_problems(problems: Sequence[Problem]) -> None:
+    """Write a line for each; it begins with the file, as compilers' do."""
     for problem in problems:
         err(str(problem))
 
