@@ -197,7 +197,8 @@ def test_an_unverified_token_that_cannot_be_read_is_told(directory: Path) -> Non
 
     result = run("policy", "explain", directory, "--model", "gpt2-124m", "--token-file", file)
 
-    assert (result.exit_code, result.stderr) == (1, "sluicegate: the server would not take this token: TOKEN_MALFORMED\n")
+    assert result.exit_code == 1
+    assert result.stderr == "sluicegate: the server would not take this token: TOKEN_MALFORMED\n"
 
 
 def test_a_key_set_that_the_server_would_refuse_is_told(directory: Path, jwks: Path) -> None:
@@ -210,7 +211,9 @@ def test_a_key_set_that_the_server_would_refuse_is_told(directory: Path, jwks: P
     unknown = run(*asked, "--jwks", jwks, "--algorithm", "HS256")
 
     assert bad.exit_code == 1
-    assert bad.stderr == f"sluicegate: {jwks}: keys[0]: `d` belongs to a private or symmetric key; publish public keys only\n"
+    assert bad.stderr == (
+        f"sluicegate: {jwks}: keys[0]: `d` belongs to a private or symmetric key; publish public keys only\n"
+    )
     assert unknown.exit_code == 2
     assert "an issuer needs algorithms out of ES256" in unknown.stderr
 

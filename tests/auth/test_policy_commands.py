@@ -212,7 +212,9 @@ def test_a_transition_about_another_plan_is_not_signed(directory: Path) -> None:
     result = sign(directory, "release-lead", "--transition", "1")
 
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == f"sluicegate: transition 1 is not about this plan; give it plan_sha256: {plan_digest(plan)}\n"
+    assert result.stderr == (
+        f"sluicegate: transition 1 is not about this plan; give it plan_sha256: {plan_digest(plan)}\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -260,6 +262,8 @@ def test_a_key_of_the_issuer_is_no_signer_s(directory: Path, tmp_path: Path) -> 
     wrong = run("policy", "sign", directory, "--key", key, *asked)
     none = run("policy", "sign", directory, "--key", tmp_path / "none.json", *asked)
 
-    assert wrong.stderr == f"sluicegate: {key} is an ES256 key; a signer's is made by `keys generate --algorithm EdDSA`\n"
+    assert wrong.stderr == (
+        f"sluicegate: {key} is an ES256 key; a signer's is made by `keys generate --algorithm EdDSA`\n"
+    )
     assert none.stderr == f"sluicegate: {tmp_path}/none.json: No such file or directory\n"
     assert (wrong.exit_code, none.exit_code) == (1, 1)
