@@ -85,6 +85,17 @@ def test_check_says_under_what_a_call_would_be_allowed(server: FakeServer) -> No
     assert (result.exit_code, result.stdout) == (0, "allowed as partner under agr-1, at most 512 output tokens\n")
 
 
+def test_check_of_a_score_has_no_word_of_output_tokens(server: FakeServer) -> None:
+    allowed = CheckAccessResponse(
+        allowed=True, audience=model_service_pb2.AUDIENCE_PARTNER, agreement="agr-1", max_output_tokens=512
+    )
+    server.will("CheckAccess", [allowed])
+
+    result = sluicegate("check", "m", "--action", "score", "--target", server.target)
+
+    assert (result.exit_code, result.stdout) == (0, "allowed as partner under agr-1\n")
+
+
 def test_check_says_why_a_call_would_be_refused_and_what_would_help(server: FakeServer) -> None:
     refused = CheckAccessResponse(
         reason=reason_pb2.REASON_SCOPE_MISSING, metadata={"required_scope": "score:m"}, remedy="Get the scope."

@@ -96,7 +96,7 @@ def check(
     if as_json:
         write_json(access)
     else:
-        write(_answer(access) + "\n")
+        write(_answer(access, action) + "\n")
     raise typer.Exit(Exit.OK if access.allowed else Exit.REFUSED)
 
 
@@ -131,10 +131,11 @@ async def _check(
         )
 
 
-def _answer(access: Access) -> str:
+def _answer(access: Access, action: Action) -> str:
     under = f" under {access.agreement}" if access.agreement else ""
     if access.allowed:
-        limit = "" if access.max_output_tokens is None else f", at most {access.max_output_tokens} output tokens"
+        is_limited = action is Action.GENERATE and access.max_output_tokens is not None
+        limit = f", at most {access.max_output_tokens} output tokens" if is_limited else ""
         return f"allowed as {access.audience.value.lower()}{under}{limit}"
     facts = "".join(f", {name} {value}" for name, value in sorted(access.metadata.items()))
     remedy = access.remedy or remedy_for(access.reason, "PERMISSION_DENIED", access.metadata)
