@@ -228,6 +228,12 @@ def test_a_target_that_is_a_url_is_refused(target: str) -> None:
         Client(target)
 
 
+@pytest.mark.parametrize("target", ["bad target", "server.example:443\n", " ", "dns:///bad target"])
+def test_a_target_with_a_blank_is_no_target_and_no_matter_of_tls(target: str) -> None:
+    with pytest.raises(ConfigurationError, match="without spaces"):
+        Client(target, token="abc")
+
+
 @pytest.mark.parametrize("form", ["unix:{}", "unix://{}"])
 async def test_a_unix_socket_is_a_target_in_both_forms(tmp_path: Path, form: str) -> None:
     server = grpc.aio.server()

@@ -17,6 +17,7 @@ from sluicegate.client.errors import ConfigurationError
 from sluicegate.client.requests import GenerationConfig, Prompt, StreamOptions
 from sluicegate.client.results import Access, Detokenized, Generation, Identity, Model, QuotaUsage, Score, Token
 from sluicegate.client.streams import GenerationStream, ModelWatch
+from sluicegate.client.targets import is_target
 from sluicegate.client.tokens import StaticToken, TokenSource
 from sluicegate.v1 import access_service_pb2, generation_service_pb2, model_service_pb2
 from sluicegate.v1.access_service_pb2_grpc import AccessServiceStub
@@ -65,8 +66,10 @@ class Client:
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
         health_check: str | None = None,
     ) -> None:
-        if not target or ("://" in target and not target.startswith(("dns://", "unix://"))):
-            raise ConfigurationError("the target is `host:port`, `dns:///host:port` or `unix:/path`, not a URL")
+        if not is_target(target):
+            raise ConfigurationError(
+                "the target is `host:port`, `dns:///host:port` or `unix:/path`, not a URL, and without spaces"
+            )
         if token is not None:
             require_private(target, tls)
         Deadline.after(timeout)

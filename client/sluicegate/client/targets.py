@@ -1,4 +1,4 @@
-"""Whether a target stays on this machine, so that a token may go there without TLS."""
+"""What a target is, and whether it stays on this machine, so that a token may go there without TLS."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ from urllib.parse import urlsplit
 
 _PLAIN = re.compile(r"([^:]+)(?::[0-9]{1,5})?")
 _BRACKETED = re.compile(r"\[([^\[\]]+)\](?::[0-9]{1,5})?")
+
+
+def is_target(target: str) -> bool:
+    """Whether this can be a gRPC target at all: no URL, and no blank but in the path of a unix socket."""
+    if not target or ("://" in target and not target.startswith(("dns://", "unix://"))):
+        return False
+    return target.startswith(("unix:", "unix-abstract:")) or not re.search(r"[\s\x00-\x1f]", target)
 
 
 def is_local(target: str) -> bool:
