@@ -90,6 +90,20 @@ def test_a_table_in_a_file_has_one_line_a_row_and_takes_no_markup(monkeypatch: p
     assert lines == [["name", "value"], ["[bold]x[/bold]", "y" * 120], ["[2J", "z"]]
 
 
+def test_a_narrow_terminal_breaks_cells_and_cuts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("TERM", "dumb")
+    row = ["a" * 24, "b" * 24, "c" * 24]
+
+    write_table(("one", "two", "three"), [row])
+
+    shown = terminal.getvalue()
+    assert all(len(line) <= 40 for line in shown.splitlines())
+    assert [shown.count(letter) for letter in "abc"] == [24, 24, 24]
+
+
 def test_an_argument_is_taken_as_it_is() -> None:
     assert given_text("text\n") == "text\n"
 

@@ -70,12 +70,15 @@ def _plain(value: object) -> object:
 
 
 def write_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Write a table; into a file or a pipe without breaking its lines at the terminal's width."""
+    """Write a table; into a file or a pipe without breaking its lines at the terminal's width.
+
+    On a terminal that is too narrow, cells go on below: what is cut off cannot be copied.
+    """
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table(*columns, box=None, pad_edge=False)
+    table = Table(*(Column(each, overflow="fold") for each in columns), box=None, pad_edge=False)
     for row in rows:
         table.add_row(*(Text(safe(cell)) for cell in row))
     Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE).print(table)
