@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -175,3 +176,12 @@ def test_a_refused_file_can_be_opened_once_it_is_put_right(output: Path) -> None
 def test_an_output_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="No such file"):
         ResultFile(tmp_path / "absent" / "results.jsonl")
+
+
+def test_an_output_that_is_no_regular_file_is_refused(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    for path in (Path("/dev/null"), pipe):
+        with pytest.raises(ConfigurationError, match="is no regular file"):
+            ResultFile(path)

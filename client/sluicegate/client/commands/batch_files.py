@@ -121,13 +121,15 @@ class ResultFile:
     """The results so far, and the place to add more. One process writes at a time.
 
     Opening repairs a last line that was cut off. A file that holds anything but results is refused, and
-    left as it is. Raises ConfigurationError.
+    left as it is; so is a device or a pipe, which cannot be gone on with. Raises ConfigurationError.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._succeeded: dict[str, bool] = {}
         try:
+            if path.exists() and not path.is_file():
+                raise ConfigurationError(f"{path} is no regular file")
             self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
         except OSError as fault:
             raise ConfigurationError(f"{path} cannot be written: {fault.strerror}") from fault
