@@ -77,6 +77,22 @@ def test_ctrl_c_ends_the_call_on_the_server_and_is_130(server: FakeServer) -> No
     assert server.calls[0].wait_for_end()
 
 
+def test_ctrl_c_before_the_command_is_loaded_is_130_without_a_word(server: FakeServer, tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+
+    with process(server, "generate", "m", "x", env={"PYTHONPATH": str(tmp_path)}) as child:
+        out, err = child.communicate(timeout=20)
+
+    assert (child.returncode, out, err) == (130, b"", b"")
+
+
+def test_a_closed_standard_input_is_told_in_a_line(server: FakeServer) -> None:
+    with process(server, "generate", "m", preexec_fn=lambda: os.close(0)) as child:
+        _, err = child.communicate(timeout=20)
+
+    assert (child.returncode, err) == (2, b"sluicegate: standard input is closed: give the text as an argument\n")
+
+
 def test_ctrl_c_while_standard_input_is_read_is_130(server: FakeServer) -> None:
     with process(server, "generate", "m", stdin=subprocess.PIPE, env={"PYTHONUNBUFFERED": "1"}) as child:
         assert child.stdin is not None

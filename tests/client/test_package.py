@@ -30,7 +30,8 @@ def modules_after(statement: str) -> set[str]:
     [
         "import sluicegate.client.main",
         "import sluicegate.client",
-        "from sluicegate.client.main import build_app; from typer.main import get_command; get_command(build_app())",
+        "from sluicegate.client.commands.app import build_app\n"
+        "from typer.main import get_command; get_command(build_app())",
     ],
 )
 def test_the_command_line_starts_without_what_only_a_call_or_a_server_needs(statement: str) -> None:

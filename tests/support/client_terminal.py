@@ -8,7 +8,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner, Result
 
-from sluicegate.client.main import build_app
+from sluicegate.client.commands.app import build_app
 
 ROOT = Path(__file__).parents[2]
 COMMAND = (

@@ -1,66 +1,31 @@
-"""The `sluicegate` command line. Starts without gRPC, which only a call needs."""
+"""The `sluicegate` command line as a process."""
 
 from __future__ import annotations
 
 import io
 import os
 import sys
-from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated
 
-import typer
-
-from sluicegate.client import extensions
-from sluicegate.client.commands.access import check, quotas, whoami
-from sluicegate.client.commands.batch import batch
-from sluicegate.client.commands.exits import epilog
-from sluicegate.client.commands.generate import generate
-from sluicegate.client.commands.models import models
-from sluicegate.client.commands.score import score
-
-_SEE = "`sluicegate --help` lists the exit codes."
-
-
-def build_app() -> typer.Typer:
-    """The app with all its commands."""
-    app = typer.Typer(
-        name="sluicegate",
-        no_args_is_help=True,
-        epilog=epilog(),
-        # A traceback with local variables would show tokens and prompts.
-        pretty_exceptions_enable=False,
-    )
-    app.callback()(_sluicegate)
-    for command in (generate, batch, score, models, whoami, quotas, check):
-        app.command(epilog=_SEE)(command)
-    extensions.register(app)
-    return app
+_INTERRUPTED = 130
+"""What exits.py says too: an interrupt may come before that is loaded."""
 
 
 def main() -> None:
     """Run the command that the process's arguments name; ends in SystemExit."""
+    try:
+        _run()
+    except KeyboardInterrupt:
+        raise SystemExit(_INTERRUPTED) from None
+
+
+def _run() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A model may write what the terminal's encoding lacks.
             stream.reconfigure(errors="replace")
     # gRPC's core would write lines of its own between ours.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    # Loading takes a tenth of a second, in which Ctrl-C may come.
+    from sluicegate.client.commands.app import build_app
+
     build_app()()
-
-
-def _print_version(is_asked: bool) -> None:
-    if is_asked:
-        try:
-            typer.echo(f"sluicegate {version('sluicegate')}")
-        except PackageNotFoundError:
-            typer.echo("sluicegate, from a source tree")
-        raise typer.Exit
-
-
-def _sluicegate(
-    *,
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
-    ] = False,
-) -> None:
-    """Text from GPT-2 models behind a server that decides who may use which."""

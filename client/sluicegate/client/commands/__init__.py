@@ -1,1 +1,1 @@
-"""The commands of the light client. main.py puts them together."""
+"""The commands of the light client. app.py puts them together."""

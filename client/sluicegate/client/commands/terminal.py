@@ -92,6 +92,8 @@ def given_text(argument: str | None) -> str:
     """
     if argument is not None and argument != "-":
         return argument
+    if sys.stdin is None:
+        raise ConfigurationError("standard input is closed: give the text as an argument")
     raw = sys.stdin.buffer.read(MAX_PROMPT_BYTES + 2)
     try:
         text = raw.decode("utf-8").removesuffix("\n")

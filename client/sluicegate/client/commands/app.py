@@ -1,0 +1,52 @@
+"""The app: every command of `sluicegate`. Starts without gRPC, which only a call needs."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
+
+import typer
+
+from sluicegate.client import extensions
+from sluicegate.client.commands.access import check, quotas, whoami
+from sluicegate.client.commands.batch import batch
+from sluicegate.client.commands.exits import epilog
+from sluicegate.client.commands.generate import generate
+from sluicegate.client.commands.models import models
+from sluicegate.client.commands.score import score
+
+_SEE = "`sluicegate --help` lists the exit codes."
+
+
+def build_app() -> typer.Typer:
+    """The app with all its commands."""
+    app = typer.Typer(
+        name="sluicegate",
+        no_args_is_help=True,
+        epilog=epilog(),
+        # A traceback with local variables would show tokens and prompts.
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_sluicegate)
+    for command in (generate, batch, score, models, whoami, quotas, check):
+        app.command(epilog=_SEE)(command)
+    extensions.register(app)
+    return app
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        try:
+            typer.echo(f"sluicegate {version('sluicegate')}")
+        except PackageNotFoundError:
+            typer.echo("sluicegate, from a source tree")
+        raise typer.Exit
+
+
+def _sluicegate(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Text from GPT-2 models behind a server that decides who may use which."""
