@@ -197,6 +197,14 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"tokens": {"issuers": [{"issuer": "i", "audience": "a", "keys": {"file": "f", "url": "https://u.example"}}]}},
         "tokens.issuers.0.keys",
     ),
+    "an issuer that no token can name": (
+        {"tokens": {"issuers": [{**MINIMAL["tokens"]["issuers"][0], "issuer": "i" * 256}]}},
+        "tokens.issuers.0.issuer",
+    ),
+    "an audience that no token can name": (
+        {"tokens": {"issuers": [{**MINIMAL["tokens"]["issuers"][0], "audience": "a" * 256}]}},
+        "tokens.issuers.0.audience",
+    ),
     "tokens that live too long": ({"tokens": {**MINIMAL["tokens"], "max_lifetime_seconds": 86_401}}, "tokens"),
     "a single signer for a stage": (
         {"policy": {"directory": "p", "signatures": {"deployment": "d", "threshold": 1, "signers": [SIGNER]}}},

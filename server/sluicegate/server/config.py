@@ -106,8 +106,8 @@ class Algorithm(StrEnum):
 class Issuer(_Settings):
     """One trusted token issuer."""
 
-    issuer: Annotated[str, Field(min_length=1, max_length=512)]
-    audience: Annotated[str, Field(min_length=1, max_length=512)]
+    issuer: Annotated[str, Field(min_length=1, max_length=255)]
+    audience: Annotated[str, Field(min_length=1, max_length=255)]
     algorithms: Annotated[tuple[Annotated[Algorithm, Field(strict=False)], ...], Field(min_length=1, strict=False)] = (
         Algorithm.ES256,
     )
