@@ -1,6 +1,6 @@
 """The command line of the server: `serve` runs it, `init` writes a first set of files to run it with.
 
-Exit codes: 0 ended as asked, 1 could not start or failed, 2 wrong usage.
+Exit codes: 0 ended as asked, 1 could not start or failed, bad settings included, 2 wrong usage.
 """
 
 from __future__ import annotations
