@@ -44,6 +44,7 @@ BELOW: dict[str, set[str]] = {
         "sluicegate.server.engine",
         "sluicegate.server.errors",
         "sluicegate.server.observe",
+        "sluicegate.server.state",
     },
     # An engine process. The front end starts it by name and never imports it, and so never imports torch.
     "sluicegate.server.worker": {

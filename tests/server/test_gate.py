@@ -34,10 +34,10 @@ GENERATE = AccessRequest(action="generate", model="gpt2-774m", purpose="human-su
 SCORE = AccessRequest(action="score", model="gpt2-774m", purpose="human-susceptibility", logprobs=True)
 
 
-def gate(output: Mapping[str, str] | None = None, metrics: Metrics | None = None) -> Gate:
+def gate(output: Mapping[str, str] | None = None, metrics: Metrics | None = None, age: float | None = 0.0) -> Gate:
     """A gate before an agreement with these output terms and no others in the way."""
     in_force = policy(None, agreement(output=dict(output or {}), token={}, hours=None))
-    return Gate(lambda: in_force, metrics or Metrics(), lambda: NOW)
+    return Gate(lambda: in_force, metrics or Metrics(), lambda: NOW, withdrawals_age=lambda: age)
 
 
 @pytest.mark.parametrize(
@@ -74,3 +74,15 @@ def test_admission_and_refusal_are_counted() -> None:
     assert value("sluicegate_decisions_total", decision="allowed", reason="NONE") == 1
     assert value("sluicegate_decisions_total", decision="denied", reason="OUTPUT_TERMS_CONFLICT") == 1
     assert value("sluicegate_requests_total", partner="example-lab", action="generate") == 1
+
+
+@pytest.mark.parametrize("age", [None, 5.1])
+def test_partners_wait_for_a_list_of_withdrawals_that_is_fresh(age: float | None) -> None:
+    outcome = gate(age=age).decide(PARTNER, SCORE)
+
+    assert isinstance(outcome, Denied)
+    assert outcome.reason is Reason.WITHDRAWALS_STALE
+
+
+def test_a_list_that_was_just_confirmed_is_fresh() -> None:
+    assert isinstance(gate(age=4.9).decide(PARTNER, SCORE), Grant)

@@ -51,7 +51,9 @@ TOKENIZER = Tokenizer.load(DEMO)
 SMALL = "gpt2-124m"
 """The one model that servers of tests host unless told otherwise; it is public."""
 MODELS = ("gpt2-124m", "gpt2-355m", "gpt2-774m", "gpt2-1558m", "gpt2-next")
-EVERY_SCOPE = " ".join(f"{action}:{model}" for action in ("generate", "score", "logprobs") for model in MODELS)
+EVERY_SCOPE = " ".join(
+    [f"{action}:{model}" for action in ("generate", "score", "logprobs") for model in MODELS] + ["release:withdraw"]
+)
 NO_LIMITERS = {"peer_calls_per_minute": 1_000_000, "denials_per_minute": 1_000_000}
 """Settings that keep the limiters out of the way: the clock of tests stands still, so nothing would refill."""
 METRICS = {"listen": "127.0.0.1:0"}

@@ -114,6 +114,8 @@ class Reason(StrEnum):
     AUDIT_UNAVAILABLE = auto()
     """Row 21: the audit record could not be made durable."""
 
+    SIGNATURES_REQUIRED = auto()
+    """Lifting this withdrawal opens wider, and too few signatures hold."""
     STAGE_CHANGED = auto()
     """In a stream: the new stage does not open the model to this caller."""
     SERVER_DRAINING = auto()

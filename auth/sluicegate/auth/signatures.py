@@ -8,7 +8,7 @@ cannot name its own judges.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import rfc8785
@@ -22,6 +22,7 @@ from sluicegate.auth.release import ReleasePlan, Signature, Stage, Transition
 
 TRANSITION_DOMAIN = "sluicegate/stage-transition/v1"
 AGREEMENT_DOMAIN = "sluicegate/agreement/v1"
+LIFTING_DOMAIN = "sluicegate/withdrawal-lifting/v1"
 INTERNAL_CLIENT_DOMAIN = "sluicegate/internal-client/v1"
 MIN_TRANSITION_SIGNERS = 2
 
@@ -92,6 +93,21 @@ def internal_client_payload(deployment: str, issuer: str, client: str) -> bytes:
     """What the signer of an internal client signs."""
     return rfc8785.dumps(
         {"domain": INTERNAL_CLIENT_DOMAIN, "deployment": deployment, "issuer": issuer, "client": client}
+    )
+
+
+def lifting_payload(deployment: str, withdrawal_id: str) -> bytes:
+    """What the signers of a lifted withdrawal sign. An id is used once, so a signature opens one door once."""
+    document = {"domain": LIFTING_DOMAIN, "deployment": deployment, "withdrawal": withdrawal_id}
+    return rfc8785.dumps(document)
+
+
+def signers_of(trust: TrustRoot, signatures: Iterable[tuple[str, str]], payload: bytes) -> frozenset[str]:
+    """The signers whose signatures, as (signer, value), hold for this payload; each counts once."""
+    return frozenset(
+        signer
+        for signer, value in signatures
+        if trust.holds(Signature.model_construct(signer=signer, value=value), payload)
     )
 
 

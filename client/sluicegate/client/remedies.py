@@ -58,6 +58,7 @@ REMEDIES: Mapping[str, str] = {
     "MODEL_NOT_READY": "try again in a while: the model is being loaded",
     "SERVER_OVERLOADED": _AGAIN,
     "AUDIT_UNAVAILABLE": _LATER,
+    "SIGNATURES_REQUIRED": "have more signers sign the lifting of this withdrawal",
     "STAGE_CHANGED": "use one of the models that `sluicegate models` shows now",
     "SERVER_DRAINING": _AGAIN,
     "ENGINE_LOST": _AGAIN,

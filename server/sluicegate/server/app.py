@@ -36,6 +36,7 @@ from sluicegate.server.access import Access
 from sluicegate.server.catalog import Catalog
 from sluicegate.server.changes import Changes
 from sluicegate.server.checkpoints import locate
+from sluicegate.server.closing import Closing
 from sluicegate.server.engine.engines import Engines
 from sluicegate.server.engine.messages import Load
 from sluicegate.server.engine.process import process_launcher
@@ -60,11 +61,13 @@ from sluicegate.server.rpc.listener import add_services, bind, build_server
 from sluicegate.server.rpc.methods import own_services, required_scopes
 from sluicegate.server.rpc.models import ModelServicer
 from sluicegate.server.rpc.peer import Peers
+from sluicegate.server.rpc.withdrawals import WithdrawalServicer
 from sluicegate.server.scoring import Scoring
 from sluicegate.server.serving import Serving
 from sluicegate.server.state import open_store
 from sluicegate.server.tokenizer import Tokenizer
 from sluicegate.server.tokenizing import Tokenizing
+from sluicegate.server.withdrawing import PolicyInForce, WithdrawalWatch
 
 log = structlog.get_logger()
 
@@ -102,11 +105,16 @@ async def running(
             settings.state.url, lease_seconds=settings.state.lease_seconds, clock=None if clock is time.time else clock
         )
         stack.push_async_callback(store.close)
-        meter = Meter(store, lambda: watch.current)
+        in_force = PolicyInForce(lambda: watch.current)
+        withdrawals = WithdrawalWatch(store, in_force, on_change=changes.announce)
+        await withdrawals.refresh()
+        _keep(stack, withdrawals.run, "withdrawals", failed)
+        metrics.withdrawals_age_seconds.set_function(lambda: withdrawals.age_seconds or 0.0)
+        meter = Meter(store, in_force)
         _keep(stack, meter.run, "quotas", failed)
 
         peers = Peers(settings.trusted_proxies)
-        authenticator = Authenticator(verifier, peers, lambda: watch.current)
+        authenticator = Authenticator(verifier, peers, in_force)
         server = build_server(settings, peers, authenticator, _limiters(settings.limits, clock), metrics)
         stack.push_async_callback(server.stop, None)
         address = bind(server, settings)
@@ -118,8 +126,8 @@ async def running(
         engines = Engines(_engines(settings.engine, loads, launch, metrics, changes))
         await stack.enter_async_context(engines)
 
-        gate = Gate(lambda: watch.current, metrics, clock)
-        models = Models(engines, tokenizers, lambda: watch.current)
+        gate = Gate(in_force, metrics, clock, withdrawals_age=lambda: withdrawals.age_seconds)
+        models = Models(engines, tokenizers, in_force)
         queue, live = Queue(settings.limits.queued_requests, settings.limits.queued_share), LiveCalls()
         judge = Judge(gate)
         _keep(stack, lambda: judge.run(changes), "judge", failed)
@@ -137,6 +145,11 @@ async def running(
             ),
             models=ModelServicer(catalog),
             access=AccessServicer(Access(gate, meter)),
+            withdrawals=WithdrawalServicer(
+                Closing(store, withdrawals, gate, _trust(settings.policy), clock),
+                max_lifetime_seconds=settings.tokens.max_lifetime_seconds,
+                clock=clock,
+            ),
             health=health,
             with_reflection=settings.reflection,
         )

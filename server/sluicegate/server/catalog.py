@@ -90,8 +90,8 @@ class Catalog:
             raise CallRefused(Reason.SERVER_DRAINING)
         if self._gate.has_expired(caller.principal):
             raise CallRefused(Reason.TOKEN_EXPIRED)
-        if caller.principal.anonymous and not self._gate.policy.serves_anonymous:
-            raise CallRefused(Reason.TOKEN_MISSING)
+        if (denied := self._gate.check_caller(caller.principal)) is not None:
+            raise CallRefused(denied.reason, denied.detail)
 
     def _view(self, policy: Policy, model: str, caller: Caller) -> ModelView:
         hosted = self._models.find(model)

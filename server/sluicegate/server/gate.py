@@ -17,8 +17,16 @@ NOT_IN_THIS_VERSION = "not_in_this_version"
 class Gate:
     """Decides by the policy in force. `policy` gives the present revision, `clock` Unix seconds."""
 
-    def __init__(self, policy: Callable[[], Policy], metrics: Metrics, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        policy: Callable[[], Policy],
+        metrics: Metrics,
+        clock: Callable[[], float] = time.time,
+        *,
+        withdrawals_age: Callable[[], float | None],
+    ) -> None:
         self._policy = policy
+        self._withdrawals_age = withdrawals_age
         self._metrics = metrics
         self._clock = clock
 
@@ -58,6 +66,10 @@ class Gate:
                     return Denied(Reason.OUTPUT_TERMS_CONFLICT, {"term": term, "cause": NOT_IN_THIS_VERSION})
         return outcome
 
+    def check_caller(self, principal: Principal) -> Denied | None:
+        """Rows 2 and 9: whether a caller is still let in at all, on calls that last."""
+        return self._policy().check_caller(principal)
+
     def best(self, caller: Caller, model: str, *, action: str = "generate") -> Grant | Denied:
         """The decision on a plain call, with the best purpose that the caller could state."""
         agreement = self._policy().agreement_of(caller.principal)
@@ -71,7 +83,12 @@ class Gate:
         return outcome
 
     def _decide(self, caller: Caller, request: AccessRequest) -> Grant | Denied:
-        return self._policy().decide(caller.principal, request, caller.peer, self._clock())
+        """Rows 12 to 17."""
+        policy = self._policy()
+        outcome = policy.decide(caller.principal, request, caller.peer, self._clock())
+        if isinstance(outcome, Denied):
+            return outcome
+        return policy.check_age(outcome.audience, self._withdrawals_age()) or outcome
 
     def admit(self, caller: Caller, request: AccessRequest, *, counted_as: str) -> Grant:
         """The grant that the call runs under. Raises CallRefused with the first check that failed.

@@ -1,4 +1,4 @@
-"""Running calls are judged again: when the policy changes, and when the time of their token or agreement is over.
+"""Running calls are judged again: when policy or withdrawals change, and when their token or agreement runs out.
 
 A call is registered first and judged once more then, so that no change falls between its decision and its registration.
 """
@@ -70,6 +70,8 @@ class Judge:
 
     def _refusal(self, watched: _Watched) -> CallRefused | None:
         """Why a call must end; None if it may go on under what it was granted."""
+        if (denied := self._gate.check_caller(watched.caller.principal)) is not None:
+            return CallRefused(denied.reason, denied.detail)
         granted = watched.call.grant.agreement
         # Judged as a call for partners only, one under an agreement cannot fall back to public, to other terms.
         request = replace(watched.request, partner_only=granted is not None)

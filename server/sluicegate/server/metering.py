@@ -83,7 +83,7 @@ class Meter:
         try:
             return await self._store.usage(self._account(caller, grant), grant.quotas)
         except StateError as error:
-            raise _state_unavailable() from error
+            raise state_unavailable() from error
 
     async def run(self) -> None:
         """Renew what calls hold, several times in a lease, until cancelled."""
@@ -109,7 +109,7 @@ class Meter:
             hold = holds[reservation]
             self._holds.discard(hold)
             if not self._serves_without(hold.call.grant):
-                hold.call.end(_state_unavailable())
+                hold.call.end(state_unavailable())
 
     def _will_lapse(self, hold: Hold) -> bool:
         """Whether the lease may be over before the next renewal is answered."""
@@ -123,7 +123,7 @@ class Meter:
             log.error("quota_not_reserved", audience=grant.audience.value, error=type(error).__name__)
             if self._serves_without(grant):
                 return
-            raise _state_unavailable() from error
+            raise state_unavailable() from error
         if isinstance(outcome, Refusal):
             raise _refused(outcome.usage, outcome.reason)
         hold.reservation, hold.held_until = outcome, asked + self._store.lease_seconds
@@ -171,5 +171,6 @@ def _refused(usage: QuotaUsage, reason: Reason) -> CallRefused:
     return CallRefused(reason, facts, quota=QuotaFailure(usage.quota.value, usage.limit), retry_after_seconds=wait)
 
 
-def _state_unavailable() -> CallRefused:
+def state_unavailable() -> CallRefused:
+    """The refusal of a call that needs the store when it cannot be asked."""
     return CallRefused(Reason.STATE_UNAVAILABLE, retry_after_seconds=STATE_RETRY_SECONDS)

@@ -70,11 +70,14 @@ async def test_a_request_larger_than_the_limit_is_not_read(tmp_path: Path) -> No
 
 async def test_a_connection_has_no_more_streams_than_the_limit(tmp_path: Path) -> None:
     async with serving(tmp_path, limits={"streams_per_connection": 2}) as server:
-        watches: list[Any] = [
-            server.models.WatchModels(WatchModelsRequest(), metadata=bearer(), timeout=LONG_SECONDS) for _ in range(3)
-        ]
-        for watch in watches[:2]:
-            await watch.read()
+
+        def watch() -> Any:
+            return server.models.WatchModels(WatchModelsRequest(), metadata=bearer(), timeout=LONG_SECONDS)
+
+        watches = [watch(), watch()]
+        for each in watches:
+            await each.read()
+        watches.append(watch())
         third = asyncio.create_task(watches[2].read())
         async with connected(server.target) as another:
             stub: Any = AccessServiceStub(another)
@@ -83,8 +86,8 @@ async def test_a_connection_has_no_more_streams_than_the_limit(tmp_path: Path) -
         assert not third.done()
         watches[0].cancel()
         assert len((await third).models) > 0
-        for watch in watches[1:]:
-            watch.cancel()
+        for each in watches[1:]:
+            each.cancel()
 
 
 async def test_more_metadata_than_the_limit_is_refused_and_the_connection_lives_on(server: Server) -> None:

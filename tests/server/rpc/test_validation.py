@@ -34,11 +34,20 @@ from sluicegate.v1.generation_service_pb2 import (
     StreamGenerateRequest,
     TokenizeRequest,
 )
+from sluicegate.v1.withdrawal_service_pb2 import (
+    ClientTarget,
+    IssuedBeforeTarget,
+    KeyTarget,
+    LiftingSignature,
+    SubjectTarget,
+    TokenTarget,
+    WithdrawalTarget,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 IMAGE = Path(__file__).parents[3] / "protos/image.binpb"
-UNBOUNDED = {"config.seed": "any 64 bits make a seed"}
+UNBOUNDED = {"config.seed": "any 64 bits make a seed", "target.issued_before.time": "any time will do"}
 """Fields, truth values apart, that have no rule, and why they need none."""
 DENORMAL = 1e-45  # the smallest float32 above 0
 GOOD: dict[str, dict[str, Any]] = {
@@ -50,8 +59,19 @@ GOOD: dict[str, dict[str, Any]] = {
     "GetModelRequest": {"model": SMALL},
     "CheckAccessRequest": {"model": SMALL, "action": "generate"},
     "ListQuotasRequest": {"model": SMALL},
+    "CreateWithdrawalRequest": {"target": WithdrawalTarget(model=SMALL), "justification": "a drill"},
+    "LiftWithdrawalRequest": {"id": "any", "justification": "a drill"},
 }
 """A request of each kind that breaks no rule; the others are good when empty."""
+GOOD_INSIDE: dict[str, Message] = {
+    "target.token": TokenTarget(issuer="i", token_id="t"),
+    "target.issued_before": IssuedBeforeTarget(issuer="i"),
+    "target.client": ClientTarget(issuer="i", client_id="c"),
+    "target.subject": SubjectTarget(issuer="i", subject="s"),
+    "target.key": KeyTarget(issuer="i", key_id="k"),
+    "signatures": LiftingSignature(signer="lead", value="v"),
+}
+"""What stands around a field inside a message, by that message's path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +106,9 @@ class Case:
 
     def message(self) -> Message:
         message = METHODS[self.request].request(**GOOD.get(self.request, {}))
+        for inner, good in GOOD_INSIDE.items():
+            if self.field.startswith(f"{inner}."):
+                put(message, inner.split("."), good)
         put(message, self.field.split("."), self.value)
         return message
 
@@ -93,14 +116,17 @@ class Case:
 def put(message: Any, path: list[str], value: Any) -> None:
     """Set a field anywhere inside a message."""
     for name in path[:-1]:
-        message = getattr(message, name)
+        inner = getattr(message, name)
+        message = inner[0] if hasattr(inner, "add") else inner
     name = path[-1]
-    if isinstance(value, list):
+    if isinstance(value, Message) and hasattr(getattr(message, name), "add"):
+        getattr(message, name).add().CopyFrom(value)
+    elif isinstance(value, list):
         del getattr(message, name)[:]
         getattr(message, name).extend(value)
     elif isinstance(value, dict):
         getattr(message, name).update(value)
-    elif isinstance(value, Duration):
+    elif isinstance(value, Message):
         getattr(message, name).CopyFrom(value)
     else:
         setattr(message, name, value)
@@ -233,7 +259,9 @@ def cases_of(request: str, path: str, field: FieldDescriptor) -> Iterator[Case]:
                 yield Case(request, path, f"an item {what}", [value], None if is_good else f"{path}[0]")
             found = lists(rules.repeated, "x" if is_text else 1)
     for what, value, is_good in found:
-        yield Case(request, path, what, value, None if is_good else path)
+        # In a list of messages the violation names the item.
+        place = path.replace("signatures.", "signatures[0].")
+        yield Case(request, path, what, value, None if is_good else place)
 
 
 CASES = [

@@ -120,6 +120,8 @@ class _ReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTyp
     """The audit record could not be made durable. Not the caller's fault; try again later."""
     REASON_STAGE_CHANGED: _Reason.ValueType  # 47
     """The release stage changed, and the model is no longer open to this caller."""
+    REASON_SIGNATURES_REQUIRED: _Reason.ValueType  # 56
+    """Lifting this withdrawal opens wider and needs more valid signatures: see `needed` and `valid`."""
     REASON_SERVER_DRAINING: _Reason.ValueType  # 48
     """The server is shutting down. Try another replica."""
     REASON_ENGINE_LOST: _Reason.ValueType  # 49
@@ -238,6 +240,8 @@ REASON_AUDIT_UNAVAILABLE: Reason.ValueType  # 46
 """The audit record could not be made durable. Not the caller's fault; try again later."""
 REASON_STAGE_CHANGED: Reason.ValueType  # 47
 """The release stage changed, and the model is no longer open to this caller."""
+REASON_SIGNATURES_REQUIRED: Reason.ValueType  # 56
+"""Lifting this withdrawal opens wider and needs more valid signatures: see `needed` and `valid`."""
 REASON_SERVER_DRAINING: Reason.ValueType  # 48
 """The server is shutting down. Try another replica."""
 REASON_ENGINE_LOST: Reason.ValueType  # 49

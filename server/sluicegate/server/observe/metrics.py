@@ -163,6 +163,11 @@ class Metrics:
             "Age of the oldest issuer's key set in use.",
             registry=registry,
         )
+        self.withdrawals_age_seconds = Gauge(
+            "sluicegate_withdrawals_age_seconds",
+            "Time since the state store last confirmed the list of withdrawals.",
+            registry=registry,
+        )
         self._create_fixed()
 
     def allow(self, models: Iterable[str], partners: Iterable[str]) -> None:

@@ -8,9 +8,7 @@ import grpc
 
 from sluicegate.auth import (
     AuthenticationError,
-    Peer,
     Policy,
-    Principal,
     TokenVerifier,
     anonymous,
     bearer,
@@ -32,7 +30,7 @@ class Authenticator:
         self._policy = policy
 
     def identify(self, context: Context) -> Caller:
-        """The caller. Raises CallRefused with the first of rows 2 to 8 that fails."""
+        """The caller. Raises CallRefused with the first of rows 2 to 9 that fails."""
         return self._identify(context, serves_anonymous=self._policy().serves_anonymous)
 
     def admit(self, context: Context, template: str) -> Caller:
@@ -57,9 +55,9 @@ class Authenticator:
         if not values and serves_anonymous:
             return Caller(anonymous(), peer)
         try:
-            return Caller(self._principal(values, peer), peer)
+            principal = self._verifier.verify(bearer(values), peer)
         except AuthenticationError as error:
             raise CallRefused(error.reason, error.detail) from None
-
-    def _principal(self, values: list[str | bytes], peer: Peer) -> Principal:
-        return self._verifier.verify(bearer(values), peer)
+        if (denied := self._policy().check_caller(principal)) is not None:
+            raise CallRefused(denied.reason, denied.detail)
+        return Caller(principal, peer)

@@ -95,6 +95,9 @@ STATUSES: dict[Reason, Row] = {
     Reason.MODEL_NOT_READY: Row(_UNAVAILABLE, "the model is not loaded at present; try again"),
     Reason.SERVER_OVERLOADED: Row(_UNAVAILABLE, "this replica's queue is full; try another, or wait"),
     Reason.AUDIT_UNAVAILABLE: Row(_UNAVAILABLE, "the audit record could not be written; try again later"),
+    Reason.SIGNATURES_REQUIRED: Row(
+        StatusCode.FAILED_PRECONDITION, "lifting this opens wider: it needs the signatures of several signers"
+    ),
     Reason.STAGE_CHANGED: Row(_DENIED, "the release stage changed: the model is no longer open to this caller"),
     Reason.SERVER_DRAINING: Row(_UNAVAILABLE, "the server is shutting down; try another replica"),
     Reason.ENGINE_LOST: Row(_UNAVAILABLE, "the engine process was lost; what was streamed is valid, try again"),

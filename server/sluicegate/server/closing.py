@@ -1,0 +1,110 @@
+"""The use case of operators: close something at once, see what is closed, take it back."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from sluicegate.auth import Principal, Reason, TrustRoot, lifting_payload, signers_of
+from sluicegate.server.errors import CallRefused, FieldViolation
+from sluicegate.server.gate import Gate
+from sluicegate.server.metering import state_unavailable
+from sluicegate.server.state import (
+    AgreementTarget,
+    ModelTarget,
+    StageTarget,
+    StateError,
+    Store,
+    Target,
+    Withdrawal,
+    WithdrawalUnknown,
+)
+from sluicegate.server.withdrawing import WithdrawalWatch
+
+log = structlog.get_logger()
+
+
+class Closing:
+    """Makes and lifts withdrawals. One for the process; event loop only.
+
+    `trust`: who must sign what opens wider; None where the settings check no signatures.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        watch: WithdrawalWatch,
+        gate: Gate,
+        trust: TrustRoot | None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._watch = watch
+        self._gate = gate
+        self._trust = trust
+        self._clock = clock
+
+    def entries(self) -> Sequence[Withdrawal]:
+        """Everything that is closed now, the oldest first."""
+        return self._watch.entries
+
+    async def create(
+        self, operator: Principal, target: Target, justification: str, *, validate_only: bool
+    ) -> Withdrawal:
+        """Close something, on this replica before the answer. Raises CallRefused."""
+        self._check(target)
+        made_by = f"{operator.subject} of {operator.issuer}"
+        withdrawal = Withdrawal(str(uuid.uuid4()), target, int(self._clock()), justification, made_by)
+        if not validate_only:
+            try:
+                await self._store.withdraw(withdrawal)
+                await self._watch.refresh()
+            except StateError as error:
+                raise state_unavailable() from error
+            log.warning("withdrawal_made", id=withdrawal.id, kind=withdrawal.kind)
+        return withdrawal
+
+    async def lift(self, id_: str, signatures: Sequence[tuple[str, str]], *, validate_only: bool) -> None:
+        """Take a withdrawal back. `signatures`: signers with their signatures. Raises CallRefused."""
+        found = next((entry for entry in self._watch.entries if entry.id == id_), None)
+        if found is None:
+            raise _unknown()
+        if isinstance(found.target, ModelTarget | StageTarget | AgreementTarget) and self._trust is not None:
+            signed_by = signers_of(self._trust, signatures, lifting_payload(self._trust.deployment, id_))
+            if len(signed_by) < self._trust.threshold:
+                facts = {"needed": str(self._trust.threshold), "valid": str(len(signed_by))}
+                raise CallRefused(Reason.SIGNATURES_REQUIRED, facts)
+        if validate_only:
+            return
+        try:
+            await self._store.lift(id_)
+            await self._watch.refresh()
+        except WithdrawalUnknown:
+            raise _unknown() from None
+        except StateError as error:
+            raise state_unavailable() from error
+        log.warning("withdrawal_lifted", id=id_, kind=found.kind)
+
+    def _check(self, target: Target) -> None:
+        """Raise CallRefused for what the policy does not have: a slip in a name must not look like a closed door."""
+        policy = self._gate.policy
+        match target:
+            case AgreementTarget(agreement=name) if name not in policy.agreements:
+                raise _invalid("target.agreement", "is the id of an agreement on file")
+            case ModelTarget(model=name) if name not in policy.models:
+                raise _invalid("target.model", "is the id of a model of the policy")
+            case StageTarget(stage=name) if name not in policy.plan.stages_by_id:
+                raise _invalid("target.stage", "is the id of a stage of the plan")
+            case _:
+                pass
+
+
+def _unknown() -> CallRefused:
+    return _invalid("id", "is the id of a withdrawal in force")
+
+
+def _invalid(field: str, rule: str) -> CallRefused:
+    return CallRefused(Reason.REQUEST_INVALID, violations=[FieldViolation(field, rule)])

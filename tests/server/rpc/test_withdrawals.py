@@ -1,0 +1,266 @@
+"""Withdrawals through the wire: what is closed is closed for new calls and running ones, and who may open it again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from harness import LONG_SECONDS, SMALL, Server, bearer, demo_plan, open_agreement, refusal, serving
+from issuer import ISSUER, KEY, NOW
+
+from sluicegate.auth import lifting_payload, sign
+from sluicegate.auth.encoding import encode_base64url
+from sluicegate.v1.generation_pb2 import GenerationConfig
+from sluicegate.v1.generation_service_pb2 import GenerateRequest, StreamGenerateRequest
+from sluicegate.v1.model_service_pb2 import WatchModelsRequest
+from sluicegate.v1.withdrawal_service_pb2 import (
+    ClientTarget,
+    CreateWithdrawalRequest,
+    IssuedBeforeTarget,
+    KeyTarget,
+    LiftingSignature,
+    LiftWithdrawalRequest,
+    ListWithdrawalsRequest,
+    ListWithdrawalsResponse,
+    SubjectTarget,
+    TokenTarget,
+    Withdrawal,
+    WithdrawalTarget,
+)
+from sluicegate.v1.withdrawal_service_pb2_grpc import WithdrawalServiceStub
+
+OPERATOR = bearer(sub="olga", client_id="operations", jti="olga-1", scope="release:withdraw")
+STRANGER, PARTNER = bearer(), bearer(client_id="lab-app")
+
+
+def service(server: Server) -> Any:
+    return WithdrawalServiceStub(server.channel)
+
+
+async def withdraw(server: Server, target: WithdrawalTarget, **options: Any) -> Withdrawal:
+    request = CreateWithdrawalRequest(target=target, justification="a drill", **options)
+    answer = await service(server).CreateWithdrawal(request, metadata=OPERATOR, timeout=LONG_SECONDS)
+    made: Withdrawal = answer.withdrawal
+    return made
+
+
+async def listed(server: Server) -> ListWithdrawalsResponse:
+    answer: ListWithdrawalsResponse = await service(server).ListWithdrawals(
+        ListWithdrawalsRequest(), metadata=OPERATOR, timeout=LONG_SECONDS
+    )
+    return answer
+
+
+def lift(server: Server, id_: str, *signatures: LiftingSignature) -> Any:
+    request = LiftWithdrawalRequest(id=id_, justification="the drill is over", signatures=signatures)
+    return service(server).LiftWithdrawal(request, metadata=OPERATOR, timeout=LONG_SECONDS)
+
+
+def generate(server: Server, who: Any = STRANGER, model: str = SMALL) -> Any:
+    request = GenerateRequest(model=model, text="a", config=GenerationConfig(max_output_tokens=1))
+    return server.generation.Generate(request, metadata=who, timeout=LONG_SECONDS)
+
+
+async def begun(server: Server, who: Any = STRANGER) -> Any:
+    """A stream that has begun and waits for its engine."""
+    server.engine.pause_after(2)
+    request = StreamGenerateRequest(model=SMALL, text="a", config=GenerationConfig(max_output_tokens=100))
+    call = server.generation.StreamGenerate(request, metadata=who, timeout=LONG_SECONDS)
+    await call.read()
+    return call
+
+
+TOKEN, CALLER = "UNAUTHENTICATED TOKEN_WITHDRAWN", "PERMISSION_DENIED CALLER_WITHDRAWN"
+BEFORE = IssuedBeforeTarget(issuer=ISSUER, client_id="app")
+BEFORE.time.FromSeconds(NOW + 1)
+TARGETS: list[tuple[str, WithdrawalTarget, str]] = [
+    ("token", WithdrawalTarget(token=TokenTarget(issuer=ISSUER, token_id="token-1")), TOKEN),
+    ("key", WithdrawalTarget(key=KeyTarget(issuer=ISSUER, key_id=KEY.key_id)), TOKEN),
+    ("issued before", WithdrawalTarget(issued_before=BEFORE), TOKEN),
+    ("client", WithdrawalTarget(client=ClientTarget(issuer=ISSUER, client_id="app")), CALLER),
+    ("subject", WithdrawalTarget(subject=SubjectTarget(issuer=ISSUER, subject="alice")), CALLER),
+    ("model", WithdrawalTarget(model=SMALL), "PERMISSION_DENIED MODEL_WITHDRAWN"),
+]
+
+
+@pytest.mark.parametrize(("target", "verdict"), [pytest.param(*case[1:], id=case[0]) for case in TARGETS])
+async def test_what_is_withdrawn_ends_running_calls_and_refuses_new_ones(
+    tmp_path: Path, target: WithdrawalTarget, verdict: str
+) -> None:
+    async with serving(tmp_path) as server:
+        running = await begun(server)
+
+        await withdraw(server, target)
+
+        ended = await refusal(running)
+        server.engine.resume()
+        assert ended.verdict == verdict
+        assert ended.usage is not None
+        assert (await refusal(generate(server))).verdict == verdict
+
+
+async def test_an_agreement_that_is_withdrawn_ends_its_streams_and_no_others(tmp_path: Path) -> None:
+    async with serving(tmp_path, agreements=[open_agreement()]) as server:
+        running = await begun(server, PARTNER)
+
+        await withdraw(server, WithdrawalTarget(agreement="agr-example-lab"))
+
+        ended = await refusal(running)
+        server.engine.resume()
+        served = await generate(server)
+        assert ended.verdict == "PERMISSION_DENIED AGREEMENT_WITHDRAWN"
+        assert served.usage.output_tokens == 1
+
+
+async def test_a_stage_gone_back_from_closes_what_it_had_opened(tmp_path: Path) -> None:
+    hosted = {"gpt2-355m": {"device": "cpu"}}
+    async with serving(tmp_path, models=hosted) as server:
+        await generate(server, model="gpt2-355m")
+
+        made = await withdraw(server, WithdrawalTarget(stage="s1"))
+
+        refused = await refusal(generate(server, model="gpt2-355m"))
+        await lift(server, made.id)
+        served = await generate(server, model="gpt2-355m")
+        assert refused.verdict == "PERMISSION_DENIED MODEL_NOT_RELEASED"
+        assert served.usage.output_tokens == 1
+
+
+async def test_another_replica_learns_of_it_by_itself(tmp_path: Path) -> None:
+    state = {"url": f"sqlite:////{tmp_path}/shared.db"}
+    async with (
+        serving(tmp_path / "one", state=state) as one,
+        serving(tmp_path / "two", state=state) as two,
+    ):
+        running = await begun(two)
+
+        await withdraw(one, WithdrawalTarget(model=SMALL))
+
+        ended = await refusal(running)
+        assert ended.verdict == "PERMISSION_DENIED MODEL_WITHDRAWN"
+
+
+async def test_a_withdrawal_outlives_the_server_until_it_is_lifted(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server:
+        made = await withdraw(server, WithdrawalTarget(client=ClientTarget(issuer=ISSUER, client_id="app")))
+    async with serving(tmp_path) as server:
+        [entry] = (await listed(server)).withdrawals
+        refused = await refusal(generate(server))
+
+        await lift(server, made.id)
+
+        served = await generate(server)
+        assert entry == made
+        assert (entry.justification, entry.operator) == ("a drill", f"olga of {ISSUER}")
+        assert entry.create_time.seconds == NOW
+        assert refused.verdict == "PERMISSION_DENIED CALLER_WITHDRAWN"
+        assert served.usage.output_tokens == 1
+        assert list((await listed(server)).withdrawals) == []
+
+
+async def test_validation_alone_closes_nothing(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server:
+        await withdraw(server, WithdrawalTarget(model=SMALL), validate_only=True)
+
+        served = await generate(server)
+
+        assert served.usage.output_tokens == 1
+        assert list((await listed(server)).withdrawals) == []
+
+
+@pytest.mark.parametrize(
+    ("target", "field"),
+    [
+        (WithdrawalTarget(model="gpt2-124"), "target.model"),
+        (WithdrawalTarget(agreement="agr-none"), "target.agreement"),
+        (WithdrawalTarget(stage="s9"), "target.stage"),
+    ],
+    ids=["model", "agreement", "stage"],
+)
+async def test_a_slip_in_a_name_does_not_look_like_a_closed_door(
+    server: Server, target: WithdrawalTarget, field: str
+) -> None:
+    request = CreateWithdrawalRequest(target=target, justification="a drill")
+
+    refused = await refusal(service(server).CreateWithdrawal(request, metadata=OPERATOR, timeout=LONG_SECONDS))
+
+    assert refused.verdict == "INVALID_ARGUMENT REQUEST_INVALID"
+    assert set(refused.violations) == {field}
+
+
+async def test_lifting_what_is_not_there_says_so(server: Server) -> None:
+    refused = await refusal(lift(server, "no-such-withdrawal"))
+
+    assert refused.verdict == "INVALID_ARGUMENT REQUEST_INVALID"
+    assert set(refused.violations) == {"id"}
+
+
+Ask = Callable[[Any, Any], Any]
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda stub, who: stub.CreateWithdrawal(
+            CreateWithdrawalRequest(target=WithdrawalTarget(model=SMALL), justification="x"), metadata=who
+        ),
+        lambda stub, who: stub.ListWithdrawals(ListWithdrawalsRequest(), metadata=who),
+        lambda stub, who: stub.LiftWithdrawal(LiftWithdrawalRequest(id="x", justification="x"), metadata=who),
+    ],
+    ids=["create", "list", "lift"],
+)
+async def test_only_operators_may(server: Server, ask: Ask) -> None:
+    everything = bearer(scope=f"generate:{SMALL} release:read audit:read engine:manage")
+
+    refused = await refusal(ask(service(server), everything))
+
+    assert refused.verdict == "PERMISSION_DENIED SCOPE_MISSING"
+    assert refused.facts == {"required_scope": "release:withdraw"}
+
+
+async def test_lifting_what_opens_wider_needs_two_different_signers(tmp_path: Path) -> None:
+    keys = {name: Ed25519PrivateKey.generate() for name in ("release-lead", "safety-lead")}
+    signers = [
+        {"id": name, "public_key": encode_base64url(key.public_key().public_bytes_raw())} for name, key in keys.items()
+    ]
+    trust = {"deployment": "test", "threshold": 2, "signers": signers}
+    policy = {"directory": "policy", "signatures": trust, "reload_seconds": 0.02}
+    plan = demo_plan(active="s1", transitions=[], internal={"clients": []})
+
+    def signed(name: str, id_: str, deployment: str = "test") -> LiftingSignature:
+        return LiftingSignature(signer=name, value=sign(keys[name], lifting_payload(deployment, id_)))
+
+    async with serving(tmp_path, plan, policy=policy) as server:
+        made = await withdraw(server, WithdrawalTarget(model=SMALL))
+        client = await withdraw(server, WithdrawalTarget(client=ClientTarget(issuer=ISSUER, client_id="mallory")))
+        lead = signed("release-lead", made.id)
+
+        for signatures in (
+            [],
+            [lead],
+            [lead, lead],
+            [lead, signed("safety-lead", client.id)],
+            [lead, signed("safety-lead", made.id, "another")],
+        ):
+            refused = await refusal(lift(server, made.id, *signatures))
+            assert refused.verdict == "FAILED_PRECONDITION SIGNATURES_REQUIRED"
+            assert refused.facts == {"needed": "2", "valid": str(min(len(signatures), 1))}
+        await lift(server, made.id, lead, signed("safety-lead", made.id))
+        await lift(server, client.id)
+
+        served = await generate(server)
+        assert served.usage.output_tokens == 1
+        assert list((await listed(server)).withdrawals) == []
+
+
+async def test_a_watch_of_models_ends_with_its_caller(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server:
+        watch: Any = server.models.WatchModels(WatchModelsRequest(), metadata=STRANGER, timeout=LONG_SECONDS)
+        await watch.read()
+
+        await withdraw(server, WithdrawalTarget(subject=SubjectTarget(issuer=ISSUER, subject="alice")))
+
+        assert (await refusal(watch)).verdict == "PERMISSION_DENIED CALLER_WITHDRAWN"
