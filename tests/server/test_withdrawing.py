@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 from issuer import NOW, FakeClock
@@ -15,12 +17,14 @@ from sluicegate.server.state import (
     IssuedBeforeTarget,
     KeyTarget,
     ModelTarget,
+    Snapshot,
     StageTarget,
     StateUnavailable,
     Store,
     SubjectTarget,
     Target,
     TokenTarget,
+    Version,
     Withdrawal,
     open_store,
 )
@@ -77,6 +81,39 @@ async def test_a_new_list_is_in_force_before_it_is_told(tmp_path: Path) -> None:
 
         assert told == [False, True]
         assert [each.target for each in watch.entries] == [ModelTarget("gpt2-124m")]
+
+
+class SlowStore:
+    """A store whose answers come when they are let go."""
+
+    def __init__(self, *snapshots: Snapshot) -> None:
+        self._snapshots = list(snapshots)
+        self.asked = 0
+        self.go = asyncio.Event()
+
+    async def entries(self) -> Snapshot:
+        return self._snapshots.pop(0)
+
+    async def changes(self, since: Version) -> Snapshot | None:
+        self.asked += 1
+        await self.go.wait()
+        return self._snapshots.pop(0)
+
+
+async def test_no_answer_of_the_store_can_overtake_another() -> None:
+    store = SlowStore(*(Snapshot(Version("store", epoch, str(epoch)), ()) for epoch in range(3)))
+    watch = WithdrawalWatch(cast(Store, store), PolicyInForce(policy), on_change=lambda: None, clock=FakeClock())
+    await watch.refresh()
+
+    both = asyncio.gather(watch.refresh(), watch.refresh())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    asked_before_an_answer = store.asked
+    store.go.set()
+    await both
+
+    assert asked_before_an_answer == 1
+    assert store.asked == 2
 
 
 async def test_a_list_that_cannot_be_confirmed_stays_and_grows_old(tmp_path: Path) -> None:

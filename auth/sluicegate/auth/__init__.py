@@ -2,6 +2,7 @@
 
 from sluicegate.auth.agreements import Agreement
 from sluicegate.auth.certificates import certificate_names, certificate_problems
+from sluicegate.auth.claims import LEEWAY_SECONDS
 from sluicegate.auth.decision import CallerIdentity
 from sluicegate.auth.discovery import OidcDiscovery
 from sluicegate.auth.errors import (
@@ -55,6 +56,7 @@ from sluicegate.auth.withdrawals import IssuedBefore, Withdrawals
 
 __all__ = [
     "ALGORITHMS",
+    "LEEWAY_SECONDS",
     "AccessRequest",
     "Agreement",
     "Audience",

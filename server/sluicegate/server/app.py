@@ -96,17 +96,21 @@ async def running(
         metrics, changes, failed = Metrics(), Changes(), asyncio.Event()
         metrics_address = _export(stack, metrics, settings.metrics.listen)
 
-        watch = _watch_policy(settings.policy, metrics, changes)
-        policy = watch.current
-        loads = _loads(settings, policy)
+        def changed() -> None:
+            """Another policy is in force: one was loaded, or the withdrawals narrow it otherwise than before."""
+            metrics.policy_info.info({"revision": in_force().shown_revision, "stage": in_force().stage.id})
+            changes.announce()
+
+        watch = _watch_policy(settings.policy, metrics, changed)
+        in_force = PolicyInForce(lambda: watch.current)
+        loads = _loads(settings, watch.current)
         verifier = await _verifier(stack, settings.tokens, metrics, clock, failed)
         _keep(stack, watch.run, "policy", failed)
         store = await open_store(
             settings.state.url, lease_seconds=settings.state.lease_seconds, clock=None if clock is time.time else clock
         )
         stack.push_async_callback(store.close)
-        in_force = PolicyInForce(lambda: watch.current)
-        withdrawals = WithdrawalWatch(store, in_force, on_change=changes.announce)
+        withdrawals = WithdrawalWatch(store, in_force, on_change=changed)
         await withdrawals.refresh()
         _keep(stack, withdrawals.run, "withdrawals", failed)
         metrics.withdrawals_age_seconds.set_function(lambda: withdrawals.age_seconds or 0.0)
@@ -155,7 +159,9 @@ async def running(
         )
         metrics.expect_methods(required_scopes())
         await server.start()
-        log.info("serving", address=address, metrics=metrics_address, models=list(models.hosted), stage=policy.stage.id)
+        log.info(
+            "serving", address=address, metrics=metrics_address, models=list(models.hosted), stage=in_force().stage.id
+        )
         yield Running(address, metrics_address, Draining(server, health, catalog, live, settings.drain), failed)
 
 
@@ -167,19 +173,18 @@ def _export(stack: AsyncExitStack, metrics: Metrics, listen: str | None) -> str 
     return f"{listen.rpartition(':')[0]}:{port}"
 
 
-def _watch_policy(settings: config.Policy, metrics: Metrics, changes: Changes) -> PolicyWatch:
-    """The policy with its hot reload, and what each revision means for the metrics. Raises PolicyError."""
+def _watch_policy(settings: config.Policy, metrics: Metrics, changed: Callable[[], None]) -> PolicyWatch:
+    """The policy with its hot reload, and which names each revision allows in metrics. Raises PolicyError."""
     trust = _trust(settings)
 
-    def show(policy: Policy) -> None:
+    def allow(policy: Policy) -> None:
         metrics.allow(policy.models, {agreement.partner for agreement in policy.agreements.values()})
-        metrics.policy_info.info({"revision": policy.shown_revision, "stage": policy.stage.id})
 
     def take(policy: Policy) -> None:
         log.info("policy_loaded", revision=policy.shown_revision, stage=policy.stage.id)
-        show(policy)
+        allow(policy)
         metrics.policy_reloads.labels("loaded").inc()
-        changes.announce()
+        changed()
 
     def refuse(problems: Sequence[Problem]) -> None:
         log.error("policy_refused", problems=[str(problem) for problem in problems])
@@ -188,7 +193,7 @@ def _watch_policy(settings: config.Policy, metrics: Metrics, changes: Changes) -
     watch = PolicyWatch(
         settings.directory, trust, on_change=take, on_failure=refuse, interval_seconds=settings.reload_seconds
     )
-    show(watch.current)
+    allow(watch.current)
     metrics.policy_signed.set(trust is not None)
     if trust is None:
         log.warning("policy_signatures_off", advice="anyone who can write the policy can open a model")

@@ -40,19 +40,18 @@ class PolicyInForce:
     def __init__(self, loaded: Callable[[], Policy]) -> None:
         self._loaded = loaded
         self._withdrawals = Withdrawals()
-        self._made_of: tuple[Policy, Withdrawals] | None = None
-        self._policy: Policy | None = None
+        self._narrowed: tuple[Policy, Policy] | None = None  # as loaded, and what became of it
 
     def __call__(self) -> Policy:
         """The policy now."""
-        parts = (self._loaded(), self._withdrawals)
-        if self._policy is None or self._made_of is None or any(a is not b for a, b in zip(parts, self._made_of)):  # noqa: B905
-            self._made_of, self._policy = parts, parts[0].under(parts[1])
-        return self._policy
+        loaded = self._loaded()
+        if self._narrowed is None or self._narrowed[0] is not loaded:
+            self._narrowed = (loaded, loaded.under(self._withdrawals))
+        return self._narrowed[1]
 
     def narrow(self, withdrawals: Withdrawals) -> None:
         """Put these withdrawals in the place of those before."""
-        self._withdrawals = withdrawals
+        self._withdrawals, self._narrowed = withdrawals, None
 
 
 class WithdrawalWatch:
@@ -75,6 +74,7 @@ class WithdrawalWatch:
         self._on_change = on_change
         self._clock = clock
         self._sleep = sleep
+        self._refreshing = asyncio.Lock()
         self._version: Version | None = None
         self._confirmed_at: float | None = None
         self._problem: str | None = None
@@ -87,12 +87,13 @@ class WithdrawalWatch:
 
     async def refresh(self) -> None:
         """Ask the store now. Raises StateError and keeps the list, whose age then grows."""
-        asked = self._clock()
-        if self._version is None:
-            self._take(await self._store.entries())
-        elif (snapshot := await self._store.changes(self._version)) is not None:
-            self._take(snapshot)
-        self._confirmed_at = asked
+        async with self._refreshing:  # of two answers that cross, the older one would open a door again
+            asked = self._clock()
+            if self._version is None:
+                self._take(await self._store.entries())
+            elif (snapshot := await self._store.changes(self._version)) is not None:
+                self._take(snapshot)
+            self._confirmed_at = asked
 
     async def run(self) -> None:
         """Ask twice a second until cancelled."""
@@ -123,28 +124,18 @@ class WithdrawalWatch:
 
 def as_withdrawals(entries: tuple[Withdrawal, ...]) -> Withdrawals:
     """The list as the decision sees it."""
-    found: dict[str, set[object]] = {name: set() for name in ("tokens", "keys", "clients", "subjects")}
-    named: dict[str, set[str]] = {name: set() for name in ("agreements", "models", "stages")}
-    issued_before: list[IssuedBefore] = []
-    for entry in entries:
-        match entry.target:
-            case TokenTarget(issuer=issuer, jti=name):
-                found["tokens"].add((issuer, name))
-            case KeyTarget(issuer=issuer, kid=name):
-                found["keys"].add((issuer, name))
-            case ClientTarget(issuer=issuer, client=name):
-                found["clients"].add((issuer, name))
-            case SubjectTarget(issuer=issuer, subject=name):
-                found["subjects"].add((issuer, name))
-            case IssuedBeforeTarget() as target:
-                issued_before.append(IssuedBefore(target.issuer, target.issued_before, target.client, target.subject))
-            case AgreementTarget(agreement=name):
-                named["agreements"].add(name)
-            case ModelTarget(model=name):
-                named["models"].add(name)
-            case StageTarget(stage=name):
-                named["stages"].add(name)
+    targets = [entry.target for entry in entries]
     return Withdrawals(
-        issued_before=tuple(issued_before),
-        **{name: frozenset(values) for name, values in (found | named).items()},  # type: ignore[arg-type]
+        tokens=frozenset((each.issuer, each.jti) for each in targets if isinstance(each, TokenTarget)),
+        issued_before=tuple(
+            IssuedBefore(each.issuer, each.issued_before, each.client, each.subject)
+            for each in targets
+            if isinstance(each, IssuedBeforeTarget)
+        ),
+        keys=frozenset((each.issuer, each.kid) for each in targets if isinstance(each, KeyTarget)),
+        clients=frozenset((each.issuer, each.client) for each in targets if isinstance(each, ClientTarget)),
+        subjects=frozenset((each.issuer, each.subject) for each in targets if isinstance(each, SubjectTarget)),
+        agreements=frozenset(each.agreement for each in targets if isinstance(each, AgreementTarget)),
+        models=frozenset(each.model for each in targets if isinstance(each, ModelTarget)),
+        stages=frozenset(each.stage for each in targets if isinstance(each, StageTarget)),
     )

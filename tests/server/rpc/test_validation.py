@@ -21,6 +21,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.timestamp_pb2 import Timestamp
 from harness import LONG_SECONDS, SMALL, Server, bearer, refusal
 
 from sluicegate.server.errors import CallRefused
@@ -47,7 +48,7 @@ from sluicegate.v1.withdrawal_service_pb2 import (
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 IMAGE = Path(__file__).parents[3] / "protos/image.binpb"
-UNBOUNDED = {"config.seed": "any 64 bits make a seed", "target.issued_before.time": "any time will do"}
+UNBOUNDED = {"config.seed": "any 64 bits make a seed"}
 """Fields, truth values apart, that have no rule, and why they need none."""
 DENORMAL = 1e-45  # the smallest float32 above 0
 GOOD: dict[str, dict[str, Any]] = {
@@ -211,15 +212,17 @@ def texts(rules: Any) -> Iterator[tuple[str, str, bool]]:
         yield "none of them", "train", False
 
 
-def durations(rules: Any) -> Iterator[tuple[str, Duration, bool]]:
+def times(rules: Any, kind: type[Duration | Timestamp]) -> Iterator[tuple[str, Duration | Timestamp, bool]]:
     most, least = rules.lte.ToNanoseconds(), rules.gte.ToNanoseconds()
     for what, nanos, is_good in (
-        ("longest", most, True),
-        ("too long", most + 1, False),
-        ("shortest", least, True),
-        ("too short", least - 1, False),
+        ("at most", most, True),
+        ("above most", most + 1, False),
+        ("at least", least, True),
+        ("below least", least - 1, False),
     ):
-        yield what, Duration(seconds=int(nanos / 1e9), nanos=nanos - int(nanos / 1e9) * 10**9), is_good
+        value = kind()
+        value.FromNanoseconds(nanos)
+        yield what, value, is_good
 
 
 def lists(rules: Any, item: Any) -> Iterator[tuple[str, list[Any], bool]]:
@@ -250,7 +253,9 @@ def cases_of(request: str, path: str, field: FieldDescriptor) -> Iterator[Case]:
         case "string":
             found = texts(rules.string)
         case "duration":
-            found = durations(rules.duration)
+            found = times(rules.duration, Duration)
+        case "timestamp":
+            found = times(rules.timestamp, Timestamp)
         case "map":
             found = maps(rules.map)
         case "repeated":

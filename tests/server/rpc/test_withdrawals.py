@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from harness import LONG_SECONDS, SMALL, Server, bearer, demo_plan, open_agreement, refusal, serving
+from harness import LONG_SECONDS, METRICS, SMALL, Server, bearer, demo_plan, open_agreement, refusal, serving
 from issuer import ISSUER, KEY, NOW
 
-from sluicegate.auth import lifting_payload, sign
+from sluicegate.auth import LEEWAY_SECONDS, lifting_payload, sign
 from sluicegate.auth.encoding import encode_base64url
 from sluicegate.v1.generation_pb2 import GenerationConfig
 from sluicegate.v1.generation_service_pb2 import GenerateRequest, StreamGenerateRequest
@@ -127,6 +127,38 @@ async def test_a_stage_gone_back_from_closes_what_it_had_opened(tmp_path: Path) 
         served = await generate(server, model="gpt2-355m")
         assert refused.verdict == "PERMISSION_DENIED MODEL_NOT_RELEASED"
         assert served.usage.output_tokens == 1
+
+
+async def test_the_metrics_tell_the_stage_that_is_in_force(tmp_path: Path) -> None:
+    async with serving(tmp_path, metrics=METRICS) as server:
+        before = await stages_shown(server)
+
+        await withdraw(server, WithdrawalTarget(stage="s1"))
+
+        assert before == ["s2"]
+        assert await stages_shown(server) == ["s1"]
+
+
+async def stages_shown(server: Server) -> list[str]:
+    shown = [name for name in await server.metrics() if name.startswith("sluicegate_policy_info{")]
+    return [name.split('stage="')[1].split('"')[0] for name in shown]
+
+
+async def test_a_token_stays_closed_until_no_clock_takes_it_any_more(tmp_path: Path) -> None:
+    longest = 3_600 + LEEWAY_SECONDS  # one issued just now by a clock that runs ahead
+    async with serving(tmp_path) as server:
+        made = await withdraw(server, WithdrawalTarget(token=TokenTarget(issuer=ISSUER, token_id="token-1")))
+
+        assert made.expire_time.seconds == NOW + longest
+
+
+async def test_a_part_of_a_second_closes_the_whole_one(tmp_path: Path) -> None:
+    before = IssuedBeforeTarget(issuer=ISSUER)
+    before.time.FromMilliseconds(NOW * 1_000 + 1)
+    async with serving(tmp_path) as server:
+        made = await withdraw(server, WithdrawalTarget(issued_before=before), validate_only=True)
+
+        assert made.target.issued_before.time.seconds == NOW + 1
 
 
 async def test_another_replica_learns_of_it_by_itself(tmp_path: Path) -> None:

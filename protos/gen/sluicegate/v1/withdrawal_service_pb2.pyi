@@ -53,7 +53,7 @@ class IssuedBeforeTarget(google.protobuf.message.Message):
     """Only tokens of this subject. Empty: of all."""
     @property
     def time(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """Tokens with an earlier `iat` are closed. Absent: now."""
+        """Tokens with an earlier `iat` are closed; a part of a second counts as a whole one. From 1970 to 2100. Absent: now."""
 
     def __init__(
         self,

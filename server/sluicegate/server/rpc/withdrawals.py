@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from sluicegate.auth import LEEWAY_SECONDS
 from sluicegate.server import state
 from sluicegate.server.closing import Closing
 from sluicegate.server.paging import page
@@ -59,14 +61,14 @@ class WithdrawalServicer(WithdrawalServiceServicer):
 
     def _target(self, message: withdrawal_service_pb2.WithdrawalTarget) -> state.Target:
         """The target of a message that was validated."""
-        now = int(self._clock())
+        now = math.ceil(self._clock())
         match message.WhichOneof("target"):
             case "token":
-                expires_at = now + self._max_lifetime_seconds
+                expires_at = now + LEEWAY_SECONDS + self._max_lifetime_seconds
                 return state.TokenTarget(message.token.issuer, message.token.token_id, expires_at)
             case "issued_before":
                 found = message.issued_before
-                before = found.time.seconds if found.HasField("time") else now
+                before = found.time.seconds + (found.time.nanos > 0) if found.HasField("time") else now
                 expires_at = before + self._max_lifetime_seconds
                 client, subject = found.client_id or None, found.subject or None
                 return state.IssuedBeforeTarget(found.issuer, before, expires_at, client, subject)
