@@ -10,6 +10,7 @@ from contextlib import closing
 import pytest
 from certificates import Authority
 from redis_server import DATABASES, RedisServer, redis_server
+from state_anchors_suite import *  # noqa: F403
 from state_kill_suite import *  # noqa: F403
 from state_ledger_suite import *  # noqa: F403
 from state_random_suite import *  # noqa: F403

@@ -1,4 +1,4 @@
-"""State that outlives the process and that replicas share: the quota ledger and the withdrawals."""
+"""State that outlives the process and that replicas share: quota ledger, withdrawals, anchors of the audit logs."""
 
 from sluicegate.server.state.errors import (
     HistoryLost,

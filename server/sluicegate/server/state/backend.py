@@ -36,4 +36,10 @@ class Backend(Protocol):
     async def read(self, seen: Version | None) -> tuple[Version, list[str] | None]:
         """The version and all entries; None for the entries if `seen` is still the version. Raises HistoryLost."""
 
+    async def anchor(self, replica: str, head: str) -> None:
+        """Keep a replica's head in the place of the one before."""
+
+    async def anchors(self) -> dict[str, str]:
+        """Every replica's head."""
+
     async def close(self) -> None: ...

@@ -1,4 +1,4 @@
-"""The state that replicas share: the quota ledger and the withdrawals, in SQLite or Redis."""
+"""The state that replicas share: quota ledger, withdrawals, anchors of the audit logs. In SQLite or Redis."""
 
 from __future__ import annotations
 
@@ -85,6 +85,14 @@ class Store:
         """
         version, entries = await self._carry_out(self._backend.read(seen))
         return None if entries is None else _snapshot(version, entries)
+
+    async def anchor(self, replica: str, head: str) -> None:
+        """Keep the head of a replica's audit log in the place of the one before."""
+        await self._carry_out(self._backend.anchor(replica, head))
+
+    async def anchors(self) -> Mapping[str, str]:
+        """The heads of all replicas' audit logs, by the replica's name."""
+        return await self._carry_out(self._backend.anchors())
 
     async def close(self) -> None:
         """Finish what is under way, and let go of the store."""

@@ -72,10 +72,24 @@ async def test_every_commit_is_synced_to_disk(file: Path) -> None:
 
 async def test_file_of_a_newer_release_is_refused(file: Path) -> None:
     await (await open_store(url(file))).close()
-    change(file, "PRAGMA user_version = 2")
+    change(file, "PRAGMA user_version = 3")
 
-    with pytest.raises(StoreUnsuitable, match="schema 2 of a newer release; this one knows up to 1"):
+    with pytest.raises(StoreUnsuitable, match="schema 3 of a newer release; this one knows up to 2"):
         await open_store(url(file))
+
+
+async def test_file_of_an_older_release_is_taken_over_with_what_is_in_it(file: Path) -> None:
+    store = await open_store(url(file))
+    await store.withdraw(withdrawal("w"))
+    await store.close()
+    change(file, "DROP TABLE anchors")
+    change(file, "PRAGMA user_version = 1")
+
+    store = await open_store(url(file))
+
+    await store.anchor("gate-0", "a:1:x")
+    assert [entry.id for entry in (await store.entries()).entries] == ["w"]
+    await store.close()
 
 
 async def test_sqlite_file_of_another_program_is_refused_and_left_alone(file: Path) -> None:

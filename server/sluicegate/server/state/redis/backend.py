@@ -1,4 +1,4 @@
-"""Ledger and withdrawals in Redis, each operation one Lua script and so one atomic step."""
+"""Ledger, withdrawals and anchors in Redis, each operation one Lua script and so one atomic step."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from sluicegate.server.state.withdrawals import Version
 PREFIX = "{sluicegate}:"  # the braces keep all keys in one slot of a Redis cluster, as scripts need it
 IDENTITY = f"{PREFIX}identity"
 WITHDRAWALS = [IDENTITY, f"{PREFIX}history", f"{PREFIX}withdrawals", f"{PREFIX}expiries"]
+ANCHORS = [IDENTITY, f"{PREFIX}anchors"]
 DAY_TRIES = 3
 
 _MINUTE_QUOTAS = (Quota.REQUESTS_PER_MINUTE, Quota.OUTPUT_TOKENS_PER_MINUTE)
@@ -83,6 +84,13 @@ class RedisBackend:
         if seen is not None and reply[0] == "same":
             return seen, None
         return Version(self._identity, int(reply[1]), str(reply[2])), list(map(str, reply[3:]))
+
+    async def anchor(self, replica: str, head: str) -> None:
+        await self._run("anchor", ANCHORS, replica, head)
+
+    async def anchors(self) -> dict[str, str]:
+        pairs = list(map(str, (await self._run("anchors", ANCHORS))[1:]))
+        return dict(zip(pairs[::2], pairs[1::2], strict=True))
 
     async def close(self) -> None:
         await self._scripts.close()

@@ -28,7 +28,7 @@ CALL_SECONDS = 2.0
 CONNECTIONS = 64
 """Redis syncs its file once for all commands that it finds waiting, so more connections make fewer syncs."""
 LEDGER_SCRIPTS = ("reserve", "renew", "settle", "usage")
-WITHDRAWAL_SCRIPTS = ("withdraw", "lift", "read")
+OTHER_SCRIPTS = ("withdraw", "lift", "read", "anchor", "anchors")
 
 # Withdrawals must outlive a crash of the server, and neither may memory pressure push out what was booked.
 REQUIRED = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
@@ -46,7 +46,7 @@ class Scripts:
         books = own.joinpath("books.lua").read_text(encoding="utf-8")
         texts = {name: own.joinpath(f"{name}.lua").read_text(encoding="utf-8") for name in LEDGER_SCRIPTS}
         texts = {name: books + text for name, text in texts.items()}
-        texts |= {name: own.joinpath(f"{name}.lua").read_text(encoding="utf-8") for name in WITHDRAWAL_SCRIPTS}
+        texts |= {name: own.joinpath(f"{name}.lua").read_text(encoding="utf-8") for name in OTHER_SCRIPTS}
         self._scripts = {name: client.register_script(text) for name, text in texts.items()}
 
     async def run(self, name: str, keys: Sequence[str], arguments: Sequence[str | int]) -> Reply:

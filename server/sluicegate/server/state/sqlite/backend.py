@@ -86,6 +86,18 @@ class SqliteBackend:
 
         return await self._writer.do(work)
 
+    async def anchor(self, replica: str, head: str) -> None:
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute("REPLACE INTO anchors VALUES (?, ?)", (replica, head))
+
+        await self._writer.do(work)
+
+    async def anchors(self) -> dict[str, str]:
+        def work(connection: sqlite3.Connection) -> dict[str, str]:
+            return dict(connection.execute("SELECT replica, head FROM anchors"))
+
+        return await self._writer.do(work)
+
     async def close(self) -> None:
         await self._writer.close()
 

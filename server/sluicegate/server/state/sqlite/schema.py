@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sluicegate.server.state.errors import StateUnavailable, StoreUnsuitable
 
-SCHEMA = 1
+SCHEMA = 2
 APPLICATION_ID = 0x51A1CE57  # tells our files from others', in bytes 68 to 71 of the file
 BUSY_SECONDS = 2.0
 PRIVATE = 0o600
@@ -33,6 +33,8 @@ _TABLES = (
     "CREATE TABLE withdrawals (id TEXT PRIMARY KEY, entry TEXT NOT NULL, expires_at INTEGER) WITHOUT ROWID",
     "CREATE TABLE history (epoch INTEGER PRIMARY KEY, mark TEXT NOT NULL UNIQUE)",
 )
+_ANCHORS = "CREATE TABLE anchors (replica TEXT PRIMARY KEY, head TEXT NOT NULL) WITHOUT ROWID"
+"""Since schema 2."""
 
 
 def connect(file: Path) -> tuple[sqlite3.Connection, str]:
@@ -91,6 +93,8 @@ def _prepare(connection: sqlite3.Connection, file: Path) -> str:
             connection.execute(table)
         connection.execute("INSERT INTO store VALUES (?)", (uuid.uuid4().hex,))
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    if schema < SCHEMA:
+        connection.execute(_ANCHORS)
         connection.execute(f"PRAGMA user_version = {SCHEMA}")
     connection.execute("COMMIT")
     if _switch_to_wal(connection) != "wal":
