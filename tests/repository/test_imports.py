@@ -24,12 +24,22 @@ BELOW: dict[str, set[str]] = {
     "sluicegate.server.guard": set(),
     "sluicegate.server.errors": {"sluicegate.auth"},
     "sluicegate.server.config": {"sluicegate.server.errors"},
-    "sluicegate.server.audit": {"sluicegate.auth", "sluicegate.server.errors"},
+    "sluicegate.server.audit": {"sluicegate.auth", "sluicegate.server.errors", "sluicegate.server.state"},
     "sluicegate.server.state": {"sluicegate.auth"},
+    # Opens the audit log: a part of the composition root.
+    "sluicegate.server.audit_setup": {
+        "sluicegate.auth",
+        "sluicegate.server",
+        "sluicegate.server.audit",
+        "sluicegate.server.config",
+        "sluicegate.server.observe",
+        "sluicegate.server.state",
+    },
     "sluicegate.server.observe": {"sluicegate.auth", "sluicegate.server.engine", "sluicegate.server.errors"},
     # The use cases: the modules that stand directly in server/sluicegate/server/.
     "sluicegate.server": {
         "sluicegate.auth",
+        "sluicegate.server.audit",
         "sluicegate.server.engine",
         "sluicegate.server.guard",
         "sluicegate.server.errors",
@@ -55,6 +65,7 @@ BELOW: dict[str, set[str]] = {
     "sluicegate.server.app": {
         "sluicegate.auth",
         "sluicegate.server",
+        "sluicegate.server.audit_setup",
         "sluicegate.server.config",
         "sluicegate.server.engine",
         "sluicegate.server.errors",
@@ -65,6 +76,7 @@ BELOW: dict[str, set[str]] = {
     # `sluicegate init`, which reads a checkpoint's config.json.
     "sluicegate.server.scaffold": {
         "sluicegate.auth",
+        "sluicegate.server.audit",
         "sluicegate.server.config",
         "sluicegate.server.errors",
         "sluicegate.server.gpt2",
@@ -82,6 +94,7 @@ BELOW: dict[str, set[str]] = {
     "sluicegate.server.demo": {
         "sluicegate.auth",
         "sluicegate.client",
+        "sluicegate.server.audit",
         "sluicegate.server.app",
         "sluicegate.server.config",
         "sluicegate.server.errors",
@@ -101,6 +114,8 @@ COMMAND_MODULES = {
     "sluicegate.client.extensions",
     "sluicegate.client.main",
     "sluicegate.server.audit.commands",
+    "sluicegate.server.audit.options",
+    "sluicegate.server.audit.requests_command",
     "sluicegate.server.commands",
     "sluicegate.server.demo",
 }

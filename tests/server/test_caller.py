@@ -4,6 +4,9 @@ import uuid
 from dataclasses import replace
 from ipaddress import ip_address
 
+from audits import call_of
+from policies import policy
+
 from sluicegate.auth import Audience, Grant, Peer, Principal, Quotas, anonymous
 from sluicegate.server.caller import Call, Caller, identity_of, new_request_id
 
@@ -11,7 +14,7 @@ PEER = Peer(ip_address("192.0.2.7"))
 
 
 def call(deadline: float | None) -> Call:
-    return Call(Caller(anonymous(), PEER), "request-1", 0.0, deadline)
+    return call_of(Caller(anonymous(), PEER), policy(), deadline)
 
 
 def client(issuer: str, client_id: str, subject: str = "alice") -> Principal:

@@ -16,6 +16,7 @@ MINIMAL: dict[str, Any] = {
         "issuers": [{"issuer": "https://i.example", "audience": "https://a.example", "keys": {"file": "jwks.json"}}]
     },
     "models": {"gpt2-124m": {}},
+    "audit": "off",
 }
 SIGNER = {"id": "release-lead", "public_key": "A" * 43}
 
@@ -128,6 +129,7 @@ def test_all_problems_are_told_at_once_with_their_paths(tmp_path: Path) -> None:
 
     assert {problem.partition(": ")[0] for problem in told} == {
         "listn",
+        "audit",
         "policy.signatures",
         "tokens.issuers.0.issuer",
         "tokens.issuers.0.keys",

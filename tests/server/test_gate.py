@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 
 import pytest
+from audits import call_of
 from issuer import NOW
 from policies import agreement, policy
 
@@ -30,6 +31,7 @@ PARTNER = Caller(
     ),
     Peer(ip_address("192.0.2.7")),
 )
+CALL = call_of(PARTNER, policy(None, agreement()))
 GENERATE = AccessRequest(action="generate", model="gpt2-774m", purpose="human-susceptibility")
 SCORE = AccessRequest(action="score", model="gpt2-774m", purpose="human-susceptibility", logprobs=True)
 
@@ -49,7 +51,7 @@ def test_duty_that_this_version_cannot_fulfil_refuses_every_generation(output: d
 
     assert outcome == Denied(Reason.OUTPUT_TERMS_CONFLICT, {"term": term, "cause": NOT_IN_THIS_VERSION})
     with pytest.raises(CallRefused) as refused:
-        gate(output).admit(PARTNER, GENERATE, counted_as="generate")
+        gate(output).admit(CALL, GENERATE, counted_as="generate")
     assert refused.value.reason is Reason.OUTPUT_TERMS_CONFLICT
 
 
@@ -57,16 +59,16 @@ def test_output_duties_leave_alone_what_writes_no_text() -> None:
     strict = gate({"watermark": "required", "redaction": "pii", "flagged": "stop"})
 
     assert isinstance(strict.decide(PARTNER, SCORE), Grant)
-    assert isinstance(strict.admit(PARTNER, GENERATE, counted_as="tokenize"), Grant)
+    assert isinstance(strict.admit(CALL, GENERATE, counted_as="tokenize"), Grant)
 
 
 def test_admission_and_refusal_are_counted() -> None:
     metrics = Metrics()
     metrics.allow(["gpt2-774m"], ["example-lab"])
 
-    gate(metrics=metrics).admit(PARTNER, GENERATE, counted_as="generate")
+    gate(metrics=metrics).admit(CALL, GENERATE, counted_as="generate")
     with pytest.raises(CallRefused):
-        gate({"watermark": "required"}, metrics).admit(PARTNER, GENERATE, counted_as="generate")
+        gate({"watermark": "required"}, metrics).admit(CALL, GENERATE, counted_as="generate")
 
     def value(name: str, **labels: str) -> float | None:
         return metrics.registry.get_sample_value(name, {"model": "gpt2-774m", **labels})

@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from sluicegate.auth import SigningKey, create_signing_key, issue_token
+from sluicegate.auth import SigningKey, create_signing_key, issue_token, write_signing_key
+from sluicegate.server.audit import create_secret
 from sluicegate.server.gpt2.config import load_config
 
 ISSUER = "https://issuer.example"
@@ -57,6 +58,8 @@ class Deployment:
         self.key = create_signing_key(key_id="first")
         self.agreement_file.parent.mkdir(parents=True)
         self.publish_keys(self.key)
+        write_signing_key(directory / "audit.jwk", create_signing_key("EdDSA"))
+        create_secret(directory / "audit.secret")
         self.write_release()
         if any(model.open_to == "partner" for model in self.models.values()):
             _write(self.agreement_file, self.agreement())
@@ -74,6 +77,7 @@ class Deployment:
             "limits": {"peer_calls_per_minute": 1_000_000, "denials_per_minute": 1_000_000},
             "drain": {"announce_seconds": 0.2, "grace_seconds": 60},
             "metrics": {"listen": "127.0.0.1:0"},
+            "audit": {"directory": "audit", "key": "audit.jwk", "secret": "audit.secret", "replica": "gate-0"},
         }
 
     def release(self, active: str = "first") -> Document:

@@ -27,7 +27,10 @@ from issuer import AUDIENCE, ISSUER, KEYS, FakeClock, token
 from policies import Document, agreement, release, write_policy
 from scripted_runner import ScriptedRunner, count_up
 
+from sluicegate.auth import create_signing_key, write_signing_key
 from sluicegate.server.app import Running, running
+from sluicegate.server.audit import Verification, create_secret
+from sluicegate.server.audit.findings import FindingKind
 from sluicegate.server.config import load_settings
 from sluicegate.server.engine.client import EngineClient
 from sluicegate.server.engine.messages import Figures, Load
@@ -54,6 +57,7 @@ MODELS = ("gpt2-124m", "gpt2-355m", "gpt2-774m", "gpt2-1558m", "gpt2-next")
 EVERY_SCOPE = " ".join(
     [f"{action}:{model}" for action in ("generate", "score", "logprobs") for model in MODELS] + ["release:withdraw"]
 )
+AUDIT = {"directory": "audit", "key": "audit.jwk", "secret": "audit.secret", "replica": "gate-0"}
 NO_LIMITERS = {"peer_calls_per_minute": 1_000_000, "denials_per_minute": 1_000_000}
 """Settings that keep the limiters out of the way: the clock of tests stands still, so nothing would refill."""
 METRICS = {"listen": "127.0.0.1:0"}
@@ -188,6 +192,7 @@ def write_server(
     write_policy(directory / "policy", plan or demo_plan(), *agreements)
     keys = {"keys": [key.public_jwk() for key in KEYS.values()]}
     (directory / "jwks.json").write_text(json.dumps(keys))
+    write_audit_files(directory)
     defaults: dict[str, Any] = {
         "listen": "127.0.0.1:0",
         "policy": {"directory": "policy", "signatures": "off", "reload_seconds": 0.02},
@@ -195,11 +200,19 @@ def write_server(
         "models": {SMALL: {"device": "cpu", "slots": 4}},
         "drain": {"announce_seconds": 0, "grace_seconds": 0},
         "metrics": {"listen": None},
+        "audit": AUDIT,
     }
     settings["limits"] = {**NO_LIMITERS, **settings.get("limits", {})}
     path = directory / "sluicegate.yaml"
     path.write_text(yaml.safe_dump({**defaults, **settings}))
     return path
+
+
+def write_audit_files(directory: Path) -> None:
+    """Key and secret of an audit log, as AUDIT names them, if they are not there yet."""
+    if not (directory / AUDIT["key"]).exists():
+        write_signing_key(directory / AUDIT["key"], create_signing_key("EdDSA"))
+        create_secret(directory / AUDIT["secret"])
 
 
 @asynccontextmanager
@@ -223,6 +236,16 @@ async def serving(
                 yield Server(server, channel, clock, engine, directory)
         finally:
             engine.resume()
+    if settings.get("audit") is None:
+        check_audit_log(directory)
+
+
+def check_audit_log(directory: Path) -> None:
+    """The log of every server that a test ran must verify, and have an end for each call. Tests turn clocks back."""
+    logs = Verification([directory / AUDIT["directory"]])
+    logs.read_all()
+    assert [each for each in logs.findings() if each.kind is not FindingKind.CLOCK_WENT_BACK] == []
+    assert [report.open_calls for report in logs.reports] == [0]
 
 
 @asynccontextmanager

@@ -133,6 +133,9 @@ def _terms(before: ReleasePlan, after: ReleasePlan) -> Iterator[_Term]:
         was, is_ = getattr(before.on_state_lost, name), getattr(after.on_state_lost, name)
         if was != is_:
             yield "on_state_lost", name, was, is_, Effect.OPENS if is_ == "serve" else Effect.CLOSES
+    was, is_ = before.on_audit_lost.public, after.on_audit_lost.public
+    if was != is_:
+        yield "on_audit_lost", "public", was, is_, Effect.OPENS if is_ == "serve" else Effect.CLOSES
 
 
 def _steps(plan: ReleasePlan) -> list[str]:

@@ -136,6 +136,15 @@ class StateLossTerms(Terms):
         return (self.public if audience is Audience.PUBLIC else self.partner) == "serve"
 
 
+class AuditLossTerms(Terms):
+    """What happens to calls while the audit log cannot be written. Partners and internal callers are refused."""
+
+    public: Literal["serve", "refuse"] = "refuse"
+
+    def serves(self, audience: Audience) -> bool:
+        return audience is Audience.PUBLIC and self.public == "serve"
+
+
 class Transition(Terms):
     """One recorded step from stage to stage. `signatures` belong to `by`, one each, in order."""
 
@@ -159,6 +168,7 @@ class ReleasePlan(Terms):
     internal: InternalTerms = InternalTerms()
     public: PublicTerms
     on_state_lost: StateLossTerms = StateLossTerms()
+    on_audit_lost: AuditLossTerms = AuditLossTerms()
     transitions: Listing[Transition] = ()
 
     @property

@@ -34,6 +34,7 @@ EXTENSIONS: Mapping[str, Extension] = MappingProxyType(
         "demo": Extension("Run a server with the demo models, and walk through what it does.", "server"),
         "keys": Extension("Signing keys of the development issuer.", "server"),
         "token": Extension("Access tokens of the development issuer.", "server"),
+        "audit": Extension("Verify, show and export audit logs.", "server"),
         "policy": Extension("Check a policy, and ask it what it would decide.", "server"),
     }
 )

@@ -7,6 +7,7 @@ whatever ends the server, closes exactly what was open.
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -33,6 +34,7 @@ from sluicegate.auth import (
 )
 from sluicegate.server import config
 from sluicegate.server.access import Access
+from sluicegate.server.audit_setup import opened_auditing
 from sluicegate.server.catalog import Catalog
 from sluicegate.server.changes import Changes
 from sluicegate.server.checkpoints import locate
@@ -64,7 +66,7 @@ from sluicegate.server.rpc.peer import Peers
 from sluicegate.server.rpc.withdrawals import WithdrawalServicer
 from sluicegate.server.scoring import Scoring
 from sluicegate.server.serving import Serving
-from sluicegate.server.state import open_store
+from sluicegate.server.state import Store, open_store
 from sluicegate.server.tokenizer import Tokenizer
 from sluicegate.server.tokenizing import Tokenizing
 from sluicegate.server.withdrawing import PolicyInForce, WithdrawalWatch
@@ -89,8 +91,8 @@ async def running(
     """Start a server; it stops when the context is left, at once unless it was drained before.
 
     `launch` starts engines, by default each in a process of its own. Raises SettingsError, PolicyError,
-    KeySetError, StateError, CheckpointError, ModelLoadError and EngineLost, each with what to do, and leaves nothing
-    behind.
+    KeySetError, StateError, AuditError, CheckpointError, ModelLoadError and EngineLost, each with what to do, and
+    leaves nothing behind.
     """
     async with AsyncExitStack() as stack:
         metrics, changes, failed = Metrics(), Changes(), asyncio.Event()
@@ -106,12 +108,13 @@ async def running(
         loads = _loads(settings, watch.current)
         verifier = await _verifier(stack, settings.tokens, metrics, clock, failed)
         _keep(stack, watch.run, "policy", failed)
-        store = await open_store(
-            settings.state.url, lease_seconds=settings.state.lease_seconds, clock=None if clock is time.time else clock
-        )
-        stack.push_async_callback(store.close)
+        store = await _open_store(stack, settings.state, clock)
         withdrawals = WithdrawalWatch(store, in_force, on_change=changed)
         await withdrawals.refresh()
+        keep = functools.partial(_keep, stack, failed=failed)
+        opened = opened_auditing(settings, store, in_force, metrics, clock=clock, keep=keep)
+        auditing = await stack.enter_async_context(opened)
+        _keep(stack, lambda: auditing.run(changes), "audit", failed)
         _keep(stack, withdrawals.run, "withdrawals", failed)
         metrics.withdrawals_age_seconds.set_function(lambda: withdrawals.age_seconds or 0.0)
         meter = Meter(store, in_force)
@@ -119,11 +122,10 @@ async def running(
 
         peers = Peers(settings.trusted_proxies)
         authenticator = Authenticator(verifier, peers, in_force)
-        server = build_server(settings, peers, authenticator, _limiters(settings.limits, clock), metrics)
+        limiters = _limiters(settings.limits, clock)
+        server = build_server(settings, peers, authenticator, limiters, metrics=metrics, auditing=auditing)
         stack.push_async_callback(server.stop, None)
         address = bind(server, settings)
-        if settings.tls is None:
-            log.warning("tls_off", advice="tokens travel in the clear: use loopback, or a proxy that ends TLS")
 
         tokenizers = {load.model: await asyncio.to_thread(Tokenizer.load, Path(load.directory)) for load in loads}
         launch = launch or process_launcher(arguments=_worker_arguments(settings))
@@ -150,7 +152,7 @@ async def running(
             models=ModelServicer(catalog),
             access=AccessServicer(Access(gate, meter)),
             withdrawals=WithdrawalServicer(
-                Closing(store, withdrawals, gate, _trust(settings.policy), clock),
+                Closing(store, withdrawals, gate, _trust(settings.policy), auditing, clock=clock),
                 max_lifetime_seconds=settings.tokens.max_lifetime_seconds,
                 clock=clock,
             ),
@@ -206,6 +208,14 @@ def _trust(settings: config.Policy) -> TrustRoot | None:
         return None
     root = settings.signatures
     return trust_root(root.deployment, {signer.id: signer.public_key for signer in root.signers}, root.threshold)
+
+
+async def _open_store(stack: AsyncExitStack, state: config.State, clock: Callable[[], float]) -> Store:
+    """The state store, by its own clock unless a test has another. Raises StateError."""
+    own = None if clock is time.time else clock
+    store = await open_store(state.url, lease_seconds=state.lease_seconds, clock=own)
+    stack.push_async_callback(store.close)
+    return store
 
 
 def _limiters(limits: config.Limits, clock: Callable[[], float]) -> Limiters:

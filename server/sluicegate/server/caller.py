@@ -6,8 +6,12 @@ import os
 import time
 import uuid
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sluicegate.auth import Grant, Peer, Principal
+
+if TYPE_CHECKING:
+    from sluicegate.server.auditing import CallRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,7 @@ class Call:
     request_id: str
     arrived: float
     deadline: float | None  # None: the caller set none
+    record: CallRecord
 
     def deadline_within(self, latest: float) -> float:
         """The caller's deadline, or `latest` where that comes first."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import structlog
 
 from sluicegate.auth import Principal, Reason, TrustRoot, lifting_payload, signers_of
+from sluicegate.server.auditing import Auditing
 from sluicegate.server.errors import CallRefused, FieldViolation
 from sluicegate.server.gate import Gate
 from sluicegate.server.metering import state_unavailable
@@ -39,12 +40,15 @@ class Closing:
         watch: WithdrawalWatch,
         gate: Gate,
         trust: TrustRoot | None,
+        auditing: Auditing,
+        *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._watch = watch
         self._gate = gate
         self._trust = trust
+        self._auditing = auditing
         self._clock = clock
 
     def entries(self) -> Sequence[Withdrawal]:
@@ -64,14 +68,27 @@ class Closing:
                 await self._watch.refresh()
             except StateError as error:
                 raise state_unavailable() from error
+            self._auditing.withdrawn(operator, withdrawal)
             log.warning("withdrawal_made", id=withdrawal.id, kind=withdrawal.kind)
         return withdrawal
 
-    async def lift(self, id_: str, signatures: Sequence[tuple[str, str]], *, validate_only: bool) -> None:
-        """Take a withdrawal back. `signatures`: signers with their signatures. Raises CallRefused."""
+    async def lift(
+        self,
+        operator: Principal,
+        id_: str,
+        justification: str,
+        signatures: Sequence[tuple[str, str]],
+        *,
+        validate_only: bool,
+    ) -> None:
+        """Take a withdrawal back. `signatures`: signers with their signatures. Raises CallRefused.
+
+        What opens wider stands in the audit log before it does.
+        """
         found = next((entry for entry in self._watch.entries if entry.id == id_), None)
         if found is None:
             raise _unknown()
+        signed_by: Collection[str] = ()
         if isinstance(found.target, ModelTarget | StageTarget | AgreementTarget) and self._trust is not None:
             signed_by = signers_of(self._trust, signatures, lifting_payload(self._trust.deployment, id_))
             if len(signed_by) < self._trust.threshold:
@@ -79,6 +96,7 @@ class Closing:
                 raise CallRefused(Reason.SIGNATURES_REQUIRED, facts)
         if validate_only:
             return
+        await self._auditing.lifting(operator, found, justification, sorted(signed_by))
         try:
             await self._store.lift(id_)
             await self._watch.refresh()

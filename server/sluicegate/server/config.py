@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from collections.abc import Mapping
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -31,6 +32,13 @@ class _Settings(BaseModel):
 
 def _path(value: object) -> object:
     return Path(value).expanduser() if isinstance(value, str) else value
+
+
+def _with_off(data: Any, setting: str) -> Any:
+    """The same data, with the false that YAML reads a bare `off` as written `off`."""
+    if isinstance(data, dict) and data.get(setting) is False:
+        return {**data, setting: "off"}
+    return data
 
 
 FilePath = Annotated[Path, BeforeValidator(_path)]
@@ -153,10 +161,7 @@ class Policy(_Settings):
     @model_validator(mode="before")
     @classmethod
     def _yaml_off(cls, data: Any) -> Any:
-        """YAML reads a bare `off` as false."""
-        if isinstance(data, dict) and data.get("signatures") is False:
-            return {**data, "signatures": "off"}
-        return data
+        return _with_off(data, "signatures")
 
 
 class Model(_Settings):
@@ -173,6 +178,17 @@ class State(_Settings):
 
     url: Annotated[str, Field(min_length=1, max_length=1024)] = "sqlite:///sluicegate-state.db"
     lease_seconds: Annotated[float, Field(ge=3, le=600)] = 30.0
+
+
+class Audit(_Settings):
+    """Where this replica's audit log is, and what it is kept with."""
+
+    directory: FilePath
+    key: FilePath
+    secret: FilePath
+    replica: Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,128}$")] = Field(default_factory=socket.gethostname)
+    checkpoint_seconds: Annotated[float, Field(ge=1, le=3_600)] = 60.0
+    file_bytes: Annotated[int, Field(ge=1 << 16, le=1 << 30)] = 16 << 20
 
 
 class Limits(_Settings):
@@ -229,11 +245,17 @@ class Settings(_Settings):
     models: Annotated[dict[str, Model], Field(min_length=1)]
     engine: Engine = Engine()
     state: State = State()
+    audit: Audit | Literal["off"]
     limits: Limits = Limits()
     drain: Drain = Drain()
     metrics: Metrics = Metrics()
     log: Log = Log()
     reflection: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _yaml_off(cls, data: Any) -> Any:
+        return _with_off(data, "audit")
 
     @model_validator(mode="after")
     def _proxies_show_certificates(self) -> Self:

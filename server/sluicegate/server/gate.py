@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from sluicegate.auth import AccessRequest, Denied, Grant, Policy, Principal, Reason
-from sluicegate.server.caller import Caller
+from sluicegate.server.caller import Call, Caller
 from sluicegate.server.errors import CallRefused
 from sluicegate.server.observe.metrics import NO_REASON, Metrics
 
@@ -90,12 +90,13 @@ class Gate:
             return outcome
         return policy.check_age(outcome.audience, self._withdrawals_age()) or outcome
 
-    def admit(self, caller: Caller, request: AccessRequest, *, counted_as: str) -> Grant:
+    def admit(self, call: Call, request: AccessRequest, *, counted_as: str) -> Grant:
         """The grant that the call runs under. Raises CallRefused with the first check that failed.
 
         `counted_as`: one of metrics.ACTIONS.
         """
-        model = self._metrics.model(request.model)
+        model, caller = self._metrics.model(request.model), call.caller
+        call.record.asks(counted_as, request)
         outcome = self._decide(caller, request) if counted_as == "tokenize" else self.decide(caller, request)
         if isinstance(outcome, Denied):
             self._metrics.decisions.labels("denied", outcome.reason.value, model).inc()

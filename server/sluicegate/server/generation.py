@@ -43,7 +43,7 @@ class Generations:
         context's body when the generation is ended from outside.
         """
         serving = self._serving
-        grant = serving.gate.admit(call.caller, request.access(), counted_as="generate")
+        grant = serving.gate.admit(call, request.access(), counted_as="generate")
         hosted = serving.models.ready(request.model)
         prompt = await hosted.encode(request.prompt)
         longest = self._longest(request, grant, hosted, prompt)
@@ -61,13 +61,16 @@ class Generations:
                 generation = books.generation = Generation(
                     request, grant, hosted, submit, usage=usage, is_cut_by_quota=held < longest, clock=serving.clock
                 )
-                async with self._running(generation, submit):
+                async with self._running(call, generation, submit):
                     yield generation
 
     @asynccontextmanager
-    async def _running(self, generation: Generation, submit: messages.Submit) -> AsyncIterator[None]:
-        """The generation's place in the queue, then its slots, until the context is left."""
+    async def _running(self, call: Call, generation: Generation, submit: messages.Submit) -> AsyncIterator[None]:
+        """The generation's place in the queue, its entry in the audit log, then its slots until the context is left."""
         with self._serving.queue.place(submit.model, submit.identity):
+            await call.record.open(
+                generation.grant, reserved_tokens=submit.sampling.max_output_tokens * submit.candidates
+            )
             generation.stream = await self._serving.models.engines.submit(submit)
             try:
                 await generation.wait_started()
@@ -119,6 +122,7 @@ class Generations:
         finally:
             metrics.streams_active.labels(partner, model).dec()
             if books.generation is not None:
+                call.record.finishes = books.generation.finishes
                 self._count(call, books.generation, partner, model)
                 if books.cause is not None:
                     metrics.streams_terminated.labels(books.cause, model).inc()

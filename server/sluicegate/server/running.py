@@ -77,6 +77,11 @@ class Generation:
         return self._hosted.tokenizer
 
     @property
+    def finishes(self) -> list[FinishReason]:
+        """Why candidates ended, those that did so by the caller's own limits."""
+        return [candidate.finished for candidate in self._candidates if candidate.finished is not None]
+
+    @property
     def longest(self) -> int:
         """Tokens of the candidate that has most."""
         return max(candidate.output_tokens for candidate in self._candidates)
@@ -180,10 +185,14 @@ class _Candidate:
 
     def __init__(self, stop_sequences: tuple[str, ...]) -> None:
         self.text = TextStream(stop_sequences)
-        self.is_finished = False
+        self.finished: FinishReason | None = None
         self.output_tokens = 0
         self._released: list[str] = []
         self._tokens: list[messages.Token] = []
+
+    @property
+    def is_finished(self) -> bool:
+        return self.finished is not None
 
     def feed(self, token: messages.Token, data: bytes) -> None:
         self.output_tokens += 1
@@ -191,7 +200,7 @@ class _Candidate:
         self._released.append(self.text.feed(data))
 
     def finish(self, index: int, reason: FinishReason) -> Finished:
-        self.is_finished = True
+        self.finished = reason
         self.release_all()
         return Finished(index, reason, self.text.stop_sequence, self.output_tokens)
 

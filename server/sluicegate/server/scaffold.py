@@ -1,4 +1,4 @@
-"""A first set of files to run a server with: settings, a policy of one stage, a signing key and its JWKS."""
+"""A first set of files to run a server with: settings, a policy of one stage, keys, the secret of the audit log."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 from sluicegate.auth import Policy, add_to_key_set, create_signing_key, load_policy, write_signing_key
+from sluicegate.server.audit import create_secret
 from sluicegate.server.config import load_settings
 from sluicegate.server.errors import ServerError, SettingsError
 
@@ -70,6 +71,7 @@ def _write_all(directory: Path, models: Sequence[tuple[str, str]]) -> Scaffold:
         "listen": "127.0.0.1:50051",
         "policy": {"directory": "policy", "signatures": "off"},
         "tokens": {"issuers": [{"issuer": ISSUER, "audience": AUDIENCE, "keys": {"file": "jwks.json"}}]},
+        "audit": {"directory": "audit", "key": "audit.jwk", "secret": "audit.secret"},
         "models": {name: {} for name in entries},
     }
     (directory / "policy").mkdir(parents=True, exist_ok=True)
@@ -81,6 +83,8 @@ def _write_all(directory: Path, models: Sequence[tuple[str, str]]) -> Scaffold:
         key = create_signing_key()
         write_signing_key(directory / "issuer.jwk", key)
         add_to_key_set(directory / "jwks.json", key)
+        write_signing_key(directory / "audit.jwk", create_signing_key("EdDSA"))
+        create_secret(directory / "audit.secret")
     except BaseException:
         shutil.rmtree(directory)  # it was empty, and a second try must find it so
         raise

@@ -38,7 +38,7 @@ class Scoring:
         Raises CallRefused for every refusal and for every end without an answer.
         """
         serving = self._serving
-        grant = serving.gate.admit(call.caller, request.access(), counted_as="score")
+        grant = serving.gate.admit(call, request.access(), counted_as="score")
         hosted = serving.models.ready(request.model)
         ids = await hosted.encode(request.content)
         hosted.room(len(ids) + 1, 0)
@@ -58,6 +58,7 @@ class Scoring:
         ):
             async with serving.meter.reserved(entry, call.caller, usage, wanted):
                 with serving.queue.place(request.model, message.identity):
+                    await call.record.open(grant)
                     answer = await serving.models.engines.score(message)
                 usage.scored = isinstance(answer, messages.Scored)
         if not isinstance(answer, messages.Scored):

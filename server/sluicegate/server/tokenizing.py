@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from sluicegate.auth import AccessRequest
-from sluicegate.server.caller import Caller
+from sluicegate.server.caller import Call
 from sluicegate.server.models import HostedModel
 from sluicegate.server.output import Usage
 from sluicegate.server.serving import Serving
@@ -19,26 +19,25 @@ class Tokenizing:
     def __init__(self, serving: Serving) -> None:
         self._serving = serving
 
-    async def tokenize(
-        self, caller: Caller, model: str, text: str, purpose: str | None
-    ) -> tuple[HostedModel, list[int]]:
+    async def tokenize(self, call: Call, model: str, text: str, purpose: str | None) -> tuple[HostedModel, list[int]]:
         """The tokens of a text. Raises CallRefused."""
-        async with self._hosted(caller, model, purpose) as hosted:
+        async with self._hosted(call, model, purpose) as hosted:
             return hosted, await hosted.encode(text)
 
-    async def detokenize(self, caller: Caller, model: str, ids: tuple[int, ...], purpose: str | None) -> bytes:
+    async def detokenize(self, call: Call, model: str, ids: tuple[int, ...], purpose: str | None) -> bytes:
         """The bytes of some tokens. Raises CallRefused."""
-        async with self._hosted(caller, model, purpose) as hosted:
+        async with self._hosted(call, model, purpose) as hosted:
             hosted.check_ids("token_ids", ids)
             return hosted.tokenizer.decode(ids)
 
     @asynccontextmanager
-    async def _hosted(self, caller: Caller, model: str, purpose: str | None) -> AsyncIterator[HostedModel]:
+    async def _hosted(self, call: Call, model: str, purpose: str | None) -> AsyncIterator[HostedModel]:
         """The model, while the call's request is reserved."""
         serving = self._serving
         request = AccessRequest(action="generate", model=model, purpose=purpose)
-        grant = serving.gate.admit(caller, request, counted_as="tokenize")
+        grant = serving.gate.admit(call, request, counted_as="tokenize")
         hosted = serving.models.ready(model)
         with serving.live.entry(grant) as entry:
-            async with serving.meter.reserved(entry, caller, Usage(prompt_tokens=0), Wanted()):
+            async with serving.meter.reserved(entry, call.caller, Usage(prompt_tokens=0), Wanted()):
+                await call.record.open(grant)
                 yield hosted

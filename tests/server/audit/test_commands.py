@@ -41,7 +41,7 @@ def log(tmp_path: Path) -> Path:
             opening("lab-2", decision="denied", reason=Reason.MODEL_NOT_RELEASED, code="PERMISSION_DENIED"),
             closing("uni-1", finish=None, code="UNAVAILABLE", reason=Reason.ENGINE_LOST),
             Denials(since=time_text(START), until=time_text(START + 60), counts={Reason.TOKEN_EXPIRED: 5}),
-            Withdrawn(withdrawal="model", target="gpt2-1558m", by=("a" * 32,)),
+            Withdrawn(id="w-1", justification="Misuse.", withdrawal="model", target="gpt2-1558m", by=("a" * 32,)),
         ],
     )
     return tmp_path / "log"

@@ -48,7 +48,7 @@ EVERY_KIND: list[Entry] = [
     closing("call-1", redactions={"email": 2}, flags={"hate": 1}, watermark_key="wm-1"),
     closing("call-1", finish=None, code="UNAVAILABLE", reason=Reason.ENGINE_LOST),
     Interrupted(call="call-1"),
-    Withdrawn(withdrawal="model", target="gpt2-774m", by=("a" * 32, "b" * 32)),
+    Withdrawn(id="w-1", justification="Misuse.", withdrawal="model", target="gpt2-774m", by=("a" * 32, "b" * 32)),
     PolicyChanged(revision="5f0c", previous_revision=None, stage="s2", previous_stage=None, signatures_checked=True),
     Denials(since=AT, until=AT, counts={Reason.TOKEN_MISSING: 7, Reason.PEER_RATE_LIMIT: 1}),
     Outage(since=AT, cause="disk_full", openings_lost=3),

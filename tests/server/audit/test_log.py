@@ -150,7 +150,7 @@ async def test_a_denied_call_has_an_opening_alone(tmp_path: Path) -> None:
 
 
 async def test_withdrawals_are_durable_too(tmp_path: Path) -> None:
-    withdrawn = Withdrawn(withdrawal="model", target="gpt2-774m", by=("a" * 32,))
+    withdrawn = Withdrawn(id="w-1", justification="Misuse.", withdrawal="model", target="gpt2-774m", by=("a" * 32,))
 
     async with open_audit_log(tmp_path / "log", IDENTITY, KEY) as log:
         await log.record(withdrawn)

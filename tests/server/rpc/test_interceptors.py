@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import grpc
 import pytest
+from audits import no_audit
 from grpc_health.v1.health_pb2 import HealthCheckRequest
 from harness import (
     EVERY_SCOPE,
@@ -101,10 +102,9 @@ async def test_a_method_without_a_scope_is_refused(logs: Logs, service: str) -> 
     decider = policy(demo_plan())
     authenticator = Authenticator(TokenVerifier([keys], clock=FakeClock()), Peers(), lambda: decider)
     metrics = Metrics()
-    limiter = DenialLimiter(1, Networks(32, 64), FakeClock())
-    server = grpc.aio.server(
-        interceptors=[errors(), calls(metrics, frozenset({path})), authentication(authenticator, limiter, {}, metrics)]
-    )
+    limiter, audit = DenialLimiter(1, Networks(32, 64), FakeClock()), no_audit(decider)
+    authenticated = authentication(authenticator, limiter, {}, metrics, audit)
+    server = grpc.aio.server(interceptors=[errors(), calls(metrics, frozenset({path}), audit), authenticated])
     handler: Any = grpc.unary_unary_rpc_method_handler(never)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {"Do": handler}),))
     port = server.add_insecure_port("127.0.0.1:0")
@@ -132,9 +132,9 @@ async def test_a_scope_that_is_about_no_model_is_asked_for_before_the_method(sco
     keys = TrustedIssuer(ISSUER, AUDIENCE, ALGORITHMS, FakeKeys(KEY))
     decider, clock, metrics = policy(demo_plan()), FakeClock(), Metrics()
     authenticator = Authenticator(TokenVerifier([keys], clock=clock), Peers(), lambda: decider)
-    limiter = DenialLimiter(100, Networks(32, 64), clock)
-    authenticated = authentication(authenticator, limiter, {path: "release:read"}, metrics)
-    server = grpc.aio.server(interceptors=[errors(), calls(metrics, frozenset({path})), authenticated])
+    limiter, audit = DenialLimiter(100, Networks(32, 64), clock), no_audit(decider)
+    authenticated = authentication(authenticator, limiter, {path: "release:read"}, metrics, audit)
+    server = grpc.aio.server(interceptors=[errors(), calls(metrics, frozenset({path}), audit), authenticated])
     handler: Any = grpc.unary_unary_rpc_method_handler(answer)
     server.add_generic_rpc_handlers(
         (grpc.method_handlers_generic_handler("sluicegate.v1.FutureService", {"Do": handler}),)
@@ -163,9 +163,9 @@ async def test_the_end_of_a_running_call_is_no_denial() -> None:
     keys = TrustedIssuer(ISSUER, AUDIENCE, ALGORITHMS, FakeKeys(KEY))
     decider, clock, metrics = policy(demo_plan()), FakeClock(), Metrics()
     authenticator = Authenticator(TokenVerifier([keys], clock=clock), Peers(), lambda: decider)
-    limiter = DenialLimiter(1, Networks(32, 64), clock)
-    authenticated = authentication(authenticator, limiter, {GENERATE: "authenticated"}, metrics)
-    server = grpc.aio.server(interceptors=[errors(), calls(metrics, frozenset({GENERATE})), authenticated])
+    limiter, audit = DenialLimiter(1, Networks(32, 64), clock), no_audit(decider)
+    authenticated = authentication(authenticator, limiter, {GENERATE: "authenticated"}, metrics, audit)
+    server = grpc.aio.server(interceptors=[errors(), calls(metrics, frozenset({GENERATE}), audit), authenticated])
     handler: Any = grpc.unary_unary_rpc_method_handler(ends)
     server.add_generic_rpc_handlers(
         (grpc.method_handlers_generic_handler("sluicegate.v1.GenerationService", {"Generate": handler}),)
@@ -213,9 +213,9 @@ async def test_a_stream_that_is_cancelled_while_a_message_leaves_counts_as_cance
         return grpc.unary_stream_rpc_method_handler(stream)
 
     async def inner(details: Any) -> Any:
-        return await calls(metrics, frozenset({WATCH})).intercept_service(innermost, details)
+        return await calls(metrics, frozenset({WATCH}), audit).intercept_service(innermost, details)
 
-    metrics, details = Metrics(), SimpleNamespace(method=WATCH)
+    metrics, audit, details = Metrics(), no_audit(policy(demo_plan())), SimpleNamespace(method=WATCH)
     wrapped: Any = await errors().intercept_service(inner, cast("grpc.HandlerCallDetails", details))
     responses = wrapped.unary_stream(b"", None)
     await anext(responses)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from harness import LONG_SECONDS, METRICS, SMALL, Server, bearer, demo_plan, open_agreement, refusal, serving
+from harness import AUDIT, LONG_SECONDS, METRICS, SMALL, Server, bearer, demo_plan, open_agreement, refusal, serving
 from issuer import ISSUER, KEY, NOW
 
 from sluicegate.auth import LEEWAY_SECONDS, lifting_payload, sign
@@ -165,7 +165,7 @@ async def test_another_replica_learns_of_it_by_itself(tmp_path: Path) -> None:
     state = {"url": f"sqlite:////{tmp_path}/shared.db"}
     async with (
         serving(tmp_path / "one", state=state) as one,
-        serving(tmp_path / "two", state=state) as two,
+        serving(tmp_path / "two", state=state, audit={**AUDIT, "replica": "gate-1"}) as two,
     ):
         running = await begun(two)
 

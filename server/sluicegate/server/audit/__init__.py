@@ -1,7 +1,7 @@
 """The audit log: what was decided and delivered, in a form that cannot be changed unseen. See docs/audit.md."""
 
 from sluicegate.server.audit.chain import Head, parse_head
-from sluicegate.server.audit.entries import Closing, Decision, Opening, PolicyChanged, Withdrawn
+from sluicegate.server.audit.entries import OTHER, Closing, Decision, Opening, PolicyChanged, Withdrawn
 from sluicegate.server.audit.errors import (
     AuditError,
     AuditLogDamaged,
@@ -11,12 +11,15 @@ from sluicegate.server.audit.errors import (
     Cause,
 )
 from sluicegate.server.audit.journal import Clock, Identity
+from sluicegate.server.audit.keys import read_key
 from sluicegate.server.audit.log import AuditLog, Hooks, open_audit_log
 from sluicegate.server.audit.pseudonyms import Pseudonyms, create_secret, read_secret
+from sluicegate.server.audit.replaying import OwnCalls
 from sluicegate.server.audit.replicas import Verification
 from sluicegate.server.audit.writer import Limits
 
 __all__ = [
+    "OTHER",
     "AuditError",
     "AuditLog",
     "AuditLogDamaged",
@@ -32,6 +35,7 @@ __all__ = [
     "Identity",
     "Limits",
     "Opening",
+    "OwnCalls",
     "PolicyChanged",
     "Pseudonyms",
     "Verification",
@@ -39,5 +43,6 @@ __all__ = [
     "create_secret",
     "open_audit_log",
     "parse_head",
+    "read_key",
     "read_secret",
 ]

@@ -1,4 +1,4 @@
-"""The command line of audit logs: `audit verify`, `audit show`, `audit export`.
+"""The command line of audit logs: `audit verify`, `audit show`, `audit export`, `audit requests`, `audit secret`.
 
 Exit codes: 0 all is well, 1 something is wrong with a log or nothing was exported, 2 wrong usage.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import asdict
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -16,17 +15,27 @@ from typing import Annotated
 
 import typer
 
-from sluicegate.auth import Reason
-from sluicegate.auth.encoding import decode_base64url
 from sluicegate.auth.terminal import JsonFlag, err, out, print_json, printable, stop
-from sluicegate.server.audit.chain import Head, parse_head
 from sluicegate.server.audit.findings import Finding, Report
-from sluicegate.server.audit.form import time_text
+from sluicegate.server.audit.options import (
+    Anchors,
+    Directories,
+    IsPart,
+    Keys,
+    Model,
+    Partner,
+    Since,
+    State,
+    Until,
+    WithReason,
+    heads,
+)
 from sluicegate.server.audit.replicas import Verification
+from sluicegate.server.audit.requests_command import audit_requests, audit_secret
 from sluicegate.server.audit.selection import Selection
 from sluicegate.server.audit.tables import CsvRows, JsonLines, is_of_the_chain, text_row
 
-audit_app = typer.Typer(help="Verify, show and export audit logs.", no_args_is_help=True)
+audit_app = typer.Typer(help="Verify, show and export audit logs.", no_args_is_help=True, add_completion=False)
 
 
 class Format(StrEnum):
@@ -36,61 +45,24 @@ class Format(StrEnum):
     JSONL = "jsonl"
 
 
-def _public_key(text: str) -> str:
-    try:
-        is_key = len(decode_base64url(text)) == 32
-    except ValueError:
-        is_key = False
-    if not is_key:
-        raise typer.BadParameter("write the key as `keys generate` shows it: 43 characters of base64url")
-    return text
-
-
-def _head(text: str) -> Head:
-    try:
-        return parse_head(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-
-
-def _time(text: str) -> str:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise typer.BadParameter("write a time as 2026-01-20 or 2026-01-20T07:00:00Z") from error
-    return time_text((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
-
-
-Directories = Annotated[list[Path], typer.Argument(metavar="DIR...", help="Log directories, one for each replica.")]
-Keys = Annotated[
-    list[str] | None,
-    typer.Option("--public-key", metavar="KEY", parser=_public_key, help="A key of checkpoints. Repeatable."),
-]
-Anchors = Annotated[
-    list[Head] | None,
-    typer.Option("--anchor", metavar="HEAD", parser=_head, help="A head that was kept elsewhere. Repeatable."),
-]
-IsPart = Annotated[bool, typer.Option("--part", help="The first files of a log may be missing.")]
-Partner = Annotated[str | None, typer.Option(help="Calls of this partner; also public or internal.")]
-Model = Annotated[str | None, typer.Option(help="Calls to this model.")]
-WithReason = Annotated[Reason | None, typer.Option(help="Refused or ended for this reason.", metavar="REASON")]
-Since = Annotated[str | None, typer.Option(metavar="TIME", parser=_time, help="From this time on; UTC.")]
-Until = Annotated[str | None, typer.Option(metavar="TIME", parser=_time, help="Before this time; UTC.")]
-
-
 @audit_app.command("verify")
 def audit_verify(
     directories: Directories,
+    *,
     public_key: Keys = None,
     anchor: Anchors = None,
+    state: State = None,
     part: IsPart = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Find out whether logs are as their servers wrote them.
 
-    Without --public-key a log vouches for its own key; without --anchor nobody can tell whether its end was cut off.
+    Without --public-key a log vouches for its own key. Without --state or --anchor nobody can tell whether its end was
+    cut off.
     """
-    logs = Verification(directories, public_keys=public_key or (), anchors=anchor or (), is_part=part)
+    logs = Verification(
+        directories, public_keys=public_key or (), anchors=anchor or (), replicas=heads(state), is_part=part
+    )
     logs.read_all()
     findings = logs.findings()
     if as_json:
@@ -141,6 +113,7 @@ def audit_export(
     form: Annotated[Format, typer.Option("--format", help="csv or jsonl.")] = Format.CSV,
     public_key: Keys = None,
     anchor: Anchors = None,
+    state: State = None,
     part: IsPart = False,
     partner: Partner = None,
     model: Model = None,
@@ -150,7 +123,9 @@ def audit_export(
     unverified: Annotated[bool, typer.Option("--unverified", help="Export what can be read of a bad log.")] = False,
 ) -> None:
     """Write the entries of a period into a file. Nothing is written if the logs cannot be verified."""
-    logs = Verification(directories, public_keys=public_key or (), anchors=anchor or (), is_part=part)
+    logs = Verification(
+        directories, public_keys=public_key or (), anchors=anchor or (), replicas=heads(state), is_part=part
+    )
     selection = Selection(partner, model, reason, since, until)
     try:
         with NamedTemporaryFile(
@@ -174,6 +149,10 @@ def audit_export(
     out(f"{output}{': NOT VERIFIED' if findings else ''}")
 
 
+audit_app.command("requests")(audit_requests)
+audit_app.command("secret")(audit_secret)
+
+
 def _report_members(report: Report) -> dict[str, object]:
     members = asdict(report)
     del members["findings"]
@@ -193,7 +172,7 @@ def _show_report(report: Report) -> None:
         f"  signatures hold to {covered}; key {report.public_key} ({key})",
     ]
     if report.is_good and not report.is_anchored:
-        lines.append("  no --anchor for this log: whether later entries were cut off cannot be told")
+        lines.append("  no --state and no --anchor for this log: whether later entries were cut off cannot be told")
     for line in lines:
         out(printable(line))
 

@@ -1,7 +1,8 @@
 """What stands in an audit log: one dataclass for each kind of entry.
 
 Never a prompt, an output, an address, a token, or a subject or client by name: there is no field for one. Texts are
-short names on one line; people and clients come as pseudonyms (pseudonyms.py).
+short names on one line, and an operator's own words about a withdrawal; people and clients come as pseudonyms
+(pseudonyms.py).
 """
 
 from __future__ import annotations
@@ -17,9 +18,13 @@ from msgspec import Meta
 from sluicegate.auth import Audience, Reason
 
 FORMAT = "sluicegate/audit/v1"
+OTHER = "other"
+"""Stands for a model or a purpose that the policy does not have: such names are the caller's text."""
 
 Name = Annotated[str, Meta(max_length=255, pattern=r"\A[^\x00-\x1f\x7f-\x9f\ud800-\udfff]+\Z")]
 """1 to 255 characters on one line."""
+Words = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"\A[^\ud800-\udfff]*\Z")]
+"""What an operator wrote: 1 to 500 characters."""
 Code = Annotated[str, Meta(pattern=r"\A[A-Z_]{2,32}\Z")]
 """A gRPC status code, as PERMISSION_DENIED."""
 Pseudonym = Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]
@@ -57,10 +62,17 @@ class Opening:
     jti_hash: Pseudonym | None
     kid: Name | None
     scopes: tuple[Name, ...] = ()
+    agreement: Name | None = None
+    """The one that the token names; None where the claim is by the client's name, or there is none."""
     purpose: Name | None = None
+    """One that the claimed agreement has, or `other`: what else a caller writes here is the caller's text."""
     action: Name
-    model: Name
-    """One that the policy has, or `other`: what else a caller writes here is the caller's text."""
+    """generate, score or tokenize; for a call that did not come to ask for it, its method's name."""
+    model: Name | None
+    """One that the policy has, or `other`; None for a call that did not come to ask for one."""
+    logprobs: bool = False
+    greedy: bool = False
+    token_bytes: bool = False
     token_terms_met: tuple[Name, ...] = ()
     """Which of the agreement's terms for tokens were checked and held."""
     network: Count | None = None
@@ -74,9 +86,11 @@ class Closing:
     """The end of an allowed call."""
 
     call: Name
+    input_tokens: Count = 0
+    """Tokens read: of the prompt, once the model had it, or of the text that was scored."""
     emitted_tokens: Count
     finish: Name | None = None
-    """The finish reason, where the call's own limits ended it."""
+    """The finish reason, where the call's own limits ended it; of several candidates those there were, with `+`."""
     code: Code
     reason: Reason | None = None
     """Of another end than its own limits."""
@@ -97,14 +111,19 @@ class Interrupted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Withdrawn:
-    """A door was closed, or opened again (`lifted`), by operators."""
+    """A door was closed, or was about to be opened again (`lifted`), by operators."""
 
+    id: Name
     withdrawal: Name
-    """token, client, subject, agreement, key, model or stage."""
+    """Kind: token, issued_before, client, subject, agreement, key, model or stage."""
     target: Name
-    """An id of the policy or of a key; for a token, a client and a subject its pseudonym."""
+    """An id of the policy or of a key; for a token, a client and a subject its pseudonym; for tokens issued before a
+    time that time, in Unix seconds, with the pseudonyms of client and subject."""
     lifted: bool = False
     by: tuple[Pseudonym, ...]
+    signers: tuple[Name, ...] = ()
+    """Whose signatures the lifting had."""
+    justification: Words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,9 @@ from enum import StrEnum
 from sluicegate.auth import Reason
 from sluicegate.server.errors import CallRefused, ServerError
 
+RETRY_SECONDS = 2.0
+"""After which a call may try again: the log itself tries every second."""
+
 
 class Cause(StrEnum):
     """Why an entry could not be made durable: a closed set, fit for a metric's label."""
@@ -50,7 +53,7 @@ class AuditUnavailable(CallRefused):
     """An entry could not be made durable (row 21 of the decision order)."""
 
     def __init__(self, cause: Cause) -> None:
-        super().__init__(Reason.AUDIT_UNAVAILABLE)
+        super().__init__(Reason.AUDIT_UNAVAILABLE, retry_after_seconds=RETRY_SECONDS)
         self.cause = cause
 
 

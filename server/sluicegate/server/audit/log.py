@@ -108,6 +108,14 @@ class AuditLog:
         check(entry)
         await self._durable(entry)
 
+    def note(self, entry: Withdrawn | PolicyChanged) -> None:
+        """Write an entry without waiting; it is kept until the disk takes it. For what has happened already.
+
+        Raises ValueError for an entry that breaks the rules of its fields.
+        """
+        check(entry)
+        self._writer.put(Ticket(entry))
+
     def count_denial(self, reason: Reason) -> None:
         """Count a call that was refused before its caller was known; one entry a minute tells of all of them."""
         self._writer.count_denial(reason)

@@ -13,6 +13,7 @@ import os
 import secrets
 import stat
 from pathlib import Path
+from typing import Literal
 
 import rfc8785
 
@@ -23,6 +24,8 @@ from sluicegate.server.audit.errors import AuditSetupError
 SECRET_BYTES = 32
 
 _DOMAIN = "sluicegate/audit-pseudonym/v1"
+Kind = Literal["client", "subject", "token"]
+
 _DIGITS = 32  # 128 bits: two callers of one log do not meet in one
 
 
@@ -35,16 +38,17 @@ class Pseudonyms:
         self._secret = secret
 
     def client(self, principal: Principal) -> str | None:
-        return self._of("client", principal.issuer, principal.client_id)
+        return self.of("client", principal.issuer, principal.client_id)
 
     def subject(self, principal: Principal) -> str | None:
-        return self._of("subject", principal.issuer, principal.subject)
+        return self.of("subject", principal.issuer, principal.subject)
 
     def token(self, principal: Principal) -> str | None:
         """Of the token's `jti`."""
-        return self._of("token", principal.issuer, principal.token_id)
+        return self.of("token", principal.issuer, principal.token_id)
 
-    def _of(self, kind: str, issuer: str, name: str) -> str | None:
+    def of(self, kind: Kind, issuer: str, name: str) -> str | None:
+        """Of a name that an issuer gave; None for an empty one."""
         if not name:
             return None
         message = rfc8785.dumps([_DOMAIN, kind, issuer, name])

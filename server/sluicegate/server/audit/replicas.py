@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from sluicegate.server.audit.chain import Head
 from sluicegate.server.audit.findings import Finding, FindingKind, Report
@@ -24,11 +25,13 @@ class Verification:
         *,
         public_keys: Collection[str] = (),
         anchors: Sequence[Head] = (),
+        replicas: Mapping[str, Head] = MappingProxyType({}),
         is_part: bool = False,
     ) -> None:
         self._anchors = anchors
         self._checks = [
-            LogCheck(directory, public_keys=public_keys, anchors=anchors, is_part=is_part) for directory in directories
+            LogCheck(directory, public_keys=public_keys, anchors=anchors, replicas=replicas, is_part=is_part)
+            for directory in directories
         ]
 
     @property

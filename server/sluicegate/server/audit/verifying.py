@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from sluicegate.server.audit.calls import CallBook
 from sluicegate.server.audit.chain import CHECKPOINT_ENTRIES, Head, Position, checkpoint_payload, holds
@@ -18,7 +19,8 @@ class LogCheck:
     """Verifies the log in a directory while its records are read; `report` tells what was found.
 
     `public_keys`: base64url keys of checkpoints; empty takes the log's word for its key. `anchors`: heads kept
-    elsewhere, of any logs. `is_part`: earlier files may be missing.
+    elsewhere, of any logs; `replicas`: the same, each by the replica whose log it is of. `is_part`: earlier files may
+    be missing.
     """
 
     def __init__(
@@ -27,11 +29,13 @@ class LogCheck:
         *,
         public_keys: Collection[str] = (),
         anchors: Sequence[Head] = (),
+        replicas: Mapping[str, Head] = MappingProxyType({}),
         is_part: bool = False,
     ) -> None:
         self.report = Report(directory)
         self._keys = frozenset(public_keys)
         self._all_anchors = anchors
+        self._replicas = replicas
         self._anchors: dict[int, list[str]] = {}
         self._is_part = is_part
         self._calls = CallBook()
@@ -126,7 +130,11 @@ class LogCheck:
     def _begin_log(self, header: Header, record: Record) -> None:
         report = self.report
         report.log, report.deployment, report.replica = header.log, header.deployment, header.replica
-        for anchor in self._all_anchors:
+        own = self._replicas.get(header.replica)
+        if own is not None and own.log != header.log:
+            text = f"is not the log that replica {header.replica} had: {own} was anchored"
+            self._find(FindingKind.ANCHOR_DIFFERS, text, record)
+        for anchor in (*self._all_anchors, *([own] if own is not None else ())):
             if anchor.log == header.log:
                 report.is_anchored = True
                 self._anchors.setdefault(anchor.entry, []).append(anchor.hash)

@@ -19,6 +19,7 @@ from pathlib import Path
 from string import Template
 
 from sluicegate.auth import add_to_key_set, create_signing_key, issue_token, write_signing_key
+from sluicegate.server.audit import create_secret
 from sluicegate.server.demo.errors import DirectoryUnusable, ModelsMissing
 
 ISSUER = "https://issuer.localhost"
@@ -32,7 +33,11 @@ TOKEN_SECONDS = 3_600
 
 _TEMPLATE = Path(__file__).parent / "template"
 _LOCK = "demo.lock"
-_WRITTEN = ("policy", "tokens", "sluicegate.yaml", "issuer.jwk", "jwks.json", "server.log")
+_STATE = "sluicegate-state.db"
+_WRITTEN = (
+    *("policy", "tokens", "sluicegate.yaml", "issuer.jwk", "jwks.json", "server.log"),
+    *("audit", "audit.jwk", "audit.secret", _STATE, f"{_STATE}-wal", f"{_STATE}-shm"),
+)
 
 
 def _scopes(*actions: str, models: Sequence[str] = MODELS) -> tuple[str, ...]:
@@ -125,6 +130,8 @@ def write_world(
     key = create_signing_key()
     write_signing_key(world.key, key)
     add_to_key_set(directory / "jwks.json", key)
+    write_signing_key(directory / "audit.jwk", create_signing_key("EdDSA"))
+    create_secret(directory / "audit.secret")
     (directory / "tokens").mkdir(mode=0o700)
     for caller in CALLERS:
         token = issue_token(

@@ -27,6 +27,8 @@ ACTIONS = ("generate", "score", "tokenize")
 CANCELLED = "CANCELLED"
 """The cause of a stream that its client ended; every other cause is a Reason."""
 NO_REASON = "NONE"
+AUDIT_CAUSES = ("disk_full", "read_only", "io_error", "timeout", "queue_full", "closed")
+"""Values of audit.Cause."""
 GRPC_CODES = (
     "OK",
     "CANCELLED",
@@ -168,6 +170,20 @@ class Metrics:
             "Time since the state store last confirmed the list of withdrawals.",
             registry=registry,
         )
+        self.audit_enabled = Gauge(
+            "sluicegate_audit_enabled", "1 where an audit log is kept, 0 where it is off.", registry=registry
+        )
+        self.audit_checkpoint_age_seconds = Gauge(
+            "sluicegate_audit_checkpoint_age_seconds",
+            "Time since the last checkpoint of the audit log was on the disk; 0 where there is no log.",
+            registry=registry,
+        )
+        self.audit_failures = Counter(
+            "sluicegate_audit_failures",
+            "Failed writes of the audit log, and calls refused for want of room or time, by cause.",
+            ["cause"],
+            registry=registry,
+        )
         self._create_fixed()
 
     def allow(self, models: Iterable[str], partners: Iterable[str]) -> None:
@@ -221,6 +237,8 @@ class Metrics:
     def _create_fixed(self) -> None:
         for label in ("model", "partner"):
             self.label_overflow.labels(label)
+        for cause in AUDIT_CAUSES:
+            self.audit_failures.labels(cause)
         for result in ("loaded", "refused"):
             self.policy_reloads.labels(result)
         self._create_for(OTHER)

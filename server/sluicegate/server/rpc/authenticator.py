@@ -33,17 +33,15 @@ class Authenticator:
         """The caller. Raises CallRefused with the first of rows 2 to 9 that fails."""
         return self._identify(context, serves_anonymous=self._policy().serves_anonymous)
 
-    def admit(self, context: Context, template: str) -> Caller:
-        """The caller, if it has the scope of a method that is about no model; the others are the policy's to decide.
+    def check_scope(self, caller: Caller, template: str) -> None:
+        """Row 12 for a method that is about no model; for the others the scope is the policy's to decide.
 
         Raises CallRefused.
         """
-        caller = self.identify(context)
         if "{model}" not in template:
             denied = self._policy().check_scope(caller.principal, required_scope(template, None))
             if denied is not None:
                 raise CallRefused(denied.reason, denied.detail)
-        return caller
 
     def identify_if_any(self, context: Context) -> Caller:
         """The same for the methods that need no token: without one, the anonymous caller."""

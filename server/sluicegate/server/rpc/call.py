@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import grpc
 
 from sluicegate.auth import Reason
+from sluicegate.server.auditing import CallRecord
 from sluicegate.server.caller import Call, Caller, new_request_id
 from sluicegate.server.errors import CallRefused
 from sluicegate.server.output import Usage
@@ -18,7 +19,8 @@ from sluicegate.server.output import Usage
 class RpcCall:
     """What is known of one RPC while it runs.
 
-    `caller` is set by Authentication; by servicers `usage`, and `denied` where the answer is that a call would be.
+    `caller` and `record` are set by Authentication; by servicers `usage`, and `denied` where the answer is that a call
+    would be.
     """
 
     service: str
@@ -26,6 +28,7 @@ class RpcCall:
     request_id: str = field(default_factory=new_request_id)
     arrived: float = field(default_factory=time.monotonic)
     caller: Caller | None = None
+    record: CallRecord | None = None
     usage: Usage | None = None
     denied: Reason | None = None
 
@@ -46,7 +49,7 @@ def current() -> RpcCall:
 def authenticated(context: grpc.aio.ServicerContext[object, object]) -> Call:
     """The call with its caller, for use cases. Raises CallRefused if no interceptor vouched for a caller."""
     rpc = current()
-    if rpc.caller is None:
+    if rpc.caller is None or rpc.record is None:
         raise CallRefused(Reason.TOKEN_MISSING)
     remaining = context.time_remaining()
     return Call(
@@ -54,4 +57,5 @@ def authenticated(context: grpc.aio.ServicerContext[object, object]) -> Call:
         request_id=rpc.request_id,
         arrived=rpc.arrived,
         deadline=None if remaining is None else time.monotonic() + remaining,
+        record=rpc.record,
     )

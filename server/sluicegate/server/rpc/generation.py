@@ -91,7 +91,7 @@ class GenerationServicer(GenerationServiceServicer):
         call = rpc_call.authenticated(context)
         validate(request)
         purpose = request.purpose or None
-        hosted, ids = await self._tokenizing.tokenize(call.caller, request.model, request.text, purpose)
+        hosted, ids = await self._tokenizing.tokenize(call, request.model, request.text, purpose)
         response = generation_service_pb2.TokenizeResponse()
         for first in range(0, len(ids), TOKENS_AT_ONCE):
             response.tokens.extend(responses.plain_tokens(ids[first : first + TOKENS_AT_ONCE], hosted.tokenizer))
@@ -104,7 +104,7 @@ class GenerationServicer(GenerationServiceServicer):
         call = rpc_call.authenticated(context)
         validate(request)
         ids, purpose = tuple(request.token_ids), request.purpose or None
-        data = await self._tokenizing.detokenize(call.caller, request.model, ids, purpose)
+        data = await self._tokenizing.detokenize(call, request.model, ids, purpose)
         return generation_service_pb2.DetokenizeResponse(text=data.decode(errors="replace"), bytes=data)
 
     async def _write(self, context: Context, message: generation_service_pb2.StreamGenerateResponse) -> None:

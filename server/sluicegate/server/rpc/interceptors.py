@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 from grpc import StatusCode
 
 from sluicegate.auth import Reason
+from sluicegate.server.auditing import Auditing
 from sluicegate.server.caller import Caller
 from sluicegate.server.errors import CallRefused, FieldViolation
 from sluicegate.server.limiters import DenialLimiter, PeerLimiter
@@ -155,8 +156,11 @@ def _usage_trailer(call: rpc_call.RpcCall) -> tuple[tuple[str, bytes], ...]:
     return ((USAGE_TRAILER, usage.SerializeToString()),)
 
 
-def calls(metrics: Metrics, paths: frozenset[str]) -> Wrapping:
-    """Counts RPCs by method and code, and writes one log line for each. `paths` are the methods that exist."""
+def calls(metrics: Metrics, paths: frozenset[str], auditing: Auditing) -> Wrapping:
+    """Counts RPCs by method and code, tells the audit log of their ends, and writes one log line for each.
+
+    `paths` are the methods that exist.
+    """
 
     def around(path: str) -> Around:
         service, _, method = path.removeprefix("/").rpartition("/")
@@ -171,6 +175,10 @@ def calls(metrics: Metrics, paths: frozenset[str]) -> Wrapping:
                 yield
             except CallRefused as refused:
                 code, reason = status_code(refused.reason), refused.reason.value
+                if call.record is None:
+                    auditing.count_denial(refused.reason)
+                else:
+                    await call.record.refused(code.name, refused.reason)
                 raise
             except (asyncio.CancelledError, GeneratorExit):  # the latter: cancelled while a message of a stream left
                 code = StatusCode.CANCELLED
@@ -182,6 +190,8 @@ def calls(metrics: Metrics, paths: frozenset[str]) -> Wrapping:
                 code, reason = StatusCode.INTERNAL, Reason.INTERNAL.value
                 raise
             finally:
+                if call.record is not None:
+                    call.record.close(code.name, None if reason == NO_REASON else Reason(reason), call.usage)
                 metrics.rpcs_handled.labels(*labels, code.name).inc()
                 # A network that calls too often could fill a disk with lines; the metrics have its number.
                 if service not in EXEMPT_SERVICES and reason != Reason.PEER_RATE_LIMIT:
@@ -227,25 +237,38 @@ def peer_limit(peers: Peers, limiter: PeerLimiter, metrics: Metrics) -> Wrapping
 
 
 def authentication(
-    authenticator: Authenticator, limiter: DenialLimiter, scopes: Mapping[str, str], metrics: Metrics
+    authenticator: Authenticator,
+    limiter: DenialLimiter,
+    scopes: Mapping[str, str],
+    metrics: Metrics,
+    auditing: Auditing,
 ) -> Wrapping:
-    """Rows 2 to 10: sets the caller of every call but the exempt ones; refuses a method that declares no scope."""
+    """Rows 2 to 10, and 12 for methods about no model: sets the caller of every call but the exempt ones.
+
+    A method that declares no scope is refused.
+    """
 
     def around(path: str) -> Around:
-        service = path.removeprefix("/").rpartition("/")[0]
+        service, _, method = path.removeprefix("/").rpartition("/")
         exempt = service in EXEMPT_SERVICES
 
         @asynccontextmanager
         async def authenticate(context: Context) -> AsyncIterator[None]:
             if not exempt and path in scopes:
                 try:
-                    caller = authenticator.admit(context, scopes[path])
+                    caller = authenticator.identify(context)
                     limiter.admit(caller)
                 except CallRefused as refused:
                     metrics.decisions.labels("denied", refused.reason.value, OTHER).inc()
                     raise
-                rpc_call.current().caller = caller
+                call = rpc_call.current()
+                call.caller, call.record = caller, auditing.record(caller, call.request_id, method, call.arrived)
                 with _counting_denials(limiter, caller):
+                    try:
+                        authenticator.check_scope(caller, scopes[path])
+                    except CallRefused as refused:
+                        metrics.decisions.labels("denied", refused.reason.value, OTHER).inc()
+                        raise
                     yield
                 return
             if not exempt:

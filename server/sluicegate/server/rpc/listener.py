@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import grpc
+import structlog
 from grpc_reflection.v1alpha import reflection
 
+from sluicegate.server.auditing import Auditing
 from sluicegate.server.config import Settings
 from sluicegate.server.errors import SettingsError
 from sluicegate.server.limiters import Limiters
@@ -28,17 +30,25 @@ HEALTH_METHODS = frozenset(f"/grpc.health.v1.Health/{method}" for method in ("Ch
 REFLECTION_METHODS = frozenset({"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"})
 SHORTEST_PING_INTERVAL_MILLISECONDS = 10_000
 
+log = structlog.get_logger()
+
 
 def build_server(
-    settings: Settings, peers: Peers, authenticator: Authenticator, limiters: Limiters, metrics: Metrics
+    settings: Settings,
+    peers: Peers,
+    authenticator: Authenticator,
+    limiters: Limiters,
+    *,
+    metrics: Metrics,
+    auditing: Auditing,
 ) -> grpc.aio.Server:
     """A server without services and without a port."""
     scopes = required_scopes()
     interceptors = [
         errors(),
-        calls(metrics, frozenset(scopes) | HEALTH_METHODS | REFLECTION_METHODS),
+        calls(metrics, frozenset(scopes) | HEALTH_METHODS | REFLECTION_METHODS, auditing),
         peer_limit(peers, limiters.peers, metrics),
-        authentication(authenticator, limiters.denials, scopes, metrics),
+        authentication(authenticator, limiters.denials, scopes, metrics, auditing),
     ]
     limits = settings.limits
     options: list[tuple[str, int]] = [
@@ -92,5 +102,7 @@ def bind(server: grpc.aio.Server, settings: Settings) -> str:
         port = 0
     if not port:
         raise SettingsError([f"listen: cannot listen on {settings.listen}; is the address right and the port free?"])
+    if credentials is None:
+        log.warning("tls_off", advice="tokens travel in the clear: use loopback, or a proxy that ends TLS")
     host, separator, number = settings.listen.rpartition(":")
     return f"{host}:{port}" if separator and number == "0" else settings.listen

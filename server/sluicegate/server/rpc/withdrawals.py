@@ -53,10 +53,12 @@ class WithdrawalServicer(WithdrawalServiceServicer):
     async def LiftWithdrawal(
         self, request: withdrawal_service_pb2.LiftWithdrawalRequest, context: Context
     ) -> withdrawal_service_pb2.LiftWithdrawalResponse:
-        authenticated(context)
+        caller = authenticated(context).caller
         validate(request)
         signatures = [(each.signer, each.value) for each in request.signatures]
-        await self._closing.lift(request.id, signatures, validate_only=request.validate_only)
+        await self._closing.lift(
+            caller.principal, request.id, request.justification, signatures, validate_only=request.validate_only
+        )
         return withdrawal_service_pb2.LiftWithdrawalResponse()
 
     def _target(self, message: withdrawal_service_pb2.WithdrawalTarget) -> state.Target:

@@ -23,12 +23,13 @@ async def open_store(
     base: Path | None = None,
     lease_seconds: float = LEASE_SECONDS,
     clock: Callable[[], float] | None = None,
+    must_exist: bool = False,
 ) -> Store:
     """Open the store of a URL; close it afterwards.
 
     `sqlite:///state.db` is a file below `base` (by default the working directory), `sqlite:////var/lib/state.db` an
-    absolute one. `clock` replaces the store's own clock for tests. Raises StoreUnsuitable for a store that the server
-    must not start on, StateUnavailable for one that does not answer.
+    absolute one, made if need be unless it `must_exist`. `clock` replaces the store's own clock for tests. Raises
+    StoreUnsuitable for a store that the server must not start on, StateUnavailable for one that does not answer.
     """
     try:
         parts = urlsplit(url)
@@ -38,6 +39,8 @@ async def open_store(
     lease_ms = int(lease_seconds * 1000)
     if parts.scheme == "sqlite":
         file = (base or Path()) / _file_of(parts)
+        if must_exist and not file.exists():
+            raise StoreUnsuitable(f"{file}: no such file")
         return Store(await SqliteBackend.open(file, lease_ms, clock or time.time), lease_seconds=lease_seconds)
     if parts.scheme in ("redis", "rediss"):
         _check_redis(parts)

@@ -1,0 +1,82 @@
+"""What the commands of audit logs are told: directories, keys, heads, times."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sluicegate.auth import Reason
+from sluicegate.auth.encoding import decode_base64url
+from sluicegate.auth.terminal import stop
+from sluicegate.server.audit.chain import Head, parse_head
+from sluicegate.server.audit.form import time_text
+from sluicegate.server.state import StateError, open_store
+
+
+def _public_key(text: str) -> str:
+    try:
+        is_key = len(decode_base64url(text)) == 32
+    except ValueError:
+        is_key = False
+    if not is_key:
+        raise typer.BadParameter("write the key as `keys generate` shows it: 43 characters of base64url")
+    return text
+
+
+def _head(text: str) -> Head:
+    try:
+        return parse_head(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _time(text: str) -> str:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise typer.BadParameter("write a time as 2026-01-20 or 2026-01-20T07:00:00Z") from error
+    return time_text((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+
+
+Directories = Annotated[list[Path], typer.Argument(metavar="DIR...", help="Log directories, one for each replica.")]
+Keys = Annotated[
+    list[str] | None,
+    typer.Option("--public-key", metavar="KEY", parser=_public_key, help="A key of checkpoints. Repeatable."),
+]
+Anchors = Annotated[
+    list[Head] | None,
+    typer.Option("--anchor", metavar="HEAD", parser=_head, help="A head that was kept elsewhere. Repeatable."),
+]
+State = Annotated[
+    str | None,
+    typer.Option("--state", metavar="URL", help="The servers' state store: it has the heads of their logs."),
+]
+IsPart = Annotated[bool, typer.Option("--part", help="The first files of a log may be missing.")]
+Partner = Annotated[str | None, typer.Option(help="Calls of this partner; also public or internal.")]
+Model = Annotated[str | None, typer.Option(help="Calls to this model.")]
+WithReason = Annotated[Reason | None, typer.Option(help="Refused or ended for this reason.", metavar="REASON")]
+Since = Annotated[str | None, typer.Option(metavar="TIME", parser=_time, help="From this time on; UTC.")]
+Until = Annotated[str | None, typer.Option(metavar="TIME", parser=_time, help="Before this time; UTC.")]
+
+
+def heads(url: str | None) -> dict[str, Head]:
+    """The heads in a state store, by replica."""
+    if url is None:
+        return {}
+
+    async def read() -> Mapping[str, str]:
+        store = await open_store(url, must_exist=True)
+        try:
+            return await store.anchors()
+        finally:
+            await store.close()
+
+    try:
+        return {replica: parse_head(text) for replica, text in asyncio.run(read()).items()}
+    except (StateError, ValueError) as error:
+        stop(f"--state: {error}")

@@ -1,0 +1,81 @@
+"""Opens the audit log that the settings describe, with its head anchored in the state store. A part of app.py."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+import structlog
+
+from sluicegate.auth import Policy
+from sluicegate.server import config
+from sluicegate.server.anchoring import Anchoring
+from sluicegate.server.audit import (
+    Clock,
+    Hooks,
+    Identity,
+    Limits,
+    Pseudonyms,
+    open_audit_log,
+    read_key,
+    read_secret,
+)
+from sluicegate.server.auditing import Auditing, NoLog
+from sluicegate.server.observe.metrics import Metrics
+from sluicegate.server.state import Store
+
+UNSIGNED = "unsigned"
+"""The deployment's name where signatures are off, and with them the name."""
+
+CLOSE_SECONDS = 5.0
+"""For what the listener has cancelled to come to its end."""
+
+log = structlog.get_logger()
+
+
+class Keep(Protocol):
+    """Runs a background task until the server stops."""
+
+    def __call__(self, work: Callable[[], Coroutine[object, object, None]], name: str) -> None: ...
+
+
+@asynccontextmanager
+async def opened_auditing(
+    settings: config.Settings,
+    store: Store,
+    policy: Callable[[], Policy],
+    metrics: Metrics,
+    *,
+    clock: Callable[[], float],
+    keep: Keep,
+) -> AsyncIterator[Auditing]:
+    """What tells the log, which is closed with the context. Raises AuditError, SettingsError, StateError."""
+    trust = settings.policy.signatures
+    metrics.audit_enabled.set(settings.audit != "off")
+    if settings.audit == "off":
+        log.warning("audit_off", advice="nothing will prove who was served what")
+        yield Auditing(NoLog(), Pseudonyms(os.urandom(32)), policy, signatures_checked=trust != "off")
+        return
+    terms = settings.audit
+    names = Pseudonyms(read_secret(terms.secret))
+    anchoring = Anchoring(store, terms.replica)
+    anchored = await anchoring.kept()
+    keep(anchoring.run, "audit anchors")
+    async with open_audit_log(
+        terms.directory,
+        Identity(UNSIGNED if trust == "off" else trust.deployment, terms.replica),
+        read_key(terms.key),
+        limits=Limits(checkpoint_seconds=terms.checkpoint_seconds, file_bytes=terms.file_bytes),
+        hooks=Hooks(on_failure=lambda cause: metrics.audit_failures.labels(cause).inc(), anchor=anchoring.keep),
+        clock=Clock(unix=clock),
+        anchored=anchored,
+    ) as opened:
+        metrics.audit_checkpoint_age_seconds.set_function(lambda: opened.last_checkpoint_age)
+        auditing = Auditing(opened, names, policy, signatures_checked=trust != "off")
+        try:
+            yield auditing
+        finally:
+            if not await auditing.ended(CLOSE_SECONDS):
+                log.error("calls_left_open", advice="the next start writes them as interrupted")
