@@ -45,7 +45,7 @@ def admitted(server: Server) -> list[int]:
 
 async def test_single_requests_get_their_slots_in_the_middle_of_anothers_flood(tmp_path: Path) -> None:
     limits = {"queued_requests": 4 * FLOOD}
-    async with serving(tmp_path, models=MODELS, limits=limits, metrics=METRICS) as server:
+    async with serving(tmp_path, models=MODELS, limits=limits, metrics=METRICS, audit="off") as server:
         server.engine.pause_after(1)
         flood = [asyncio.ensure_future(generate(server, "flood", FLOODS_TEXT))]
         await until(lambda: stands_still(server))
