@@ -6,11 +6,9 @@ Exit codes: 0 done or allowed, 1 refused (a bad policy, a denied call, nothing t
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
 from rich.table import Table
 
@@ -19,10 +17,11 @@ from sluicegate.auth.documents import parse_document
 from sluicegate.auth.encoding import encode_base64url
 from sluicegate.auth.errors import IssuingError, PolicyError, SigningError
 from sluicegate.auth.explain_command import policy_explain
-from sluicegate.auth.issuing import read_signing_key
+from sluicegate.auth.lifting_command import policy_sign_lifting
 from sluicegate.auth.loading import RELEASE_FILE, parse_policy, read_policy_files
 from sluicegate.auth.policy import Policy
 from sluicegate.auth.signatures import plan_digest, sign
+from sluicegate.auth.signer_options import Deployment, KeyFile, Signer, read_signers_key
 from sluicegate.auth.signing import Signable, signable
 from sluicegate.auth.simulate_command import policy_simulate
 from sluicegate.auth.terminal import JsonFlag, err, out, print_json, show_problems, stop
@@ -33,6 +32,7 @@ policy_app = typer.Typer(help="Check a policy, ask it what it would decide, sign
 policy_app.command("explain")(policy_explain)
 policy_app.command("diff")(policy_diff)
 policy_app.command("simulate")(policy_simulate)
+policy_app.command("sign-lifting")(policy_sign_lifting)
 
 
 @policy_app.command("check")
@@ -70,9 +70,9 @@ def policy_check(directory: PolicyDirectory, trust: TrustFile = None, as_json: J
 def policy_sign(
     directory: PolicyDirectory,
     *,
-    key: Annotated[Path, typer.Option(help="Signer's private key: `keys generate --algorithm EdDSA`.")],
-    signer: Annotated[str, typer.Option(help="Signer's id, as the server's settings name it.")],
-    deployment: Annotated[str, typer.Option(help="Deployment, as the server's settings name it.")],
+    key: KeyFile,
+    signer: Signer,
+    deployment: Deployment,
     agreement: Annotated[str | None, typer.Option(help="Sign the agreement of this id.")] = None,
     internal_client: Annotated[str | None, typer.Option(help="Sign this client of `internal.clients`.")] = None,
     transition: Annotated[int | None, typer.Option(min=1, help="Sign the transition of this number, from 1.")] = None,
@@ -85,9 +85,7 @@ def policy_sign(
     if sum(each is not None for each in (agreement, internal_client, transition)) != 1:
         raise typer.BadParameter("give exactly one of --agreement, --internal-client and --transition")
     try:
-        signing_key = read_signing_key(key)
-        if not isinstance(signing_key.private_key, Ed25519PrivateKey):
-            stop(f"{key} is an {signing_key.algorithm} key; a signer's is made by `keys generate --algorithm EdDSA`")
+        private_key = read_signers_key(key)
         contents = read_policy_files(directory)
         plan = parse_policy(directory, contents, None).plan
         content = signable(
@@ -104,8 +102,8 @@ def policy_sign(
     except PolicyError as error:
         show_problems(error.problems)
         raise typer.Exit(1) from None
-    public_key = encode_base64url(signing_key.private_key.public_key().public_bytes_raw())
-    _show_signature(content, signer, sign(signing_key.private_key, content.payload), public_key, as_json)
+    public_key = encode_base64url(private_key.public_key().public_bytes_raw())
+    _show_signature(content, signer, sign(private_key, content.payload), public_key, as_json)
 
 
 def _show_policy(policy: Policy, digest: str) -> None:
