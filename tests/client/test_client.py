@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
@@ -16,10 +17,19 @@ from sluicegate.client import (
     FinishReason,
     GenerationConfig,
     InvalidRequest,
+    ModelTarget,
     StreamOptions,
     Usage,
+    Withdrawal,
 )
-from sluicegate.v1 import access_service_pb2, generation_pb2, generation_service_pb2, model_service_pb2, reason_pb2
+from sluicegate.v1 import (
+    access_service_pb2,
+    generation_pb2,
+    generation_service_pb2,
+    model_service_pb2,
+    reason_pb2,
+    withdrawal_service_pb2,
+)
 
 NOT_OPEN = Refusal(code=grpc.StatusCode.PERMISSION_DENIED, reason="MODEL_NOT_RELEASED")
 
@@ -168,6 +178,87 @@ async def test_check_asks_without_calling(server: FakeServer) -> None:
     )
     assert (access.allowed, access.reason, access.remedy) == (False, "SCOPE_MISSING", "get the scope")
     assert access.metadata == {"required_scope": "score:m"}
+
+
+def withdrawal_message(id_: str, model: str = "m") -> withdrawal_service_pb2.Withdrawal:
+    target = withdrawal_service_pb2.WithdrawalTarget(model=model)
+    made = withdrawal_service_pb2.Withdrawal(id=id_, target=target, justification="a drill", operator="olga")
+    made.create_time.FromSeconds(1_770_000_000)
+    return made
+
+
+@pytest.mark.parametrize("validate_only", [False, True])
+async def test_an_operator_closes_a_model(server: FakeServer, validate_only: bool) -> None:
+    answer = withdrawal_service_pb2.CreateWithdrawalResponse(withdrawal=withdrawal_message("w-1"))
+    server.will("CreateWithdrawal", [answer])
+
+    async with Client(server.target) as client:
+        made = await client.create_withdrawal(ModelTarget("m"), "a drill", validate_only=validate_only)
+
+    assert server.calls[0].request == withdrawal_service_pb2.CreateWithdrawalRequest(
+        target=withdrawal_service_pb2.WithdrawalTarget(model="m"), justification="a drill", validate_only=validate_only
+    )
+    created = datetime(2026, 2, 2, 2, 40, tzinfo=UTC)
+    assert made == Withdrawal("w-1", ModelTarget("m"), created, "a drill", "olga", expires=None)
+
+
+async def test_withdrawals_of_all_pages_are_one_list(server: FakeServer) -> None:
+    pages = (
+        withdrawal_service_pb2.ListWithdrawalsResponse(withdrawals=[withdrawal_message("w-1")], next_page_token="two"),
+        withdrawal_service_pb2.ListWithdrawalsResponse(withdrawals=[withdrawal_message("w-2")]),
+    )
+    server.will("ListWithdrawals", [pages[0]], [pages[1]])
+
+    async with Client(server.target) as client:
+        found = await client.list_withdrawals()
+
+    requests = [call.asked(withdrawal_service_pb2.ListWithdrawalsRequest) for call in server.calls]
+    assert [each.id for each in found] == ["w-1", "w-2"]
+    assert [(each.page_size, each.page_token) for each in requests] == [(100, ""), (100, "two")]
+
+
+@pytest.mark.parametrize("validate_only", [False, True])
+async def test_an_operator_lifts_a_withdrawal_with_signatures(server: FakeServer, validate_only: bool) -> None:
+    server.will("LiftWithdrawal", [withdrawal_service_pb2.LiftWithdrawalResponse()])
+
+    async with Client(server.target) as client:
+        await client.lift_withdrawal("w-1", "over", signatures={"lead": "AAAA"}, validate_only=validate_only)
+
+    assert server.calls[0].request == withdrawal_service_pb2.LiftWithdrawalRequest(
+        id="w-1",
+        justification="over",
+        signatures=[withdrawal_service_pb2.LiftingSignature(signer="lead", value="AAAA")],
+        validate_only=validate_only,
+    )
+
+
+async def test_missing_signatures_are_told_with_how_many_are_needed(server: FakeServer) -> None:
+    refused = Refusal(
+        code=grpc.StatusCode.FAILED_PRECONDITION,
+        reason="SIGNATURES_REQUIRED",
+        metadata={"needed": "2", "valid": "1"},
+    )
+    server.will("LiftWithdrawal", [refused])
+
+    async with Client(server.target) as client:
+        with pytest.raises(InvalidRequest) as caught:
+            await client.lift_withdrawal("w-1", "over")
+
+    assert (caught.value.reason, caught.value.metadata) == ("SIGNATURES_REQUIRED", {"needed": "2", "valid": "1"})
+    assert caught.value.remedy == (
+        "have 2 signers sign the lifting of this withdrawal (`sluicegate policy sign-lifting`); 1 valid so far"
+    )
+
+
+async def test_closing_is_tried_again_where_a_replica_does_not_answer(server: FakeServer) -> None:
+    answer = withdrawal_service_pb2.CreateWithdrawalResponse(withdrawal=withdrawal_message("w-1"))
+    gone = Refusal(code=grpc.StatusCode.UNAVAILABLE, reason="STATE_UNAVAILABLE", pushback_ms="1")
+    server.will("CreateWithdrawal", [gone], [answer])
+
+    async with Client(server.target) as client:
+        made = await client.create_withdrawal(ModelTarget("m"), "a drill")
+
+    assert (made.id, len(server.calls)) == ("w-1", 2)
 
 
 async def test_a_request_that_no_message_can_carry_is_refused_before_it_is_sent(server: FakeServer) -> None:

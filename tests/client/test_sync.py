@@ -7,8 +7,17 @@ from collections.abc import Callable, Iterator
 import pytest
 from client_server import FakeServer, Hold, delta, finished, generated, started, started_message
 
-from sluicegate.client import Cancelled, ConfigurationError, Delta, InvalidRequest, SluicegateError, SyncClient, Usage
-from sluicegate.v1 import access_service_pb2, generation_service_pb2, model_service_pb2
+from sluicegate.client import (
+    Cancelled,
+    ConfigurationError,
+    Delta,
+    InvalidRequest,
+    ModelTarget,
+    SluicegateError,
+    SyncClient,
+    Usage,
+)
+from sluicegate.v1 import access_service_pb2, generation_service_pb2, model_service_pb2, withdrawal_service_pb2
 
 
 @pytest.fixture
@@ -58,6 +67,28 @@ def test_every_method_answers_as_the_asynchronous_one_does(server: FakeServer, c
     assert client.whoami().subject == "alice"
     assert client.quotas("m") == ()
     assert client.check("m").allowed
+
+
+def test_every_method_of_operators_answers_as_the_asynchronous_one_does(server: FakeServer, client: SyncClient) -> None:
+    pb = withdrawal_service_pb2
+    made = pb.Withdrawal(id="w-1", target=pb.WithdrawalTarget(model="m"))
+    server.will("CreateWithdrawal", [pb.CreateWithdrawalResponse(withdrawal=made)])
+    server.will("ListWithdrawals", [pb.ListWithdrawalsResponse(withdrawals=[made])])
+    server.will("LiftWithdrawal", [pb.LiftWithdrawalResponse()])
+
+    created = client.create_withdrawal(ModelTarget("m"), "a drill", validate_only=True)
+    found = client.list_withdrawals()
+    client.lift_withdrawal("w-1", "over", signatures={"lead": "AAAA"}, validate_only=True)
+
+    assert (created.id, created.target) == ("w-1", ModelTarget("m"))
+    assert found == (created,)
+    asked = [call.request for call in server.calls]
+    signature = pb.LiftingSignature(signer="lead", value="AAAA")
+    assert asked == [
+        pb.CreateWithdrawalRequest(target=made.target, justification="a drill", validate_only=True),
+        pb.ListWithdrawalsRequest(page_size=100),
+        pb.LiftWithdrawalRequest(id="w-1", justification="over", signatures=[signature], validate_only=True),
+    ]
 
 
 def test_a_stream_is_a_plain_for(server: FakeServer, client: SyncClient) -> None:

@@ -1,4 +1,4 @@
-"""A gRPC server of the three services that does what a test scripts, over loopback."""
+"""A gRPC server of the API's services that does what a test scripts, over loopback."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2, status_pb2
 
-from sluicegate.v1 import access_service_pb2, generation_pb2, generation_service_pb2, model_service_pb2
+from sluicegate.v1 import (
+    access_service_pb2,
+    generation_pb2,
+    generation_service_pb2,
+    model_service_pb2,
+    withdrawal_service_pb2,
+)
 
 LONG_SECONDS = 20.0
 """How long a held call waits for its end: longer than any test that works."""
@@ -120,7 +126,7 @@ class FakeServer:
 
     def handlers(self) -> Iterator[grpc.GenericRpcHandler]:
         """A handler for each service of the API."""
-        for file in (generation_service_pb2, model_service_pb2, access_service_pb2):
+        for file in (generation_service_pb2, model_service_pb2, access_service_pb2, withdrawal_service_pb2):
             for service in file.DESCRIPTOR.services_by_name.values():
                 methods = {}
                 for method in service.methods:

@@ -57,11 +57,24 @@ if TYPE_CHECKING:
     from sluicegate.client.streams import GenerationStream, ModelWatch
     from sluicegate.client.sync import SyncClient, SyncGenerationStream, SyncModelWatch
     from sluicegate.client.tokens import CallableToken, FileToken, StaticToken, TokenSource
+    from sluicegate.client.withdrawals import (
+        AgreementTarget,
+        ClientTarget,
+        IssuedBeforeTarget,
+        KeyTarget,
+        ModelTarget,
+        StageTarget,
+        SubjectTarget,
+        TokenTarget,
+        Withdrawal,
+        WithdrawalTarget,
+    )
 
 __all__ = [
     "Access",
     "AccessDenied",
     "Agreement",
+    "AgreementTarget",
     "Audience",
     "AuthenticationFailed",
     "CallError",
@@ -71,6 +84,7 @@ __all__ = [
     "Candidate",
     "Client",
     "ClientCredentials",
+    "ClientTarget",
     "ConfigurationError",
     "DeadlineExceeded",
     "Delta",
@@ -86,9 +100,12 @@ __all__ = [
     "Identity",
     "InsecureTransport",
     "InvalidRequest",
+    "IssuedBeforeTarget",
     "IssuerUnavailable",
+    "KeyTarget",
     "Model",
     "ModelState",
+    "ModelTarget",
     "ModelWatch",
     "Prompt",
     "QuotaExceeded",
@@ -97,9 +114,11 @@ __all__ = [
     "Score",
     "ServerFault",
     "SluicegateError",
+    "StageTarget",
     "Started",
     "StaticToken",
     "StreamOptions",
+    "SubjectTarget",
     "SyncClient",
     "SyncGenerationStream",
     "SyncModelWatch",
@@ -107,13 +126,16 @@ __all__ = [
     "Token",
     "TokenRefused",
     "TokenSource",
+    "TokenTarget",
     "TokenUnavailable",
     "TopToken",
     "Unavailable",
     "Usage",
+    "Withdrawal",
+    "WithdrawalTarget",
 ]
 
-_MODULES = ("channel", "client", "errors", "oidc", "requests", "results", "streams", "sync", "tokens")
+_MODULES = ("channel", "client", "errors", "oidc", "requests", "results", "streams", "sync", "tokens", "withdrawals")
 
 
 def __getattr__(name: str) -> object:

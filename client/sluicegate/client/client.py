@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 
-from sluicegate.client import wire
+from sluicegate.client import wire, withdrawal_wire
 from sluicegate.client.calls import Caller, Deadline, Reading
 from sluicegate.client.channel import Tls, open_channel, require_private
 from sluicegate.client.errors import ConfigurationError
@@ -19,16 +19,19 @@ from sluicegate.client.results import Access, Detokenized, Generation, Identity,
 from sluicegate.client.streams import GenerationStream, ModelWatch
 from sluicegate.client.targets import is_target
 from sluicegate.client.tokens import StaticToken, TokenSource
-from sluicegate.v1 import access_service_pb2, generation_service_pb2, model_service_pb2
+from sluicegate.client.withdrawals import Withdrawal, WithdrawalTarget
+from sluicegate.v1 import access_service_pb2, generation_service_pb2, model_service_pb2, withdrawal_service_pb2
 from sluicegate.v1.access_service_pb2_grpc import AccessServiceStub
 from sluicegate.v1.generation_service_pb2_grpc import GenerationServiceStub
 from sluicegate.v1.model_service_pb2_grpc import ModelServiceStub
+from sluicegate.v1.withdrawal_service_pb2_grpc import WithdrawalServiceStub
 
 if TYPE_CHECKING:
     # The generated stubs serve both worlds at run time; only their types differ.
     from sluicegate.v1.access_service_pb2_grpc import AccessServiceAsyncStub
     from sluicegate.v1.generation_service_pb2_grpc import GenerationServiceAsyncStub
     from sluicegate.v1.model_service_pb2_grpc import ModelServiceAsyncStub
+    from sluicegate.v1.withdrawal_service_pb2_grpc import WithdrawalServiceAsyncStub
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
 _PAGE_SIZE = 100
@@ -42,6 +45,7 @@ class _Services:
         self.generation = cast("GenerationServiceAsyncStub", GenerationServiceStub(self.channel))
         self.models = cast("ModelServiceAsyncStub", ModelServiceStub(self.channel))
         self.access = cast("AccessServiceAsyncStub", AccessServiceStub(self.channel))
+        self.withdrawals = cast("WithdrawalServiceAsyncStub", WithdrawalServiceStub(self.channel))
 
 
 class Client:
@@ -261,6 +265,53 @@ class Client:
         )
         method = self._services().access.CheckAccess
         return wire.access(await self._caller.unary(method, request, self._deadline(timeout)))
+
+    async def create_withdrawal(
+        self,
+        target: WithdrawalTarget,
+        justification: str,
+        *,
+        validate_only: bool = False,
+        timeout: float | None = None,
+    ) -> Withdrawal:
+        """Close something at once, in running calls too. For operators, as are the next two.
+
+        `justification` is for those who read the list later. With `validate_only` nothing is closed, and the id stands
+        for nothing.
+        """
+        request = withdrawal_wire.create_request(target, justification, validate_only=validate_only)
+        method = self._services().withdrawals.CreateWithdrawal
+        response = await self._caller.unary(method, request, self._deadline(timeout))
+        return withdrawal_wire.withdrawal(response.withdrawal)
+
+    async def list_withdrawals(self, *, timeout: float | None = None) -> tuple[Withdrawal, ...]:
+        """Everything that is closed now, the oldest first."""
+        deadline = self._deadline(timeout)
+        found: list[Withdrawal] = []
+        page_token = ""
+        while True:
+            request = withdrawal_service_pb2.ListWithdrawalsRequest(page_size=_PAGE_SIZE, page_token=page_token)
+            page = await self._caller.unary(self._services().withdrawals.ListWithdrawals, request, deadline)
+            found.extend(withdrawal_wire.listed(page.withdrawals))
+            page_token = page.next_page_token
+            if not page_token:
+                return tuple(found)
+
+    async def lift_withdrawal(
+        self,
+        withdrawal: str,
+        justification: str,
+        *,
+        signatures: Mapping[str, str] | None = None,
+        validate_only: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        """Take a withdrawal back, by its id. `signatures`: by signer, as `sluicegate policy sign-lifting` makes them.
+
+        Raises InvalidRequest, with reason SIGNATURES_REQUIRED where more people must sign.
+        """
+        request = withdrawal_wire.lift_request(withdrawal, justification, signatures or {}, validate_only=validate_only)
+        await self._caller.unary(self._services().withdrawals.LiftWithdrawal, request, self._deadline(timeout))
 
     def _deadline(self, timeout: float | None) -> Deadline:
         return Deadline.after(self._timeout if timeout is None else timeout)

@@ -72,6 +72,8 @@ REMEDIES: Mapping[str, str] = {
 
 _WITH_FACTS: Mapping[str, str] = {
     "SCOPE_MISSING": "get a token that has the scope `{required_scope}`",
+    "SIGNATURES_REQUIRED": "have {needed} signers sign the lifting of this withdrawal "
+    "(`sluicegate policy sign-lifting`); {valid} valid so far",
     "STEP_UP_REQUIRED": "authenticate again with acr {acr_values}, at most {max_age} s ago (RFC 9470)",
     "CONTEXT_LENGTH_EXCEEDED": "shorten the prompt ({prompt_tokens} tokens) or ask for fewer output tokens: "
     "the context has {context_length}",

@@ -6,7 +6,7 @@ implementation of streams, token sources and their refresh; this needs none, so 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -29,6 +29,7 @@ from sluicegate.client.results import (
 )
 from sluicegate.client.streams import GenerationStream, ModelWatch
 from sluicegate.client.tokens import TokenSource
+from sluicegate.client.withdrawals import Withdrawal, WithdrawalTarget
 
 Result = TypeVar("Result")
 
@@ -252,6 +253,39 @@ class SyncClient:
                 greedy=greedy,
                 include_tokens=include_tokens,
                 timeout=timeout,
+            )
+        )
+
+    def create_withdrawal(
+        self,
+        target: WithdrawalTarget,
+        justification: str,
+        *,
+        validate_only: bool = False,
+        timeout: float | None = None,
+    ) -> Withdrawal:
+        """Close something at once, in running calls too. For operators, as are the next two."""
+        return self._loop.run(
+            self._client.create_withdrawal(target, justification, validate_only=validate_only, timeout=timeout)
+        )
+
+    def list_withdrawals(self, *, timeout: float | None = None) -> tuple[Withdrawal, ...]:
+        """Everything that is closed now, the oldest first."""
+        return self._loop.run(self._client.list_withdrawals(timeout=timeout))
+
+    def lift_withdrawal(
+        self,
+        withdrawal: str,
+        justification: str,
+        *,
+        signatures: Mapping[str, str] | None = None,
+        validate_only: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        """Take a withdrawal back, by its id. `signatures`: by signer."""
+        self._loop.run(
+            self._client.lift_withdrawal(
+                withdrawal, justification, signatures=signatures, validate_only=validate_only, timeout=timeout
             )
         )
 

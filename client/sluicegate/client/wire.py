@@ -1,4 +1,4 @@
-"""Between our own types and the API's messages: the only place of the client that knows both."""
+"""Between our own types and the API's messages: only this module and withdrawal_wire.py know both."""
 
 from __future__ import annotations
 
@@ -33,10 +33,16 @@ _KINDS: Mapping[int, str] = MappingProxyType(
     {
         FieldDescriptor.CPPTYPE_BOOL: "true or false",
         FieldDescriptor.CPPTYPE_FLOAT: "a number",
-        FieldDescriptor.CPPTYPE_MESSAGE: "a span of time",
         FieldDescriptor.CPPTYPE_STRING: "text that can be written as UTF-8",
         FieldDescriptor.CPPTYPE_UINT32: f"a whole number from 0 to {2**32 - 1}",
         FieldDescriptor.CPPTYPE_UINT64: f"a whole number from 0 to {2**64 - 1}",
+    }
+)
+_MESSAGES: Mapping[str, str] = MappingProxyType(
+    {
+        "google.protobuf.Duration": "a span of time",
+        "google.protobuf.Timestamp": "a time with a time zone",
+        "sluicegate.v1.WithdrawalTarget": "one of the targets that `sluicegate.client` has",
     }
 )
 
@@ -50,14 +56,15 @@ def message(kind: type[Built], path: str = "", /, **values: object) -> Built:
     built = kind()
     known = cast("Mapping[str, FieldDescriptor]", kind.DESCRIPTOR.fields_by_name)
     for name, value in values.items():
-        with _field(known[name], path):
+        with setting(known[name], path):
             # One at a time: protobuf does not say which of several it refuses.
             built.MergeFrom(kind(**{name: value}))
     return built
 
 
 @contextmanager
-def _field(field: FieldDescriptor, path: str) -> Iterator[None]:
+def setting(field: FieldDescriptor, path: str = "") -> Iterator[None]:
+    """Around what sets a field: Python's errors become an InvalidRequest that names the field and what it takes."""
     try:
         yield
     except (TypeError, ValueError, OverflowError) as refused:
@@ -74,7 +81,8 @@ def _rule(field: FieldDescriptor) -> str:
     if entry is not None and entry.GetOptions().map_entry:
         key, value = (_KINDS[entry.fields_by_name[each].cpp_type] for each in ("key", "value"))
         return f"must map {key} to {value}"
-    kind = _KINDS.get(field.cpp_type, "what the API says")
+    known = _KINDS.get(field.cpp_type) if entry is None else _MESSAGES.get(entry.full_name)
+    kind = known or "what the API says"
     return f"must be {'a list, each ' if field.is_repeated else ''}{kind}"
 
 
@@ -87,7 +95,7 @@ def set_prompt(
     """Set the member of the request's oneof that fits. Raises InvalidRequest."""
     # To Python bytes are a sequence of numbers; as token ids they would be another text.
     if isinstance(prompt, str | bytes | bytearray):
-        with _field(request.DESCRIPTOR.fields_by_name["text"], ""):
+        with setting(request.DESCRIPTOR.fields_by_name["text"]):
             if not isinstance(prompt, str):
                 raise TypeError("a prompt is text or token ids, not bytes")
             request.text = prompt
@@ -118,7 +126,7 @@ def options_message(options: StreamOptions | None) -> generation_pb2.StreamOptio
         include_tokens=options.include_tokens,
     )
     if options.max_delay_seconds is not None:
-        with _field(built.DESCRIPTOR.fields_by_name["max_delay"], "stream_options."):
+        with setting(built.DESCRIPTOR.fields_by_name["max_delay"], "stream_options."):
             built.max_delay.FromNanoseconds(round(options.max_delay_seconds * 1e9))
     return built
 
@@ -229,7 +237,7 @@ def identity(message: access_service_pb2.GetCallerIdentityResponse) -> results.I
         client_id=message.client_id,
         audience=_audience(message.audience),
         scopes=tuple(message.scopes),
-        token_expires=_time(message.token_expire_time) if message.HasField("token_expire_time") else None,
+        token_expires=time(message.token_expire_time) if message.HasField("token_expire_time") else None,
         agreement=_agreement(message.agreement) if message.HasField("agreement") else None,
         stage=message.stage,
         policy_revision=message.policy_revision,
@@ -242,7 +250,7 @@ def quotas(messages: Iterable[access_service_pb2.QuotaUsage]) -> tuple[results.Q
             quota=_quota(each.quota),
             limit=each.limit,
             used=each.used,
-            resets=_time(each.reset_time) if each.HasField("reset_time") else None,
+            resets=time(each.reset_time) if each.HasField("reset_time") else None,
         )
         for each in messages
     )
@@ -279,8 +287,8 @@ def _agreement(message: access_service_pb2.AgreementTerms) -> results.Agreement:
         models=tuple(message.models),
         actions=tuple(message.actions),
         purposes=tuple(message.purposes),
-        valid_from=_time(message.valid_from) if message.HasField("valid_from") else None,
-        valid_until=_time(message.valid_until) if message.HasField("valid_until") else None,
+        valid_from=time(message.valid_from) if message.HasField("valid_from") else None,
+        valid_until=time(message.valid_until) if message.HasField("valid_until") else None,
     )
 
 
@@ -305,7 +313,7 @@ def _quota(number: int) -> str:
     return f"unknown_{number}" if value is None else value.name.removeprefix("QUOTA_").lower()
 
 
-def _time(message: Timestamp) -> datetime:
+def time(message: Timestamp) -> datetime:
     return message.ToDatetime(tzinfo=UTC)
 
 
