@@ -20,6 +20,12 @@ class Colour:
     depth: Annotated[int | None, typer.Option("--depth")] = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    width: Annotated[int, typer.Option("--width")]
+    height: Annotated[int, typer.Option("--height")] = 1
+
+
 def run(*arguments: str, env: dict[str, str] | None = None) -> tuple[str, Colour]:
     got: list[tuple[str, Colour]] = []
 
@@ -41,6 +47,22 @@ def test_a_group_s_fields_are_options_of_the_command() -> None:
 
 def test_a_group_s_fields_keep_their_environment() -> None:
     assert run("door", env={"TEST_HUE": "blue"}) == ("door", Colour(hue="blue"))
+
+
+@pytest.mark.parametrize(("arguments", "exit_code"), [(("--width", "2"), 0), (("--height", "2"), 2)])
+def test_a_field_without_a_default_is_required(arguments: tuple[str, ...], exit_code: int) -> None:
+    got: list[Size] = []
+
+    @with_option_groups
+    def cut(*, size: Size) -> None:
+        """Cut it."""
+        got.append(size)
+
+    app = typer.Typer()
+    app.command()(cut)
+    result = CliRunner().invoke(app, list(arguments))
+
+    assert (result.exit_code, got) == (exit_code, [Size(width=2)] if exit_code == 0 else [])
 
 
 def test_the_command_keeps_its_name_and_its_help() -> None:

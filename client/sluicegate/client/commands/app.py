@@ -10,12 +10,11 @@ import typer
 from sluicegate.client import extensions
 from sluicegate.client.commands.access import check, quotas, whoami
 from sluicegate.client.commands.batch import batch
-from sluicegate.client.commands.exits import epilog
+from sluicegate.client.commands.exits import SEE, epilog
 from sluicegate.client.commands.generate import generate
 from sluicegate.client.commands.models import models
 from sluicegate.client.commands.score import score
-
-_SEE = "`sluicegate --help` lists the exit codes."
+from sluicegate.client.commands.withdraw import build_withdraw
 
 
 def build_app() -> typer.Typer:
@@ -29,7 +28,8 @@ def build_app() -> typer.Typer:
     )
     app.callback()(_sluicegate)
     for command in (generate, batch, score, models, whoami, quotas, check):
-        app.command(epilog=_SEE)(command)
+        app.command(epilog=SEE)(command)
+    app.add_typer(build_withdraw(), name="withdraw", epilog=SEE)
     extensions.register(app)
     return app
 

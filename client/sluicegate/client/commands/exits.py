@@ -48,6 +48,8 @@ MEANINGS: Mapping[Exit, str] = MappingProxyType(
     }
 )
 
+SEE = "`sluicegate --help` lists the exit codes."
+"""The end of each command's help."""
 OTHERS = "Server and operator: 1 refused or failed, bad settings included; 2 wrong usage."
 """What two of the codes mean to the commands that other parts bring along."""
 

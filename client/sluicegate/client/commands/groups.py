@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import wraps
 from inspect import Parameter, Signature, signature
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 
 def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
@@ -25,7 +25,7 @@ def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
         group = groups[parameter.name]
         types = get_type_hints(group, include_extras=True)
         shown.extend(
-            Parameter(each.name, Parameter.KEYWORD_ONLY, default=each.default, annotation=types[each.name])
+            Parameter(each.name, Parameter.KEYWORD_ONLY, default=_default(each), annotation=types[each.name])
             for each in fields(group)
         )
 
@@ -40,3 +40,8 @@ def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
     flat.__signature__ = Signature(shown)  # type: ignore[attr-defined]
     flat.__annotations__ = {each.name: each.annotation for each in shown}
     return flat
+
+
+def _default(field: Field[Any]) -> object:
+    """The field's default; for one without, what makes a parameter required."""
+    return Parameter.empty if field.default is MISSING else field.default
