@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Collection, Sequence
+from itertools import takewhile
 
 import structlog
 
-from sluicegate.auth import Principal, Reason, TrustRoot, lifting_payload, signers_of
+from sluicegate.auth import Principal, Reason, ReleasePlan, TrustRoot, lifting_payload, signers_of
 from sluicegate.server.auditing import Auditing
 from sluicegate.server.errors import CallRefused, FieldViolation
 from sluicegate.server.gate import Gate
@@ -107,17 +108,22 @@ class Closing:
         log.warning("withdrawal_lifted", id=id_, kind=found.kind)
 
     def _check(self, target: Target) -> None:
-        """Raise CallRefused for what the policy does not have: a slip in a name must not look like a closed door."""
+        """Raise CallRefused for what would close nothing: a slip in a name must not look like a closed door."""
         policy = self._gate.policy
         match target:
             case AgreementTarget(agreement=name) if name not in policy.agreements:
                 raise _invalid("target.agreement", "is the id of an agreement on file")
             case ModelTarget(model=name) if name not in policy.models:
                 raise _invalid("target.model", "is the id of a model of the policy")
-            case StageTarget(stage=name) if name not in policy.plan.stages_by_id:
-                raise _invalid("target.stage", "is the id of a stage of the plan")
+            case StageTarget(stage=name) if name not in _earlier_stages(policy.plan):
+                raise _invalid("target.stage", "is the id of a stage of the plan that comes before the active one")
             case _:
                 pass
+
+
+def _earlier_stages(plan: ReleasePlan) -> set[str]:
+    """Those to go back to. Whoever names the active stage means to close it, and would have closed nothing."""
+    return {stage.id for stage in takewhile(lambda stage: stage.id != plan.active, plan.stages)}
 
 
 def _unknown() -> CallRefused:

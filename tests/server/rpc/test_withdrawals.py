@@ -209,8 +209,10 @@ async def test_validation_alone_closes_nothing(tmp_path: Path) -> None:
         (WithdrawalTarget(model="gpt2-124"), "target.model"),
         (WithdrawalTarget(agreement="agr-none"), "target.agreement"),
         (WithdrawalTarget(stage="s9"), "target.stage"),
+        (WithdrawalTarget(stage="s2"), "target.stage"),
+        (WithdrawalTarget(stage="s3"), "target.stage"),
     ],
-    ids=["model", "agreement", "stage"],
+    ids=["model", "agreement", "stage", "active stage", "later stage"],
 )
 async def test_a_slip_in_a_name_does_not_look_like_a_closed_door(
     server: Server, target: WithdrawalTarget, field: str
