@@ -125,14 +125,16 @@ def test_a_limit_that_rises_or_goes_opens(public: Mapping[str, Any], differences
     assert [(field, *rest) for _, field, *rest, _ in found] == differences
 
 
-def test_serving_callers_without_a_token_or_without_the_state_opens() -> None:
+def test_serving_callers_without_a_token_or_the_state_or_a_log_opens() -> None:
     plan = release()
     public = {**plan["public"], "anonymous": "serve", "anonymous_quotas": {"output_tokens_per_call": 8}}
 
-    found = changed(public=public, on_state_lost={"public": "serve", "partner": "serve"})
+    lost = {"on_state_lost": {"public": "serve", "partner": "serve"}, "on_audit_lost": {"public": "serve"}}
+    found = changed(public=public, **lost)
 
     assert ("public", "anonymous", "refuse", "serve", OPENS, "none") in found
     assert ("on_state_lost", "partner", "refuse", "serve", OPENS, "none") in found
+    assert ("on_audit_lost", "public", "refuse", "serve", OPENS, "none") in found
 
 
 def test_other_weights_are_a_change_and_other_words_a_record() -> None:

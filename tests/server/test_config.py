@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,39 @@ def test_a_bare_off_of_yaml_means_off(tmp_path: Path) -> None:
 
     assert "signatures: off" in text
     assert load_settings(write(tmp_path, text)).policy.signatures == "off"
+
+
+def test_an_audit_log_must_be_decided_on(tmp_path: Path) -> None:
+    without = {name: value for name, value in MINIMAL.items() if name != "audit"}
+    off = yaml.safe_dump(MINIMAL).replace("audit: 'off'", "audit: off")
+
+    assert problems(write(tmp_path, without)) == ["audit: missing"]
+    assert load_settings(write(tmp_path, off)).audit == "off"
+
+
+@pytest.mark.parametrize("value", ["on", True, 5, ["off"]])
+@pytest.mark.parametrize("setting", ["audit", "signatures"])
+def test_a_section_that_may_be_off_is_nothing_else(tmp_path: Path, setting: str, value: object) -> None:
+    changes = {"audit": value} if setting == "audit" else {"policy": {"directory": "policy", "signatures": value}}
+    place = "audit" if setting == "audit" else "policy.signatures"
+
+    assert problems(write(tmp_path, changed(**changes))) == [f"{place}: expected a section, or off"]
+
+
+def test_a_section_that_may_be_off_tells_what_is_wrong_inside_it_and_no_more(tmp_path: Path) -> None:
+    told = problems(write(tmp_path, changed(audit={"directory": "audit", "key": "k", "sekret": "s"})))
+
+    assert told == ["audit.secret: missing", "audit.sekret: no such setting"]
+
+
+def test_an_audit_logs_files_are_relative_to_the_settings(tmp_path: Path) -> None:
+    terms = {"directory": "audit", "key": "audit.jwk", "secret": "/etc/audit.secret"}
+
+    audit = load_settings(write(tmp_path, changed(audit=terms))).audit
+
+    assert audit != "off"
+    assert (audit.directory, audit.key) == (tmp_path / "audit", tmp_path / "audit.jwk")
+    assert (audit.secret, audit.replica) == (Path("/etc/audit.secret"), socket.gethostname())
 
 
 def test_settings_cannot_be_changed_later(tmp_path: Path) -> None:
@@ -144,6 +178,10 @@ def test_all_problems_are_told_at_once_with_their_paths(tmp_path: Path) -> None:
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "a replica of two words": (
+        {"audit": {"directory": "a", "key": "k", "secret": "s", "replica": "gate 0"}},
+        "audit.replica: ",
+    ),
     "no port": ({"listen": "127.0.0.1"}, "listen"),
     "a port too large": ({"listen": "127.0.0.1:65536"}, "listen"),
     "a number for an address": ({"listen": 50051}, "listen"),

@@ -8,6 +8,7 @@ import pytest
 from harness import DEMO
 
 from sluicegate.auth import Audience, load_policy, parse_key_set, read_signing_key
+from sluicegate.server.audit import read_key, read_secret
 from sluicegate.server.config import load_settings
 from sluicegate.server.errors import ServerError, SettingsError
 from sluicegate.server.scaffold import PARAMETERS, write_scaffold
@@ -53,6 +54,16 @@ def test_only_its_owner_reads_the_private_key(tmp_path: Path) -> None:
     write_scaffold(tmp_path / "new", [("gpt2-124m", "openai-community/gpt2")])
 
     assert stat.S_IMODE((tmp_path / "new/issuer.jwk").stat().st_mode) == 0o600
+
+
+def test_its_audit_log_has_a_key_and_a_secret_of_its_own(tmp_path: Path) -> None:
+    write_scaffold(tmp_path / "new", [("gpt2-124m", "openai-community/gpt2")])
+
+    audit = load_settings(tmp_path / "new/sluicegate.yaml").audit
+    assert audit != "off"
+    assert read_key(audit.key).public_key() is not None
+    assert len(read_secret(audit.secret)) == 32
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (audit.key, audit.secret)] == [0o600] * 2
 
 
 def test_an_empty_directory_is_taken(tmp_path: Path) -> None:

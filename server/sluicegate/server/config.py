@@ -34,6 +34,11 @@ def _path(value: object) -> object:
     return Path(value).expanduser() if isinstance(value, str) else value
 
 
+OFF = "literal['off']"
+SECTIONS_OR_OFF = frozenset({"Signatures", "Audit"})
+"""How pydantic names the alternatives of such a setting in the place of a problem."""
+
+
 def _with_off(data: Any, setting: str) -> Any:
     """The same data, with the false that YAML reads a bare `off` as written `off`."""
     if isinstance(data, dict) and data.get(setting) is False:
@@ -320,8 +325,14 @@ def _set(data: dict[str, Any], keys: list[str], value: object) -> None:
 
 
 def _causes(error: ValidationError) -> list[dict[str, Any]]:
-    """The problems, without those that only follow from others: a list with a bad entry also counts as too short."""
+    """The problems, without those that only follow from others.
+
+    A list with a bad entry also counts as too short; of a section that may be `off`, both are tried.
+    """
     problems: list[dict[str, Any]] = [{**problem} for problem in error.errors()]
+    sections = {problem["loc"][:-1] for problem in problems if problem["type"] == "model_type"}  # no sections at all
+    problems = [problem for problem in problems if problem["type"] != "model_type" or not _is_choice(problem)]
+    problems = [problem for problem in problems if not _is_off(problem) or problem["loc"][:-1] in sections]
     places = [problem["loc"] for problem in problems]
     return [
         problem
@@ -331,8 +342,19 @@ def _causes(error: ValidationError) -> list[dict[str, Any]]:
     ]
 
 
+def _is_choice(problem: Mapping[str, Any]) -> bool:
+    return bool(SECTIONS_OR_OFF.intersection(problem["loc"][-1:]))
+
+
+def _is_off(problem: Mapping[str, Any]) -> bool:
+    return bool(problem["loc"][-1:] == (OFF,))
+
+
 def _describe(problem: Mapping[str, Any]) -> str:
-    place = ".".join(str(part) for part in problem["loc"]) or "settings"
+    parts = [str(part) for part in problem["loc"] if part != OFF and part not in SECTIONS_OR_OFF]
+    place = ".".join(parts) or "settings"
+    if _is_off(problem):
+        return f"{place}: expected a section, or off"
     if problem["type"] == "extra_forbidden":
         return f"{place}: no such setting"
     if problem["type"] == "missing":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import json
 from pathlib import Path
@@ -25,6 +26,7 @@ from sluicegate.auth import Reason
 from sluicegate.server.audit import Head
 from sluicegate.server.audit.entries import Denials, Withdrawn
 from sluicegate.server.audit.form import time_text
+from sluicegate.server.state import open_store
 
 KEY_OPTION = ("--public-key", PUBLIC_KEY)
 
@@ -72,6 +74,50 @@ def test_an_anchor_and_a_key_leave_nothing_to_add(log: Path) -> None:
 
     assert result.exit_code == 0
     assert "no --anchor" not in result.stdout
+
+
+def state_with(tmp_path: Path, **heads: Head) -> str:
+    """The URL of a state store with these heads, by replica."""
+    url = f"sqlite:////{tmp_path}/state.db"
+
+    async def write() -> None:
+        store = await open_store(url)
+        for replica, head in heads.items():
+            await store.anchor(replica.replace("_", "-"), str(head))
+        await store.close()
+
+    asyncio.run(write())
+    return url
+
+
+def test_the_state_store_anchors_the_log_of_each_replica(log: Path, tmp_path: Path) -> None:
+    last = records(log)[-1]
+    [report] = json.loads(run("verify", log, "--json").stdout)["logs"]
+    others = Head("f" * 32, 7, "f" * 64)
+    state = state_with(tmp_path, replica_1=Head(report["log"], last.number, last.hash.hex()), replica_2=others)
+
+    good = run("verify", log, *KEY_OPTION, "--state", state)
+    [path] = files(log)
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+    cut = run("verify", log, *KEY_OPTION, "--state", state)
+
+    assert (good.exit_code, good.stderr, "cannot be told" in good.stdout) == (0, "", False)
+    assert (cut.exit_code, f"entry {last.number} was anchored" in cut.stderr) == (1, True)
+
+
+def test_another_log_in_a_replicas_place_is_found_by_the_state_store(log: Path, tmp_path: Path) -> None:
+    state = state_with(tmp_path, replica_1=Head("f" * 32, 7, "f" * 64))
+
+    result = run("verify", log, *KEY_OPTION, "--state", state)
+
+    assert (result.exit_code, "is not the log that replica replica-1 had" in result.stderr) == (1, True)
+
+
+def test_a_state_store_that_is_not_there_is_not_made(log: Path, tmp_path: Path) -> None:
+    result = run("verify", log, "--state", f"sqlite:////{tmp_path}/typo.db")
+
+    assert (result.exit_code, "no such file" in result.stderr) == (1, True)
+    assert not (tmp_path / "typo.db").exists()
 
 
 def test_without_a_key_the_log_vouches_for_itself_and_that_is_said(log: Path) -> None:
