@@ -17,7 +17,7 @@ from signers import TRUST, sign_agreement, signed_plan
 
 from sluicegate.auth import PolicyError, load_policy
 from sluicegate.auth.documents import MAX_FILE_BYTES
-from sluicegate.auth.loading import parse_policy
+from sluicegate.auth.loading import parse_draft, parse_policy
 
 
 def problems(plan: Document | None = None, *agreements: Document) -> list[str]:
@@ -219,6 +219,37 @@ def test_an_internal_client_has_no_agreement() -> None:
     assert problems(None, inside) == [
         "agreements/0.yaml: clients.0: eval-team is an internal client; an internal client has no agreement"
     ]
+
+
+def test_files_without_a_plan_are_no_policy() -> None:
+    files = {name: raw for name, raw in contents(None, agreement()).items() if name != "release.yaml"}
+
+    with pytest.raises(PolicyError) as caught:
+        parse_policy(Path(), files, None)
+
+    assert [str(problem) for problem in caught.value.problems] == ["release.yaml: is missing"]
+
+
+def test_a_small_file_cannot_cover_millions() -> None:
+    plan = release()
+    plan["models"] |= {f"m-{number}": plan["models"]["gpt2-124m"] for number in range(100)}
+    clients = [{"issuer": "i", "client": f"c-{number}"} for number in range(501)]
+    whole = {"clients": clients, "models": [f"m-{number}" for number in range(100)], "actions": ["generate", "score"]}
+
+    assert problems(plan, agreement(**whole)) == [
+        "agreements: cover more than 100000 combinations of client, model and action; end some of them"
+    ]
+    assert policy(plan, agreement(**{**whole, "status": "terminated"})).stage.id == "s2"
+    assert policy(plan, agreement(**{**whole, "clients": clients[:500]})).stage.id == "s2"
+
+
+def test_a_draft_is_the_policy_before_anybody_signed_it() -> None:
+    plan = {**signed_plan(("s1", "s2")), "transitions": []}
+
+    draft = parse_draft(contents(plan, agreement()))
+
+    assert draft.policy(Path("/policy"), is_signed=False) == policy(plan, agreement())
+    assert {problem.file for problem in draft.signature_problems(TRUST)} == {"release.yaml", "agreements/0.yaml"}
 
 
 WHOLE = {"release.yaml": signed_plan(("s1", "s2")), "agreements/0.yaml": sign_agreement(agreement())}

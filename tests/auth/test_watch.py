@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from policies import Document, agreement, contents, release, write_policy
+from policies import Document, agreement, contents, policy, release, write_policy
 from signers import TRUST, signed_plan
 
 from sluicegate.auth import Policy, PolicyError, PolicyWatch, Problem, TrustRoot
@@ -264,3 +264,15 @@ async def test_closing_is_taken_over_unsigned_also_with_its_transitions_deleted(
     await watched.watch.check()
 
     assert watched.changes == ["s1"]
+
+
+def test_a_policy_can_be_asked_about_before_its_files_are_there(tmp_path: Path) -> None:
+    watch = Watched(write_policy(tmp_path, signed_plan(("s1", "s2"), ("s2", "s1"))), TRUST).watch
+
+    reused = policy(signed_plan(("s1", "s2")), trust=TRUST)
+    signed_anew = policy(signed_plan(("s1", "s2"), ("s2", "s1"), ("s1", "s2")), trust=TRUST)
+
+    problem = watch.widening_problem(reused)
+    assert problem is not None
+    assert (problem.file, problem.field) == ("release.yaml", "active")
+    assert watch.widening_problem(signed_anew) is None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
@@ -33,6 +34,8 @@ from sluicegate.auth.signatures import (
 RELEASE_FILE = "release.yaml"
 AGREEMENTS_DIRECTORY = "agreements"
 MAX_AGREEMENTS = 1000
+MAX_COVERED = 100_000
+"""Combinations of client, model and action under all agreements: a small file could otherwise name millions."""
 
 _Terms = TypeVar("_Terms", bound=Terms)
 
@@ -71,10 +74,44 @@ def read_policy_files(directory: Path) -> Mapping[str, bytes]:
     return contents
 
 
+@dataclass(frozen=True, slots=True)
+class PolicyDraft:
+    """Policy files with nothing wrong in them, but for signatures, which nobody has looked at yet."""
+
+    plan: ReleasePlan
+    agreements: Mapping[str, Agreement]
+    """By file, as `documents`."""
+    documents: Mapping[str, Document]
+
+    def signature_problems(self, trust: TrustRoot) -> tuple[Problem, ...]:
+        """What is wrong with its signatures."""
+        return tuple(_signature_problems(self.plan, self.agreements, self.documents, trust))
+
+    def policy(self, directory: Path, *, is_signed: bool) -> Policy:
+        """The revision that these files are. `is_signed`: whether its signatures were found to be good."""
+        return Policy(
+            revision=hashlib.sha256(rfc8785.dumps(self.documents)).hexdigest(),  # type: ignore[arg-type]
+            directory=directory,
+            plan=self.plan,
+            agreements=MappingProxyType({agreement.id: agreement for agreement in self.agreements.values()}),
+            is_signed=is_signed,
+        )
+
+
 def parse_policy(directory: Path, contents: Mapping[str, bytes], trust: TrustRoot | None) -> Policy:
     """The policy of these files. Raises PolicyError with every problem."""
+    draft = parse_draft(contents)
+    if trust is not None and (problems := draft.signature_problems(trust)):
+        raise PolicyError(problems)
+    return draft.policy(directory, is_signed=trust is not None)
+
+
+def parse_draft(contents: Mapping[str, bytes]) -> PolicyDraft:
+    """The same before anybody has signed it. Raises PolicyError with every problem but those of signatures."""
     problems: list[Problem] = []
     documents: dict[str, Document] = {}
+    if RELEASE_FILE not in contents:
+        problems.append(Problem(RELEASE_FILE, "", "is missing"))
     for name, raw in contents.items():
         try:
             documents[name] = parse_document(raw)
@@ -91,17 +128,9 @@ def parse_policy(directory: Path, contents: Mapping[str, bytes], trust: TrustRoo
         problems.extend(_plan_problems(plan))
         problems.extend(_internal_problems(plan, agreements))
     problems.extend(_model_problems(release, agreements))
-    if trust is not None and plan is not None and release is not None and not problems:
-        problems.extend(_signature_problems(plan, release, agreements, documents, trust))
     if problems or plan is None:
         raise PolicyError(problems)
-    return Policy(
-        revision=hashlib.sha256(rfc8785.dumps(documents)).hexdigest(),  # type: ignore[arg-type]
-        directory=directory,
-        plan=plan,
-        agreements=MappingProxyType({agreement.id: agreement for agreement in agreements.values()}),
-        is_signed=trust is not None,
-    )
+    return PolicyDraft(plan, agreements, documents)
 
 
 def validated(kind: type[_Terms], file: str, document: Document) -> _Terms:
@@ -197,10 +226,13 @@ def _agreement_problems(agreements: Mapping[str, Agreement]) -> Iterator[Problem
     for name in _repeated(agreement.id for agreement in agreements.values()):
         files = [file for file, agreement in agreements.items() if agreement.id == name]
         yield Problem(files[-1], "id", f"{name} is also the id of {files[0]}")
+    in_force = {file: agreement for file, agreement in agreements.items() if agreement.may_come_into_force}
+    if sum(len(each.clients) * len(each.models) * len(each.actions) for each in in_force.values()) > MAX_COVERED:
+        text = f"cover more than {MAX_COVERED} combinations of client, model and action; end some of them"
+        yield Problem(AGREEMENTS_DIRECTORY, "", text)
+        return
     covering: dict[tuple[str, str, str, str], str] = {}
-    for file, agreement in agreements.items():
-        if not agreement.may_come_into_force:
-            continue
+    for file, agreement in in_force.items():
         for name in _repeated(f"{client.client} of {client.issuer}" for client in agreement.clients):
             yield Problem(file, "clients", f"lists {name} twice")
         for client, model, action in itertools.product(
@@ -235,13 +267,9 @@ def _internal_problems(plan: ReleasePlan, agreements: Mapping[str, Agreement]) -
 
 
 def _signature_problems(
-    plan: ReleasePlan,
-    release: Document,
-    agreements: Mapping[str, Agreement],
-    documents: Mapping[str, Document],
-    trust: TrustRoot,
+    plan: ReleasePlan, agreements: Mapping[str, Agreement], documents: Mapping[str, Document], trust: TrustRoot
 ) -> Iterator[Problem]:
-    for field, text in transition_problems(plan, release, trust):
+    for field, text in transition_problems(plan, documents[RELEASE_FILE], trust):
         yield Problem(RELEASE_FILE, field, text)
     for index, client in enumerate(plan.internal.clients):
         payload = internal_client_payload(trust.deployment, client.issuer, client.client)

@@ -64,6 +64,15 @@ class PolicyWatch:
         """What is wrong with the files as they are now; empty if they are the revision in force."""
         return self._problems
 
+    def widening_problem(self, policy: Policy) -> Problem | None:
+        """Why a policy whose signatures hold is not taken over all the same; None: nothing is against it."""
+        if self._trust is None or not opens_without_a_new_signature(
+            self._current.stage, self._recorded, policy.plan, self._trust.deployment
+        ):
+            return None
+        text = "opens wider than the revision in force; add a signed transition below those recorded so far"
+        return Problem(RELEASE_FILE, "active", text)
+
     async def check(self) -> None:
         """Look once; take over a good change, report a bad one."""
         reading = await asyncio.to_thread(self._read)
@@ -78,7 +87,8 @@ class PolicyWatch:
             return
         try:
             policy = await asyncio.to_thread(parse_policy, self._directory, reading, self._trust)
-            self._check_widening(policy)
+            if (problem := self.widening_problem(policy)) is not None:
+                raise PolicyError([problem])
         except PolicyError as error:
             self._fail(error.problems)
             return
@@ -97,13 +107,6 @@ class PolicyWatch:
 
     def _chain(self, policy: Policy) -> list[bytes]:
         return transition_payloads(self._trust.deployment, policy.plan.transitions) if self._trust else []
-
-    def _check_widening(self, policy: Policy) -> None:
-        if self._trust is not None and opens_without_a_new_signature(
-            self._current.stage, self._recorded, policy.plan, self._trust.deployment
-        ):
-            text = "opens wider than the revision in force; add a signed transition below those recorded so far"
-            raise PolicyError([Problem(RELEASE_FILE, "active", text)])
 
     def _read(self) -> _Reading:
         try:
