@@ -5,6 +5,7 @@ AuthError
 ├── KeySetError           a key set or a signing key is refused whole: keep the last good one, report
 │   └── KeySetNotFound    nothing is published at this URL: look at the other place, if there is one
 ├── PolicyError           a policy directory is refused whole: keep the last good revision, report
+├── ComparisonError       two policies are too large to compare caller by caller: compare them term by term
 ├── RecordError           a recorded call cannot be read: correct the line that the text names
 ├── ConfigurationError    a check would be weaker than it must be: do not start
 ├── IssuingError          the development issuer was asked for something it will not sign or write
@@ -66,6 +67,10 @@ class PolicyError(AuthError):
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = tuple(problems)
+
+
+class ComparisonError(AuthError):
+    """Two policies have too many callers and models to look at each."""
 
 
 class RecordError(AuthError):
