@@ -37,13 +37,14 @@ from sluicegate.auth.principal import (
     certificate_thumbprint,
 )
 from sluicegate.auth.reasons import Reason
-from sluicegate.auth.release import ModelEntry, ReleasePlan, Stage
+from sluicegate.auth.release import ModelEntry, ReleasePlan, Requirement, Stage, Transition
 from sluicegate.auth.scopes import required as required_scope
 from sluicegate.auth.signatures import (
     TrustRoot,
     agreement_payload,
     internal_client_payload,
     lifting_payload,
+    must_be_signed,
     plan_digest,
     sign,
     signers_of,
@@ -88,9 +89,11 @@ __all__ = [
     "Quotas",
     "Reason",
     "ReleasePlan",
+    "Requirement",
     "SigningKey",
     "Stage",
     "TokenVerifier",
+    "Transition",
     "TrustRoot",
     "TrustedIssuer",
     "VerificationKey",
@@ -107,6 +110,7 @@ __all__ = [
     "issue_token",
     "lifting_payload",
     "load_policy",
+    "must_be_signed",
     "parse_key_set",
     "plan_digest",
     "read_signing_key",

@@ -63,9 +63,11 @@ from sluicegate.server.rpc.listener import add_services, bind, build_server
 from sluicegate.server.rpc.methods import own_services, required_scopes
 from sluicegate.server.rpc.models import ModelServicer
 from sluicegate.server.rpc.peer import Peers
+from sluicegate.server.rpc.release import ReleaseServicer
 from sluicegate.server.rpc.withdrawals import WithdrawalServicer
 from sluicegate.server.scoring import Scoring
 from sluicegate.server.serving import Serving
+from sluicegate.server.stages import Stages
 from sluicegate.server.state import Store, open_store
 from sluicegate.server.tokenizer import Tokenizer
 from sluicegate.server.tokenizing import Tokenizing
@@ -151,6 +153,7 @@ async def running(
             ),
             models=ModelServicer(catalog),
             access=AccessServicer(Access(gate, meter)),
+            release=ReleaseServicer(Stages(gate, _trust(settings.policy))),
             withdrawals=WithdrawalServicer(
                 Closing(store, withdrawals, gate, _trust(settings.policy), auditing, clock=clock),
                 max_lifetime_seconds=settings.tokens.max_lifetime_seconds,

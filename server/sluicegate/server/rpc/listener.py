@@ -19,11 +19,13 @@ from sluicegate.server.rpc.interceptors import authentication, calls, errors, pe
 from sluicegate.server.rpc.methods import EXEMPT_SERVICES, own_services, pool, required_scopes
 from sluicegate.server.rpc.models import ModelServicer
 from sluicegate.server.rpc.peer import Peers
+from sluicegate.server.rpc.release import ReleaseServicer
 from sluicegate.server.rpc.tls import server_credentials
 from sluicegate.server.rpc.withdrawals import WithdrawalServicer
 from sluicegate.v1.access_service_pb2_grpc import add_AccessServiceServicer_to_server
 from sluicegate.v1.generation_service_pb2_grpc import add_GenerationServiceServicer_to_server
 from sluicegate.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
+from sluicegate.v1.release_service_pb2_grpc import add_ReleaseServiceServicer_to_server
 from sluicegate.v1.withdrawal_service_pb2_grpc import add_WithdrawalServiceServicer_to_server
 
 HEALTH_METHODS = frozenset(f"/grpc.health.v1.Health/{method}" for method in ("Check", "List", "Watch"))
@@ -72,6 +74,7 @@ def add_services(
     generation: GenerationServicer,
     models: ModelServicer,
     access: AccessServicer,
+    release: ReleaseServicer,
     withdrawals: WithdrawalServicer,
     health: HealthServicer,
     with_reflection: bool,
@@ -80,6 +83,7 @@ def add_services(
     add_GenerationServiceServicer_to_server(generation, server)
     add_ModelServiceServicer_to_server(models, server)
     add_AccessServiceServicer_to_server(access, server)
+    add_ReleaseServiceServicer_to_server(release, server)
     add_WithdrawalServiceServicer_to_server(withdrawals, server)
     health.register(server)
     if with_reflection:

@@ -13,6 +13,7 @@ from sluicegate.v1 import (
     generation_service_pb2,
     model_service_pb2,
     options_pb2,
+    release_service_pb2,
     withdrawal_service_pb2,
 )
 
@@ -22,7 +23,13 @@ EXEMPT_SERVICES = frozenset({"grpc.health.v1.Health", "grpc.reflection.v1alpha.S
 
 def own_services() -> list[ServiceDescriptor]:
     """Descriptors of every service of package sluicegate.v1 that this server serves."""
-    files = (access_service_pb2, generation_service_pb2, model_service_pb2, withdrawal_service_pb2)
+    files = (
+        access_service_pb2,
+        generation_service_pb2,
+        model_service_pb2,
+        release_service_pb2,
+        withdrawal_service_pb2,
+    )
     return [service for file in files for service in file.DESCRIPTOR.services_by_name.values()]
 
 

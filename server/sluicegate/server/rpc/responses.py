@@ -117,7 +117,7 @@ def model(view: ModelView) -> model_service_pb2.Model:
         intended_use=entry.intended_use or "",
         unacceptable_use=entry.unacceptable_use or "",
         stage=view.stage,
-        open_to=_audience(view.open_to),
+        open_to=audience(view.open_to),
         state=_STATES[view.state],
         caller_access=model_service_pb2.CallerAccess(
             allowed=view.denied is None,
@@ -133,7 +133,7 @@ def identity(principal: Principal, found: CallerIdentity) -> access_service_pb2.
         issuer=principal.issuer,
         subject=principal.subject,
         client_id=principal.client_id,
-        audience=_audience(found.audience),
+        audience=audience(found.audience),
         scopes=sorted(found.scopes),
         stage=found.stage,
         policy_revision=found.policy_revision,
@@ -152,7 +152,7 @@ def checked(outcome: CheckedAccess) -> access_service_pb2.CheckAccessResponse:
         reason=_reason(denied.reason if denied else None),
         metadata=denied.detail if denied else {},
         remedy=outcome.remedy,
-        audience=_audience(outcome.audience),
+        audience=audience(outcome.audience),
         agreement=(grant.agreement or "") if grant else "",
         max_output_tokens=(grant.max_output_tokens or 0) if grant else 0,
     )
@@ -174,8 +174,8 @@ _STATES = {
 }
 
 
-def _audience(audience: Audience | None) -> model_service_pb2.Audience.ValueType:
-    return model_service_pb2.Audience.Value(f"AUDIENCE_{audience.name if audience else 'UNSPECIFIED'}")
+def audience(found: Audience | None) -> model_service_pb2.Audience.ValueType:
+    return model_service_pb2.Audience.Value(f"AUDIENCE_{found.name if found else 'UNSPECIFIED'}")
 
 
 def _reason(reason: Reason | None) -> reason_pb2.Reason.ValueType:
@@ -190,12 +190,12 @@ def _agreement(terms: Agreement) -> access_service_pb2.AgreementTerms:
         models=terms.models,
         actions=terms.actions,
         purposes=terms.purposes,
-        valid_from=_timestamp(terms.valid.from_),
-        valid_until=_timestamp(terms.valid.until),
+        valid_from=timestamp(terms.valid.from_),
+        valid_until=timestamp(terms.valid.until),
     )
 
 
-def _timestamp(moment: datetime) -> Timestamp:
+def timestamp(moment: datetime) -> Timestamp:
     message = Timestamp()
     message.FromDatetime(moment)
     return message

@@ -1,0 +1,83 @@
+"""ReleaseService on the wire."""
+
+from __future__ import annotations
+
+import grpc
+
+from sluicegate.auth import Requirement, Stage
+from sluicegate.server.paging import page
+from sluicegate.server.rpc.call import authenticated
+from sluicegate.server.rpc.responses import audience, timestamp
+from sluicegate.server.rpc.validation import validate
+from sluicegate.server.stages import PlanView, Stages, TransitionView
+from sluicegate.v1 import release_service_pb2
+from sluicegate.v1.release_service_pb2_grpc import ReleaseServiceServicer
+
+Context = grpc.aio.ServicerContext[object, object]
+
+
+class ReleaseServicer(ReleaseServiceServicer):
+    """Converts and passes on."""
+
+    def __init__(self, stages: Stages) -> None:
+        self._stages = stages
+
+    async def GetReleasePlan(
+        self, request: release_service_pb2.GetReleasePlanRequest, context: Context
+    ) -> release_service_pb2.GetReleasePlanResponse:
+        authenticated(context)
+        validate(request)
+        return release_service_pb2.GetReleasePlanResponse(plan=_plan(self._stages.plan()))
+
+    async def ListStageTransitions(
+        self, request: release_service_pb2.ListStageTransitionsRequest, context: Context
+    ) -> release_service_pb2.ListStageTransitionsResponse:
+        authenticated(context)
+        validate(request)
+        views = self._stages.transitions()
+        shown, following = page(views, lambda view: str(view.sequence), request.page_size, request.page_token)
+        return release_service_pb2.ListStageTransitionsResponse(
+            transitions=map(_transition, shown), next_page_token=following
+        )
+
+
+def _plan(view: PlanView) -> release_service_pb2.ReleasePlan:
+    return release_service_pb2.ReleasePlan(
+        policy_revision=view.revision,
+        stages=map(_stage, view.plan.stages),
+        active_stage=view.plan.active,
+        stage_in_force=_stage(view.in_force),
+        withdrawn_models=view.withdrawn_models,
+        signatures_checked=view.is_signed,
+    )
+
+
+def _stage(stage: Stage) -> release_service_pb2.Stage:
+    pb = release_service_pb2
+    return pb.Stage(
+        id=stage.id,
+        name=stage.name,
+        open=[pb.ModelOpening(model=model, open_to=audience(open_to)) for model, open_to in stage.open.items()],
+        requires=map(_requirement, stage.requires),
+    )
+
+
+def _requirement(requirement: Requirement) -> release_service_pb2.StageRequirement:
+    """The member of the oneof that is there."""
+    members = requirement.model_dump(exclude_none=True)
+    return release_service_pb2.StageRequirement(**members)
+
+
+def _transition(view: TransitionView) -> release_service_pb2.StageTransition:
+    step = view.transition
+    return release_service_pb2.StageTransition(
+        sequence=view.sequence,
+        from_stage=step.from_,
+        to_stage=step.to,
+        transition_time=timestamp(step.at),
+        authors=step.by,
+        evidence_sha256=step.evidence_sha256,
+        plan_sha256=step.plan_sha256 or "",
+        needs_signatures=view.needs_signatures,
+        valid_signatures=view.valid_signatures,
+    )
