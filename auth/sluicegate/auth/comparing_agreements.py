@@ -99,10 +99,9 @@ def _listing(field: str, before: tuple[str, ...], after: tuple[str, ...], *, emp
 
 def _networks(before: tuple[_Network, ...], after: tuple[_Network, ...]) -> Iterator[_Term]:
     """As a list that does not narrow when it is empty; a network inside one that was there opens nothing."""
-    for field, old, new, effect in _listing(
-        "networks", tuple(map(str, before)), tuple(map(str, after)), empty_is_all=True
-    ):
-        added = next((each for each in after if str(each) == new), None)
+    networks = {str(each): each for each in after}
+    for field, old, new, effect in _listing("networks", tuple(map(str, before)), tuple(networks), empty_is_all=True):
+        added = networks.get(new) if new is not None else None
         is_inside = before and added is not None and any(_contains(each, added) for each in before)
         yield field, old, new, Effect.RECORDS if is_inside else effect
 

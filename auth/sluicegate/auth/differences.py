@@ -54,8 +54,9 @@ def limit_effect(before: float | None, after: float | None) -> Effect:
 
 def listing_differences(before: Collection[str], after: Collection[str]) -> Iterator[tuple[str | None, str | None]]:
     """What was taken out of a list, as (entry, None), then what was added, as (None, entry)."""
-    yield from ((entry, None) for entry in before if entry not in after)
-    yield from ((None, entry) for entry in after if entry not in before)
+    old, new = frozenset(before), frozenset(after)
+    yield from ((entry, None) for entry in before if entry not in new)
+    yield from ((None, entry) for entry in after if entry not in old)
 
 
 def written(value: object) -> str | None:

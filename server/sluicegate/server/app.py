@@ -67,6 +67,7 @@ from sluicegate.server.rpc.release import ReleaseServicer
 from sluicegate.server.rpc.withdrawals import WithdrawalServicer
 from sluicegate.server.scoring import Scoring
 from sluicegate.server.serving import Serving
+from sluicegate.server.simulating import Simulating
 from sluicegate.server.stages import Stages
 from sluicegate.server.state import Store, open_store
 from sluicegate.server.tokenizer import Tokenizer
@@ -153,7 +154,10 @@ async def running(
             ),
             models=ModelServicer(catalog),
             access=AccessServicer(Access(gate, meter)),
-            release=ReleaseServicer(Stages(gate, _trust(settings.policy))),
+            release=ReleaseServicer(
+                Stages(gate, _trust(settings.policy)),
+                Simulating(gate, _trust(settings.policy), watch.widening_problem),
+            ),
             withdrawals=WithdrawalServicer(
                 Closing(store, withdrawals, gate, _trust(settings.policy), auditing, clock=clock),
                 max_lifetime_seconds=settings.tokens.max_lifetime_seconds,

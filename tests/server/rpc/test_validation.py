@@ -35,6 +35,7 @@ from sluicegate.v1.generation_service_pb2 import (
     StreamGenerateRequest,
     TokenizeRequest,
 )
+from sluicegate.v1.release_service_pb2 import PolicyFile
 from sluicegate.v1.withdrawal_service_pb2 import (
     ClientTarget,
     IssuedBeforeTarget,
@@ -62,6 +63,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "ListQuotasRequest": {"model": SMALL},
     "CreateWithdrawalRequest": {"target": WithdrawalTarget(model=SMALL), "justification": "a drill"},
     "LiftWithdrawalRequest": {"id": "any", "justification": "a drill"},
+    "SimulatePolicyRequest": {"files": [PolicyFile(name="release.yaml")]},
 }
 """A request of each kind that breaks no rule; the others are good when empty."""
 GOOD_INSIDE: dict[str, Message] = {
@@ -71,6 +73,7 @@ GOOD_INSIDE: dict[str, Message] = {
     "target.subject": SubjectTarget(issuer="i", subject="s"),
     "target.key": KeyTarget(issuer="i", key_id="k"),
     "signatures": LiftingSignature(signer="lead", value="v"),
+    "files": PolicyFile(name="release.yaml"),
 }
 """What stands around a field inside a message, by that message's path."""
 
@@ -212,6 +215,11 @@ def texts(rules: Any) -> Iterator[tuple[str, str, bool]]:
         yield "none of them", "train", False
 
 
+def octets(rules: Any) -> Iterator[tuple[str, bytes, bool]]:
+    yield "longest", b"x" * rules.max_len, True
+    yield "too long", b"x" * (rules.max_len + 1), False
+
+
 def times(rules: Any, kind: type[Duration | Timestamp]) -> Iterator[tuple[str, Duration | Timestamp, bool]]:
     most, least = rules.lte.ToNanoseconds(), rules.gte.ToNanoseconds()
     for what, nanos, is_good in (
@@ -252,6 +260,8 @@ def cases_of(request: str, path: str, field: FieldDescriptor) -> Iterator[Case]:
             found = numbers(rules.uint32, is_float=False)
         case "string":
             found = texts(rules.string)
+        case "bytes":
+            found = octets(rules.bytes)
         case "duration":
             found = times(rules.duration, Duration)
         case "timestamp":
@@ -265,7 +275,7 @@ def cases_of(request: str, path: str, field: FieldDescriptor) -> Iterator[Case]:
             found = lists(rules.repeated, "x" if is_text else 1)
     for what, value, is_good in found:
         # In a list of messages the violation names the item.
-        place = path.replace("signatures.", "signatures[0].")
+        place = path.replace("signatures.", "signatures[0].").replace("files.", "files[0].")
         yield Case(request, path, what, value, None if is_good else place)
 
 

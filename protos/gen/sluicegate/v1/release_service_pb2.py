@@ -25,9 +25,10 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from sluicegate.v1 import model_service_pb2 as sluicegate_dot_v1_dot_model__service__pb2
 from sluicegate.v1 import options_pb2 as sluicegate_dot_v1_dot_options__pb2
+from sluicegate.v1 import reason_pb2 as sluicegate_dot_v1_dot_reason__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#sluicegate/v1/release_service.proto\x12\rsluicegate.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!sluicegate/v1/model_service.proto\x1a\x1bsluicegate/v1/options.proto\"V\n\x0cModelOpening\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x30\n\x07open_to\x18\x02 \x01(\x0e\x32\x17.sluicegate.v1.AudienceR\x06openTo\"i\n\x10StageRequirement\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x14\n\x04gate\x18\x02 \x01(\tH\x00R\x04gate\x12\x1a\n\x07\x66inding\x18\x03 \x01(\tH\x00R\x07\x66indingB\r\n\x0brequirement\"\x99\x01\n\x05Stage\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12/\n\x04open\x18\x03 \x03(\x0b\x32\x1b.sluicegate.v1.ModelOpeningR\x04open\x12;\n\x08requires\x18\x04 \x03(\x0b\x32\x1f.sluicegate.v1.StageRequirementR\x08requires\"\x9d\x02\n\x0bReleasePlan\x12\'\n\x0fpolicy_revision\x18\x01 \x01(\tR\x0epolicyRevision\x12,\n\x06stages\x18\x02 \x03(\x0b\x32\x14.sluicegate.v1.StageR\x06stages\x12!\n\x0c\x61\x63tive_stage\x18\x03 \x01(\tR\x0b\x61\x63tiveStage\x12:\n\x0estage_in_force\x18\x04 \x01(\x0b\x32\x14.sluicegate.v1.StageR\x0cstageInForce\x12)\n\x10withdrawn_models\x18\x05 \x03(\tR\x0fwithdrawnModels\x12-\n\x12signatures_checked\x18\x06 \x01(\x08R\x11signaturesChecked\"\x17\n\x15GetReleasePlanRequest\"H\n\x16GetReleasePlanResponse\x12.\n\x04plan\x18\x01 \x01(\x0b\x32\x1a.sluicegate.v1.ReleasePlanR\x04plan\"\x80\x03\n\x0fStageTransition\x12\x1a\n\x08sequence\x18\x01 \x01(\rR\x08sequence\x12\x1d\n\nfrom_stage\x18\x02 \x01(\tR\tfromStage\x12\x19\n\x08to_stage\x18\x03 \x01(\tR\x07toStage\x12\x43\n\x0ftransition_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0etransitionTime\x12\x18\n\x07\x61uthors\x18\x05 \x03(\tR\x07\x61uthors\x12\'\n\x0f\x65vidence_sha256\x18\x06 \x03(\tR\x0e\x65videnceSha256\x12\x1f\n\x0bplan_sha256\x18\x07 \x01(\tR\nplanSha256\x12)\n\x10needs_signatures\x18\x08 \x01(\x08R\x0fneedsSignatures\x12.\n\x10valid_signatures\x18\t \x01(\rH\x00R\x0fvalidSignatures\x88\x01\x01\x42\x13\n\x11_valid_signatures\"l\n\x1bListStageTransitionsRequest\x12$\n\tpage_size\x18\x01 \x01(\rB\x07\xbaH\x04*\x02\x18\x64R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\tpageToken\"\x88\x01\n\x1cListStageTransitionsResponse\x12@\n\x0btransitions\x18\x01 \x03(\x0b\x32\x1e.sluicegate.v1.StageTransitionR\x0btransitions\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\x85\x02\n\x0eReleaseService\x12o\n\x0eGetReleasePlan\x12$.sluicegate.v1.GetReleasePlanRequest\x1a%.sluicegate.v1.GetReleasePlanResponse\"\x10\xda\xe7\x18\x0crelease:read\x12\x81\x01\n\x14ListStageTransitions\x12*.sluicegate.v1.ListStageTransitionsRequest\x1a+.sluicegate.v1.ListStageTransitionsResponse\"\x10\xda\xe7\x18\x0crelease:readb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#sluicegate/v1/release_service.proto\x12\rsluicegate.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!sluicegate/v1/model_service.proto\x1a\x1bsluicegate/v1/options.proto\x1a\x1asluicegate/v1/reason.proto\"V\n\x0cModelOpening\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x30\n\x07open_to\x18\x02 \x01(\x0e\x32\x17.sluicegate.v1.AudienceR\x06openTo\"i\n\x10StageRequirement\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x14\n\x04gate\x18\x02 \x01(\tH\x00R\x04gate\x12\x1a\n\x07\x66inding\x18\x03 \x01(\tH\x00R\x07\x66indingB\r\n\x0brequirement\"\x99\x01\n\x05Stage\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n\x04name\x18\x02 \x01(\tR\x04name\x12/\n\x04open\x18\x03 \x03(\x0b\x32\x1b.sluicegate.v1.ModelOpeningR\x04open\x12;\n\x08requires\x18\x04 \x03(\x0b\x32\x1f.sluicegate.v1.StageRequirementR\x08requires\"\x9d\x02\n\x0bReleasePlan\x12\'\n\x0fpolicy_revision\x18\x01 \x01(\tR\x0epolicyRevision\x12,\n\x06stages\x18\x02 \x03(\x0b\x32\x14.sluicegate.v1.StageR\x06stages\x12!\n\x0c\x61\x63tive_stage\x18\x03 \x01(\tR\x0b\x61\x63tiveStage\x12:\n\x0estage_in_force\x18\x04 \x01(\x0b\x32\x14.sluicegate.v1.StageR\x0cstageInForce\x12)\n\x10withdrawn_models\x18\x05 \x03(\tR\x0fwithdrawnModels\x12-\n\x12signatures_checked\x18\x06 \x01(\x08R\x11signaturesChecked\"\x17\n\x15GetReleasePlanRequest\"H\n\x16GetReleasePlanResponse\x12.\n\x04plan\x18\x01 \x01(\x0b\x32\x1a.sluicegate.v1.ReleasePlanR\x04plan\"\x80\x03\n\x0fStageTransition\x12\x1a\n\x08sequence\x18\x01 \x01(\rR\x08sequence\x12\x1d\n\nfrom_stage\x18\x02 \x01(\tR\tfromStage\x12\x19\n\x08to_stage\x18\x03 \x01(\tR\x07toStage\x12\x43\n\x0ftransition_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0etransitionTime\x12\x18\n\x07\x61uthors\x18\x05 \x03(\tR\x07\x61uthors\x12\'\n\x0f\x65vidence_sha256\x18\x06 \x03(\tR\x0e\x65videnceSha256\x12\x1f\n\x0bplan_sha256\x18\x07 \x01(\tR\nplanSha256\x12)\n\x10needs_signatures\x18\x08 \x01(\x08R\x0fneedsSignatures\x12.\n\x10valid_signatures\x18\t \x01(\rH\x00R\x0fvalidSignatures\x88\x01\x01\x42\x13\n\x11_valid_signatures\"l\n\x1bListStageTransitionsRequest\x12$\n\tpage_size\x18\x01 \x01(\rB\x07\xbaH\x04*\x02\x18\x64R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\tpageToken\"\x88\x01\n\x1cListStageTransitionsResponse\x12@\n\x0btransitions\x18\x01 \x03(\x0b\x32\x1e.sluicegate.v1.StageTransitionR\x0btransitions\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x92\x01\n\nPolicyFile\x12_\n\x04name\x18\x01 \x01(\tBK\xbaHHrF2D^(release\\.yaml|agreements/[A-Za-z0-9][A-Za-z0-9._-]{0,126}\\.ya?ml)$R\x04name\x12#\n\x07\x63ontent\x18\x02 \x01(\x0c\x42\t\xbaH\x06z\x04\x18\x80\x80\x10R\x07\x63ontent\"U\n\x15SimulatePolicyRequest\x12<\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x19.sluicegate.v1.PolicyFileB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x02R\x05\x66iles\"\x84\x02\n\x10PolicyDifference\x12\x18\n\x07subject\x18\x01 \x01(\tR\x07subject\x12\x14\n\x05\x66ield\x18\x02 \x01(\tR\x05\x66ield\x12\x1b\n\x06\x62\x65\x66ore\x18\x03 \x01(\tH\x00R\x06\x62\x65\x66ore\x88\x01\x01\x12\x19\n\x05\x61\x66ter\x18\x04 \x01(\tH\x01R\x05\x61\x66ter\x88\x01\x01\x12\x37\n\x06\x65\x66\x66\x65\x63t\x18\x05 \x01(\x0e\x32\x1f.sluicegate.v1.DifferenceEffectR\x06\x65\x66\x66\x65\x63t\x12:\n\x07signing\x18\x06 \x01(\x0e\x32 .sluicegate.v1.DifferenceSigningR\x07signingB\t\n\x07_beforeB\x08\n\x06_after\"\xbd\x02\n\x0c\x41\x63\x63\x65ssChange\x12\x30\n\x05shift\x18\x01 \x01(\x0e\x32\x1a.sluicegate.v1.AccessShiftR\x05shift\x12\x31\n\x06\x63\x61ller\x18\x02 \x01(\x0e\x32\x19.sluicegate.v1.CallerKindR\x06\x63\x61ller\x12\x16\n\x06issuer\x18\x03 \x01(\tR\x06issuer\x12\x1b\n\tclient_id\x18\x04 \x01(\tR\x08\x63lientId\x12\x14\n\x05model\x18\x05 \x01(\tR\x05model\x12\x16\n\x06\x61\x63tion\x18\x06 \x01(\tR\x06\x61\x63tion\x12\x18\n\x07partner\x18\x07 \x01(\tR\x07partner\x12\x1c\n\tagreement\x18\x08 \x01(\tR\tagreement\x12-\n\x06reason\x18\t \x01(\x0e\x32\x15.sluicegate.v1.ReasonR\x06reason\"M\n\rPolicyProblem\x12\x12\n\x04\x66ile\x18\x01 \x01(\tR\x04\x66ile\x12\x14\n\x05\x66ield\x18\x02 \x01(\tR\x05\x66ield\x12\x12\n\x04text\x18\x03 \x01(\tR\x04text\"\xcd\x01\n\x0bReplayGroup\x12\x30\n\x05shift\x18\x01 \x01(\x0e\x32\x1a.sluicegate.v1.AccessShiftR\x05shift\x12\x18\n\x07partner\x18\x02 \x01(\tR\x07partner\x12\x16\n\x06\x63lient\x18\x03 \x01(\tR\x06\x63lient\x12\x14\n\x05model\x18\x04 \x01(\tR\x05model\x12\x16\n\x06\x61\x63tion\x18\x05 \x01(\tR\x06\x61\x63tion\x12\x16\n\x06reason\x18\x06 \x01(\tR\x06reason\x12\x14\n\x05\x63\x61lls\x18\x07 \x01(\x04R\x05\x63\x61lls\"\xf2\x01\n\x06Replay\x12\x14\n\x05\x63\x61lls\x18\x01 \x01(\x04R\x05\x63\x61lls\x12\x16\n\x06gained\x18\x02 \x01(\x04R\x06gained\x12\x12\n\x04lost\x18\x03 \x01(\x04R\x04lost\x12\x18\n\x07\x63hanged\x18\x04 \x01(\x04R\x07\x63hanged\x12\x16\n\x06served\x18\x05 \x01(\x04R\x06served\x12\x18\n\x07refused\x18\x06 \x01(\x04R\x07refused\x12\x32\n\x06groups\x18\x07 \x03(\x0b\x32\x1a.sluicegate.v1.ReplayGroupR\x06groups\x12&\n\x0fgroups_left_out\x18\x08 \x01(\rR\rgroupsLeftOut\"\xe9\x04\n\x16SimulatePolicyResponse\x12\'\n\x0fpolicy_revision\x18\x01 \x01(\tR\x0epolicyRevision\x12+\n\x11proposed_revision\x18\x02 \x01(\tR\x10proposedRevision\x12\x1f\n\x0bopens_wider\x18\x03 \x01(\x08R\nopensWider\x12\x41\n\x0b\x64ifferences\x18\x04 \x03(\x0b\x32\x1f.sluicegate.v1.PolicyDifferenceR\x0b\x64ifferences\x12\x30\n\x14\x64ifferences_left_out\x18\x05 \x01(\rR\x12\x64ifferencesLeftOut\x12\x42\n\x0e\x61\x63\x63\x65ss_changes\x18\x06 \x03(\x0b\x32\x1b.sluicegate.v1.AccessChangeR\raccessChanges\x12\x35\n\x17\x61\x63\x63\x65ss_changes_left_out\x18\x07 \x01(\rR\x14\x61\x63\x63\x65ssChangesLeftOut\x12-\n\x12signatures_checked\x18\x08 \x01(\x08R\x11signaturesChecked\x12K\n\x12signature_problems\x18\t \x03(\x0b\x32\x1c.sluicegate.v1.PolicyProblemR\x11signatureProblems\x12=\n\x0creplay_state\x18\n \x01(\x0e\x32\x1a.sluicegate.v1.ReplayStateR\x0breplayState\x12-\n\x06replay\x18\x0b \x01(\x0b\x32\x15.sluicegate.v1.ReplayR\x06replay*\xae\x01\n\x10\x44ifferenceEffect\x12!\n\x1d\x44IFFERENCE_EFFECT_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x44IFFERENCE_EFFECT_OPENS\x10\x01\x12\x1c\n\x18\x44IFFERENCE_EFFECT_CLOSES\x10\x02\x12\x1d\n\x19\x44IFFERENCE_EFFECT_CHANGES\x10\x03\x12\x1d\n\x19\x44IFFERENCE_EFFECT_RECORDS\x10\x04*\x93\x01\n\x11\x44ifferenceSigning\x12\"\n\x1e\x44IFFERENCE_SIGNING_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x44IFFERENCE_SIGNING_NONE\x10\x01\x12!\n\x1d\x44IFFERENCE_SIGNING_TRANSITION\x10\x02\x12\x1a\n\x16\x44IFFERENCE_SIGNING_ONE\x10\x03*u\n\x0b\x41\x63\x63\x65ssShift\x12\x1c\n\x18\x41\x43\x43\x45SS_SHIFT_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41\x43\x43\x45SS_SHIFT_GAINED\x10\x01\x12\x15\n\x11\x41\x43\x43\x45SS_SHIFT_LOST\x10\x02\x12\x18\n\x14\x41\x43\x43\x45SS_SHIFT_CHANGED\x10\x03*t\n\nCallerKind\x12\x1b\n\x17\x43\x41LLER_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43\x41LLER_KIND_CLIENT\x10\x01\x12\x16\n\x12\x43\x41LLER_KIND_PUBLIC\x10\x02\x12\x19\n\x15\x43\x41LLER_KIND_ANONYMOUS\x10\x03*}\n\x0bReplayState\x12\x1c\n\x18REPLAY_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17REPLAY_STATE_NO_RECORDS\x10\x01\x12\x19\n\x15REPLAY_STATE_COMPLETE\x10\x02\x12\x18\n\x14REPLAY_STATE_PARTIAL\x10\x03\x32\xf6\x02\n\x0eReleaseService\x12o\n\x0eGetReleasePlan\x12$.sluicegate.v1.GetReleasePlanRequest\x1a%.sluicegate.v1.GetReleasePlanResponse\"\x10\xda\xe7\x18\x0crelease:read\x12\x81\x01\n\x14ListStageTransitions\x12*.sluicegate.v1.ListStageTransitionsRequest\x1a+.sluicegate.v1.ListStageTransitionsResponse\"\x10\xda\xe7\x18\x0crelease:read\x12o\n\x0eSimulatePolicy\x12$.sluicegate.v1.SimulatePolicyRequest\x1a%.sluicegate.v1.SimulatePolicyResponse\"\x10\xda\xe7\x18\x0crelease:readb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,28 +39,62 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTSTAGETRANSITIONSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004*\002\030d'
   _globals['_LISTSTAGETRANSITIONSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTSTAGETRANSITIONSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\001'
+  _globals['_POLICYFILE'].fields_by_name['name']._loaded_options = None
+  _globals['_POLICYFILE'].fields_by_name['name']._serialized_options = b'\272HHrF2D^(release\\.yaml|agreements/[A-Za-z0-9][A-Za-z0-9._-]{0,126}\\.ya?ml)$'
+  _globals['_POLICYFILE'].fields_by_name['content']._loaded_options = None
+  _globals['_POLICYFILE'].fields_by_name['content']._serialized_options = b'\272H\006z\004\030\200\200\020'
+  _globals['_SIMULATEPOLICYREQUEST'].fields_by_name['files']._loaded_options = None
+  _globals['_SIMULATEPOLICYREQUEST'].fields_by_name['files']._serialized_options = b'\272H\010\222\001\005\010\001\020\200\002'
   _globals['_RELEASESERVICE'].methods_by_name['GetReleasePlan']._loaded_options = None
   _globals['_RELEASESERVICE'].methods_by_name['GetReleasePlan']._serialized_options = b'\332\347\030\014release:read'
   _globals['_RELEASESERVICE'].methods_by_name['ListStageTransitions']._loaded_options = None
   _globals['_RELEASESERVICE'].methods_by_name['ListStageTransitions']._serialized_options = b'\332\347\030\014release:read'
-  _globals['_MODELOPENING']._serialized_start=151
-  _globals['_MODELOPENING']._serialized_end=237
-  _globals['_STAGEREQUIREMENT']._serialized_start=239
-  _globals['_STAGEREQUIREMENT']._serialized_end=344
-  _globals['_STAGE']._serialized_start=347
-  _globals['_STAGE']._serialized_end=500
-  _globals['_RELEASEPLAN']._serialized_start=503
-  _globals['_RELEASEPLAN']._serialized_end=788
-  _globals['_GETRELEASEPLANREQUEST']._serialized_start=790
-  _globals['_GETRELEASEPLANREQUEST']._serialized_end=813
-  _globals['_GETRELEASEPLANRESPONSE']._serialized_start=815
-  _globals['_GETRELEASEPLANRESPONSE']._serialized_end=887
-  _globals['_STAGETRANSITION']._serialized_start=890
-  _globals['_STAGETRANSITION']._serialized_end=1274
-  _globals['_LISTSTAGETRANSITIONSREQUEST']._serialized_start=1276
-  _globals['_LISTSTAGETRANSITIONSREQUEST']._serialized_end=1384
-  _globals['_LISTSTAGETRANSITIONSRESPONSE']._serialized_start=1387
-  _globals['_LISTSTAGETRANSITIONSRESPONSE']._serialized_end=1523
-  _globals['_RELEASESERVICE']._serialized_start=1526
-  _globals['_RELEASESERVICE']._serialized_end=1787
+  _globals['_RELEASESERVICE'].methods_by_name['SimulatePolicy']._loaded_options = None
+  _globals['_RELEASESERVICE'].methods_by_name['SimulatePolicy']._serialized_options = b'\332\347\030\014release:read'
+  _globals['_DIFFERENCEEFFECT']._serialized_start=3525
+  _globals['_DIFFERENCEEFFECT']._serialized_end=3699
+  _globals['_DIFFERENCESIGNING']._serialized_start=3702
+  _globals['_DIFFERENCESIGNING']._serialized_end=3849
+  _globals['_ACCESSSHIFT']._serialized_start=3851
+  _globals['_ACCESSSHIFT']._serialized_end=3968
+  _globals['_CALLERKIND']._serialized_start=3970
+  _globals['_CALLERKIND']._serialized_end=4086
+  _globals['_REPLAYSTATE']._serialized_start=4088
+  _globals['_REPLAYSTATE']._serialized_end=4213
+  _globals['_MODELOPENING']._serialized_start=179
+  _globals['_MODELOPENING']._serialized_end=265
+  _globals['_STAGEREQUIREMENT']._serialized_start=267
+  _globals['_STAGEREQUIREMENT']._serialized_end=372
+  _globals['_STAGE']._serialized_start=375
+  _globals['_STAGE']._serialized_end=528
+  _globals['_RELEASEPLAN']._serialized_start=531
+  _globals['_RELEASEPLAN']._serialized_end=816
+  _globals['_GETRELEASEPLANREQUEST']._serialized_start=818
+  _globals['_GETRELEASEPLANREQUEST']._serialized_end=841
+  _globals['_GETRELEASEPLANRESPONSE']._serialized_start=843
+  _globals['_GETRELEASEPLANRESPONSE']._serialized_end=915
+  _globals['_STAGETRANSITION']._serialized_start=918
+  _globals['_STAGETRANSITION']._serialized_end=1302
+  _globals['_LISTSTAGETRANSITIONSREQUEST']._serialized_start=1304
+  _globals['_LISTSTAGETRANSITIONSREQUEST']._serialized_end=1412
+  _globals['_LISTSTAGETRANSITIONSRESPONSE']._serialized_start=1415
+  _globals['_LISTSTAGETRANSITIONSRESPONSE']._serialized_end=1551
+  _globals['_POLICYFILE']._serialized_start=1554
+  _globals['_POLICYFILE']._serialized_end=1700
+  _globals['_SIMULATEPOLICYREQUEST']._serialized_start=1702
+  _globals['_SIMULATEPOLICYREQUEST']._serialized_end=1787
+  _globals['_POLICYDIFFERENCE']._serialized_start=1790
+  _globals['_POLICYDIFFERENCE']._serialized_end=2050
+  _globals['_ACCESSCHANGE']._serialized_start=2053
+  _globals['_ACCESSCHANGE']._serialized_end=2370
+  _globals['_POLICYPROBLEM']._serialized_start=2372
+  _globals['_POLICYPROBLEM']._serialized_end=2449
+  _globals['_REPLAYGROUP']._serialized_start=2452
+  _globals['_REPLAYGROUP']._serialized_end=2657
+  _globals['_REPLAY']._serialized_start=2660
+  _globals['_REPLAY']._serialized_end=2902
+  _globals['_SIMULATEPOLICYRESPONSE']._serialized_start=2905
+  _globals['_SIMULATEPOLICYRESPONSE']._serialized_end=3522
+  _globals['_RELEASESERVICE']._serialized_start=4216
+  _globals['_RELEASESERVICE']._serialized_end=4590
 # @@protoc_insertion_point(module_scope)

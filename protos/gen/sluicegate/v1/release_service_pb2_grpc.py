@@ -45,6 +45,11 @@ class ReleaseServiceStub(object):
                 request_serializer=sluicegate_dot_v1_dot_release__service__pb2.ListStageTransitionsRequest.SerializeToString,
                 response_deserializer=sluicegate_dot_v1_dot_release__service__pb2.ListStageTransitionsResponse.FromString,
                 _registered_method=True)
+        self.SimulatePolicy = channel.unary_unary(
+                '/sluicegate.v1.ReleaseService/SimulatePolicy',
+                request_serializer=sluicegate_dot_v1_dot_release__service__pb2.SimulatePolicyRequest.SerializeToString,
+                response_deserializer=sluicegate_dot_v1_dot_release__service__pb2.SimulatePolicyResponse.FromString,
+                _registered_method=True)
 
 
 class ReleaseServiceServicer(object):
@@ -65,6 +70,14 @@ class ReleaseServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SimulatePolicy(self, request, context):
+        """Who would gain and who would lose access under a proposed policy. It changes nothing, and nothing of what it is sent
+        is kept. A policy that is bad in itself is REQUEST_INVALID, with its problems as field violations.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ReleaseServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +90,11 @@ def add_ReleaseServiceServicer_to_server(servicer, server):
                     servicer.ListStageTransitions,
                     request_deserializer=sluicegate_dot_v1_dot_release__service__pb2.ListStageTransitionsRequest.FromString,
                     response_serializer=sluicegate_dot_v1_dot_release__service__pb2.ListStageTransitionsResponse.SerializeToString,
+            ),
+            'SimulatePolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.SimulatePolicy,
+                    request_deserializer=sluicegate_dot_v1_dot_release__service__pb2.SimulatePolicyRequest.FromString,
+                    response_serializer=sluicegate_dot_v1_dot_release__service__pb2.SimulatePolicyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +152,33 @@ class ReleaseService(object):
             '/sluicegate.v1.ReleaseService/ListStageTransitions',
             sluicegate_dot_v1_dot_release__service__pb2.ListStageTransitionsRequest.SerializeToString,
             sluicegate_dot_v1_dot_release__service__pb2.ListStageTransitionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SimulatePolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sluicegate.v1.ReleaseService/SimulatePolicy',
+            sluicegate_dot_v1_dot_release__service__pb2.SimulatePolicyRequest.SerializeToString,
+            sluicegate_dot_v1_dot_release__service__pb2.SimulatePolicyResponse.FromString,
             options,
             channel_credentials,
             insecure,

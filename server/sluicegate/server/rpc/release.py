@@ -8,7 +8,9 @@ from sluicegate.auth import Requirement, Stage
 from sluicegate.server.paging import page
 from sluicegate.server.rpc.call import authenticated
 from sluicegate.server.rpc.responses import audience, timestamp
+from sluicegate.server.rpc.simulations import simulation
 from sluicegate.server.rpc.validation import validate
+from sluicegate.server.simulating import Simulating
 from sluicegate.server.stages import PlanView, Stages, TransitionView
 from sluicegate.v1 import release_service_pb2
 from sluicegate.v1.release_service_pb2_grpc import ReleaseServiceServicer
@@ -19,8 +21,9 @@ Context = grpc.aio.ServicerContext[object, object]
 class ReleaseServicer(ReleaseServiceServicer):
     """Converts and passes on."""
 
-    def __init__(self, stages: Stages) -> None:
+    def __init__(self, stages: Stages, simulating: Simulating) -> None:
         self._stages = stages
+        self._simulating = simulating
 
     async def GetReleasePlan(
         self, request: release_service_pb2.GetReleasePlanRequest, context: Context
@@ -39,6 +42,13 @@ class ReleaseServicer(ReleaseServiceServicer):
         return release_service_pb2.ListStageTransitionsResponse(
             transitions=map(_transition, shown), next_page_token=following
         )
+
+    async def SimulatePolicy(
+        self, request: release_service_pb2.SimulatePolicyRequest, context: Context
+    ) -> release_service_pb2.SimulatePolicyResponse:
+        authenticated(context)
+        validate(request)
+        return simulation(await self._simulating.simulate([(file.name, file.content) for file in request.files]))
 
 
 def _plan(view: PlanView) -> release_service_pb2.ReleasePlan:

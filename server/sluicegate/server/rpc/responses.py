@@ -121,7 +121,7 @@ def model(view: ModelView) -> model_service_pb2.Model:
         state=_STATES[view.state],
         caller_access=model_service_pb2.CallerAccess(
             allowed=view.denied is None,
-            reason=_reason(view.denied),
+            reason=reason(view.denied),
             agreement=view.agreement or "",
         ),
         dtype=hosted.dtype if hosted else "",
@@ -149,7 +149,7 @@ def checked(outcome: CheckedAccess) -> access_service_pb2.CheckAccessResponse:
     grant, denied = outcome.grant, outcome.denied
     return access_service_pb2.CheckAccessResponse(
         allowed=grant is not None,
-        reason=_reason(denied.reason if denied else None),
+        reason=reason(denied.reason if denied else None),
         metadata=denied.detail if denied else {},
         remedy=outcome.remedy,
         audience=audience(outcome.audience),
@@ -178,8 +178,8 @@ def audience(found: Audience | None) -> model_service_pb2.Audience.ValueType:
     return model_service_pb2.Audience.Value(f"AUDIENCE_{found.name if found else 'UNSPECIFIED'}")
 
 
-def _reason(reason: Reason | None) -> reason_pb2.Reason.ValueType:
-    return reason_pb2.Reason.Value(f"REASON_{reason.name if reason else 'UNSPECIFIED'}")
+def reason(found: Reason | None) -> reason_pb2.Reason.ValueType:
+    return reason_pb2.Reason.Value(f"REASON_{found.name if found else 'UNSPECIFIED'}")
 
 
 def _agreement(terms: Agreement) -> access_service_pb2.AgreementTerms:
