@@ -9,13 +9,19 @@ from client_server import FakeServer, Refusal, delta, finished, generated, start
 
 from sluicegate.client import Client, ConfigurationError, InsecureTransport, QuotaExceeded, Tls, Unavailable
 from sluicegate.client.channel import SERVICES, service_config
-from sluicegate.v1 import access_service_pb2, generation_service_pb2, model_service_pb2, withdrawal_service_pb2
+from sluicegate.v1 import (
+    access_service_pb2,
+    generation_service_pb2,
+    model_service_pb2,
+    release_service_pb2,
+    withdrawal_service_pb2,
+)
 
 OVERLOADED = Refusal(code=grpc.StatusCode.UNAVAILABLE, reason="SERVER_OVERLOADED", retry_after=0, pushback_ms="1")
 
 
 def test_the_service_config_names_every_service_of_the_api() -> None:
-    files = (generation_service_pb2, model_service_pb2, access_service_pb2, withdrawal_service_pb2)
+    files = (generation_service_pb2, model_service_pb2, access_service_pb2, release_service_pb2, withdrawal_service_pb2)
     services = [each.full_name for file in files for each in file.DESCRIPTOR.services_by_name.values()]
 
     (config,) = json.loads(service_config(None))["methodConfig"]

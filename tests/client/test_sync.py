@@ -17,7 +17,13 @@ from sluicegate.client import (
     SyncClient,
     Usage,
 )
-from sluicegate.v1 import access_service_pb2, generation_service_pb2, model_service_pb2, withdrawal_service_pb2
+from sluicegate.v1 import (
+    access_service_pb2,
+    generation_service_pb2,
+    model_service_pb2,
+    release_service_pb2,
+    withdrawal_service_pb2,
+)
 
 
 @pytest.fixture
@@ -57,6 +63,12 @@ def test_every_method_answers_as_the_asynchronous_one_does(server: FakeServer, c
     server.will("GetCallerIdentity", [access_service_pb2.GetCallerIdentityResponse(subject="alice")])
     server.will("ListQuotas", [access_service_pb2.ListQuotasResponse()])
     server.will("CheckAccess", [access_service_pb2.CheckAccessResponse(allowed=True)])
+    server.will(
+        "GetReleasePlan",
+        [release_service_pb2.GetReleasePlanResponse(plan=release_service_pb2.ReleasePlan(active_stage="s1"))],
+    )
+    server.will("ListStageTransitions", [release_service_pb2.ListStageTransitionsResponse()])
+    server.will("SimulatePolicy", [release_service_pb2.SimulatePolicyResponse(opens_wider=True)])
 
     assert client.generate("m", "x").text == "text"
     assert client.score("m", "x").tokens == ()
@@ -67,6 +79,9 @@ def test_every_method_answers_as_the_asynchronous_one_does(server: FakeServer, c
     assert client.whoami().subject == "alice"
     assert client.quotas("m") == ()
     assert client.check("m").allowed
+    assert client.get_release_plan().active_stage == "s1"
+    assert client.list_stage_transitions() == ()
+    assert client.simulate_policy({"release.yaml": b""}).opens_wider
 
 
 def test_every_method_of_operators_answers_as_the_asynchronous_one_does(server: FakeServer, client: SyncClient) -> None:

@@ -21,6 +21,7 @@ from sluicegate.v1 import (
     generation_pb2,
     generation_service_pb2,
     model_service_pb2,
+    release_service_pb2,
     withdrawal_service_pb2,
 )
 
@@ -126,7 +127,13 @@ class FakeServer:
 
     def handlers(self) -> Iterator[grpc.GenericRpcHandler]:
         """A handler for each service of the API."""
-        for file in (generation_service_pb2, model_service_pb2, access_service_pb2, withdrawal_service_pb2):
+        for file in (
+            generation_service_pb2,
+            model_service_pb2,
+            access_service_pb2,
+            release_service_pb2,
+            withdrawal_service_pb2,
+        ):
             for service in file.DESCRIPTOR.services_by_name.values():
                 methods = {}
                 for method in service.methods:

@@ -31,6 +31,23 @@ if TYPE_CHECKING:
         Unavailable,
     )
     from sluicegate.client.oidc import ClientCredentials
+    from sluicegate.client.releases import (
+        AccessChange,
+        AccessShift,
+        CallerKind,
+        DifferenceEffect,
+        DifferenceSigning,
+        PolicyDifference,
+        PolicyProblem,
+        PolicySimulation,
+        ReleasePlan,
+        Replay,
+        ReplayGroup,
+        ReplayState,
+        Stage,
+        StageRequirement,
+        StageTransition,
+    )
     from sluicegate.client.requests import GenerationConfig, Prompt, StreamOptions
     from sluicegate.client.results import (
         Access,
@@ -72,7 +89,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Access",
+    "AccessChange",
     "AccessDenied",
+    "AccessShift",
     "Agreement",
     "AgreementTarget",
     "Audience",
@@ -80,6 +99,7 @@ __all__ = [
     "CallError",
     "CallableToken",
     "CallerAccess",
+    "CallerKind",
     "Cancelled",
     "Candidate",
     "Client",
@@ -89,6 +109,8 @@ __all__ = [
     "DeadlineExceeded",
     "Delta",
     "Detokenized",
+    "DifferenceEffect",
+    "DifferenceSigning",
     "Event",
     "FieldViolation",
     "FileToken",
@@ -107,14 +129,24 @@ __all__ = [
     "ModelState",
     "ModelTarget",
     "ModelWatch",
+    "PolicyDifference",
+    "PolicyProblem",
+    "PolicySimulation",
     "Prompt",
     "QuotaExceeded",
     "QuotaUsage",
     "ReaderStalled",
+    "ReleasePlan",
+    "Replay",
+    "ReplayGroup",
+    "ReplayState",
     "Score",
     "ServerFault",
     "SluicegateError",
+    "Stage",
+    "StageRequirement",
     "StageTarget",
+    "StageTransition",
     "Started",
     "StaticToken",
     "StreamOptions",
@@ -135,7 +167,19 @@ __all__ = [
     "WithdrawalTarget",
 ]
 
-_MODULES = ("channel", "client", "errors", "oidc", "requests", "results", "streams", "sync", "tokens", "withdrawals")
+_MODULES = (
+    "channel",
+    "client",
+    "errors",
+    "oidc",
+    "releases",
+    "requests",
+    "results",
+    "streams",
+    "sync",
+    "tokens",
+    "withdrawals",
+)
 
 
 def __getattr__(name: str) -> object:

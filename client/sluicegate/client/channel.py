@@ -16,6 +16,7 @@ SERVICES = (
     "sluicegate.v1.ModelService",
     "sluicegate.v1.AccessService",
     "sluicegate.v1.WithdrawalService",
+    "sluicegate.v1.ReleaseService",
 )
 MAX_REQUEST_BYTES = 4 << 20
 MAX_RESPONSE_BYTES = 32 << 20

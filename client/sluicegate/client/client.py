@@ -10,20 +10,28 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 
-from sluicegate.client import wire, withdrawal_wire
+from sluicegate.client import release_wire, wire, withdrawal_wire
 from sluicegate.client.calls import Caller, Deadline, Reading
 from sluicegate.client.channel import Tls, open_channel, require_private
 from sluicegate.client.errors import ConfigurationError
+from sluicegate.client.releases import PolicySimulation, ReleasePlan, StageTransition
 from sluicegate.client.requests import GenerationConfig, Prompt, StreamOptions
 from sluicegate.client.results import Access, Detokenized, Generation, Identity, Model, QuotaUsage, Score, Token
 from sluicegate.client.streams import GenerationStream, ModelWatch
 from sluicegate.client.targets import is_target
 from sluicegate.client.tokens import StaticToken, TokenSource
 from sluicegate.client.withdrawals import Withdrawal, WithdrawalTarget
-from sluicegate.v1 import access_service_pb2, generation_service_pb2, model_service_pb2, withdrawal_service_pb2
+from sluicegate.v1 import (
+    access_service_pb2,
+    generation_service_pb2,
+    model_service_pb2,
+    release_service_pb2,
+    withdrawal_service_pb2,
+)
 from sluicegate.v1.access_service_pb2_grpc import AccessServiceStub
 from sluicegate.v1.generation_service_pb2_grpc import GenerationServiceStub
 from sluicegate.v1.model_service_pb2_grpc import ModelServiceStub
+from sluicegate.v1.release_service_pb2_grpc import ReleaseServiceStub
 from sluicegate.v1.withdrawal_service_pb2_grpc import WithdrawalServiceStub
 
 if TYPE_CHECKING:
@@ -31,6 +39,7 @@ if TYPE_CHECKING:
     from sluicegate.v1.access_service_pb2_grpc import AccessServiceAsyncStub
     from sluicegate.v1.generation_service_pb2_grpc import GenerationServiceAsyncStub
     from sluicegate.v1.model_service_pb2_grpc import ModelServiceAsyncStub
+    from sluicegate.v1.release_service_pb2_grpc import ReleaseServiceAsyncStub
     from sluicegate.v1.withdrawal_service_pb2_grpc import WithdrawalServiceAsyncStub
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
@@ -45,6 +54,7 @@ class _Services:
         self.generation = cast("GenerationServiceAsyncStub", GenerationServiceStub(self.channel))
         self.models = cast("ModelServiceAsyncStub", ModelServiceStub(self.channel))
         self.access = cast("AccessServiceAsyncStub", AccessServiceStub(self.channel))
+        self.release = cast("ReleaseServiceAsyncStub", ReleaseServiceStub(self.channel))
         self.withdrawals = cast("WithdrawalServiceAsyncStub", WithdrawalServiceStub(self.channel))
 
 
@@ -265,6 +275,34 @@ class Client:
         )
         method = self._services().access.CheckAccess
         return wire.access(await self._caller.unary(method, request, self._deadline(timeout)))
+
+    async def get_release_plan(self, *, timeout: float | None = None) -> ReleasePlan:
+        """The stages, and what is in force. For operators and auditors, as are the next two."""
+        request = release_service_pb2.GetReleasePlanRequest()
+        method = self._services().release.GetReleasePlan
+        return release_wire.plan((await self._caller.unary(method, request, self._deadline(timeout))).plan)
+
+    async def list_stage_transitions(self, *, timeout: float | None = None) -> tuple[StageTransition, ...]:
+        """The recorded steps from stage to stage, the oldest first."""
+        deadline = self._deadline(timeout)
+        found: list[StageTransition] = []
+        page_token = ""
+        while True:
+            request = release_service_pb2.ListStageTransitionsRequest(page_size=_PAGE_SIZE, page_token=page_token)
+            page = await self._caller.unary(self._services().release.ListStageTransitions, request, deadline)
+            found.extend(release_wire.transitions(page.transitions))
+            page_token = page.next_page_token
+            if not page_token:
+                return tuple(found)
+
+    async def simulate_policy(self, files: Mapping[str, bytes], *, timeout: float | None = None) -> PolicySimulation:
+        """What a policy would change; nothing is changed. `files`: by name, `release.yaml` and `agreements/….yaml`.
+
+        Raises InvalidRequest for a policy that is bad in itself, with its problems as `field_violations`.
+        """
+        request = release_wire.simulate_request(files)
+        method = self._services().release.SimulatePolicy
+        return release_wire.simulation(await self._caller.unary(method, request, self._deadline(timeout)))
 
     async def create_withdrawal(
         self,

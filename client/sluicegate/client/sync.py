@@ -13,6 +13,7 @@ from typing import Self, TypeVar
 from sluicegate.client.channel import Tls
 from sluicegate.client.client import DEFAULT_TIMEOUT_SECONDS, Client
 from sluicegate.client.loop_thread import LoopThread
+from sluicegate.client.releases import PolicySimulation, ReleasePlan, StageTransition
 from sluicegate.client.requests import GenerationConfig, Prompt, StreamOptions
 from sluicegate.client.results import (
     Access,
@@ -255,6 +256,18 @@ class SyncClient:
                 timeout=timeout,
             )
         )
+
+    def get_release_plan(self, *, timeout: float | None = None) -> ReleasePlan:
+        """The stages, and what is in force. For operators and auditors, as are the next two."""
+        return self._loop.run(self._client.get_release_plan(timeout=timeout))
+
+    def list_stage_transitions(self, *, timeout: float | None = None) -> tuple[StageTransition, ...]:
+        """The recorded steps from stage to stage, the oldest first."""
+        return self._loop.run(self._client.list_stage_transitions(timeout=timeout))
+
+    def simulate_policy(self, files: Mapping[str, bytes], *, timeout: float | None = None) -> PolicySimulation:
+        """What a policy would change; nothing is changed. `files`: by name, `release.yaml` and `agreements/….yaml`."""
+        return self._loop.run(self._client.simulate_policy(files, timeout=timeout))
 
     def create_withdrawal(
         self,

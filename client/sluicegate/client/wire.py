@@ -1,4 +1,4 @@
-"""Between our own types and the API's messages: only this module and withdrawal_wire.py know both."""
+"""Between our own types and the API's messages: only this module and those named `…_wire` know both."""
 
 from __future__ import annotations
 
@@ -221,10 +221,10 @@ def model(message: model_service_pb2.Model) -> results.Model:
         intended_use=message.intended_use,
         unacceptable_use=message.unacceptable_use,
         stage=message.stage,
-        open_to=_audience(message.open_to),
-        state=_member(results.ModelState, model_service_pb2.ModelState.DESCRIPTOR, message.state),
+        open_to=audience(message.open_to),
+        state=member(results.ModelState, model_service_pb2.ModelState.DESCRIPTOR, message.state),
         caller_access=results.CallerAccess(
-            allowed=access.allowed, reason=_reason(access.reason), agreement=access.agreement or None
+            allowed=access.allowed, reason=reason(access.reason), agreement=access.agreement or None
         ),
         dtype=message.dtype,
     )
@@ -235,7 +235,7 @@ def identity(message: access_service_pb2.GetCallerIdentityResponse) -> results.I
         issuer=message.issuer,
         subject=message.subject,
         client_id=message.client_id,
-        audience=_audience(message.audience),
+        audience=audience(message.audience),
         scopes=tuple(message.scopes),
         token_expires=time(message.token_expire_time) if message.HasField("token_expire_time") else None,
         agreement=_agreement(message.agreement) if message.HasField("agreement") else None,
@@ -259,10 +259,10 @@ def quotas(messages: Iterable[access_service_pb2.QuotaUsage]) -> tuple[results.Q
 def access(message: access_service_pb2.CheckAccessResponse) -> results.Access:
     return results.Access(
         allowed=message.allowed,
-        reason=_reason(message.reason),
+        reason=reason(message.reason),
         metadata=dict(message.metadata),
         remedy=message.remedy,
-        audience=_audience(message.audience),
+        audience=audience(message.audience),
         agreement=message.agreement or None,
         max_output_tokens=message.max_output_tokens or None,
     )
@@ -292,15 +292,15 @@ def _agreement(message: access_service_pb2.AgreementTerms) -> results.Agreement:
     )
 
 
-def _audience(number: int) -> results.Audience:
-    return _member(results.Audience, model_service_pb2.Audience.DESCRIPTOR, number)
+def audience(number: int) -> results.Audience:
+    return member(results.Audience, model_service_pb2.Audience.DESCRIPTOR, number)
 
 
 def _finish_reason(number: int) -> results.FinishReason:
-    return _member(results.FinishReason, generation_pb2.FinishReason.DESCRIPTOR, number)
+    return member(results.FinishReason, generation_pb2.FinishReason.DESCRIPTOR, number)
 
 
-def _reason(number: int) -> str | None:
+def reason(number: int) -> str | None:
     if number == reason_pb2.REASON_UNSPECIFIED:
         return None
     value = reason_pb2.Reason.DESCRIPTOR.values_by_number.get(number)
@@ -317,7 +317,7 @@ def time(message: Timestamp) -> datetime:
     return message.ToDatetime(tzinfo=UTC)
 
 
-def _member(kind: type[Member], wire: EnumDescriptor, number: int) -> Member:
+def member(kind: type[Member], wire: EnumDescriptor, number: int) -> Member:
     """The member of the same name. UNSPECIFIED also stands for what only newer servers send."""
     prefix = wire.values_by_number[0].name.removesuffix("UNSPECIFIED")
     value = wire.values_by_number.get(number, wire.values_by_number[0])

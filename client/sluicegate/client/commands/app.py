@@ -13,6 +13,7 @@ from sluicegate.client.commands.batch import batch
 from sluicegate.client.commands.exits import SEE, epilog
 from sluicegate.client.commands.generate import generate
 from sluicegate.client.commands.models import models
+from sluicegate.client.commands.release import build_release
 from sluicegate.client.commands.score import score
 from sluicegate.client.commands.withdraw import build_withdraw
 
@@ -29,6 +30,7 @@ def build_app() -> typer.Typer:
     app.callback()(_sluicegate)
     for command in (generate, batch, score, models, whoami, quotas, check):
         app.command(epilog=SEE)(command)
+    app.add_typer(build_release(), name="release", epilog=SEE)
     app.add_typer(build_withdraw(), name="withdraw", epilog=SEE)
     extensions.register(app)
     return app
