@@ -143,6 +143,7 @@ async def test_a_simulation_sends_the_files_and_reads_every_part_of_the_answer(s
             refused=5,
             groups=[pb.ReplayGroup(shift=pb.ACCESS_SHIFT_CHANGED, partner="p", client="c", calls=3, reason="quotas")],
             groups_left_out=6,
+            undecidable=7,
         ),
     )
     server.will("SimulatePolicy", [answer])
@@ -163,7 +164,7 @@ async def test_a_simulation_sends_the_files_and_reads_every_part_of_the_answer(s
     assert found.signature_problems == (PolicyProblem("release.yaml", "active", "no signed transition"),)
     assert found.signatures_checked
     group = ReplayGroup(AccessShift.CHANGED, "p", "c", "", "", "quotas", 3)
-    assert (found.replay_state, found.replay) == (ReplayState.PARTIAL, Replay(21, 1, 2, 3, 4, 5, (group,), 6))
+    assert (found.replay_state, found.replay) == (ReplayState.PARTIAL, Replay(21, 1, 2, 3, 4, 5, (group,), 6, 7))
 
 
 @pytest.mark.parametrize(

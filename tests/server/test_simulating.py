@@ -36,11 +36,11 @@ def call(client: str = "some-app", model: str = "gpt2-774m") -> RecordedCall:
 class Records:
     """Calls on record, and which clients were asked for."""
 
-    def __init__(self, *calls: RecordedCall) -> None:
+    def __init__(self, *calls: RecordedCall | None) -> None:
         self._calls = calls
         self.asked: Collection[tuple[str, str]] = ()
 
-    def recent(self, clients: Collection[tuple[str, str]]) -> Iterator[RecordedCall]:
+    def recent(self, clients: Collection[tuple[str, str]]) -> Iterator[RecordedCall | None]:
         self.asked = clients
         yield from self._calls
 
@@ -98,6 +98,13 @@ async def test_calls_on_record_are_decided_under_both_policies() -> None:
     assert not found.replay.is_partial
     assert dict(found.replay.tally.totals) == {Shift.GAINED: 2, Shift.SERVED: 1}
     assert found.replay.tally.by("client", Shift.GAINED) == {f"some-app of {ISSUER}": 2}
+
+
+async def test_calls_of_which_too_little_is_on_record_are_counted_apart() -> None:
+    found = await made(Records(call(), None, call(), None, None)).simulate(LATER)
+
+    assert found.replay is not None
+    assert (found.replay.tally.totals.total(), found.replay.undecidable) == (2, 3)
 
 
 async def test_records_are_told_which_clients_must_have_their_names() -> None:

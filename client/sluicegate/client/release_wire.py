@@ -122,6 +122,7 @@ def _replay(message: pb.Replay) -> releases.Replay:
             for each in message.groups
         ),
         groups_left_out=message.groups_left_out,
+        undecidable=message.undecidable,
     )
 
 

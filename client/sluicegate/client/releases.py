@@ -193,6 +193,8 @@ class Replay:
     groups: tuple[ReplayGroup, ...]
     """Those that gain, lose or change, the largest first."""
     groups_left_out: int
+    undecidable: int
+    """Calls, not among `calls`, whose records tell too little to decide them again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,11 +43,12 @@ Files = Sequence[tuple[str, bytes]]
 class CallRecords(Protocol):
     """Where calls are on record."""
 
-    def recent(self, clients: Collection[tuple[str, str]]) -> Iterator[RecordedCall]:
+    def recent(self, clients: Collection[tuple[str, str]]) -> Iterator[RecordedCall | None]:
         """Calls that are on record, the latest first, or as many as can be had. Runs in a thread.
 
         `clients` are all that either policy names, as (issuer, name). A record that has a pseudonym for one of these
-        gives its name; whoever is none of them is the public to both policies, and may stand under any name.
+        gives its name; whoever is none of them is the public to both policies, and may stand under any name. None
+        stands for a call whose record leaves out what decides it, as the name of a model that the policy did not have.
         """
 
 
@@ -56,6 +57,8 @@ class Replay:
     """What would have become of calls on record. `is_partial`: there are more of them."""
 
     tally: Tally
+    undecidable: int
+    """Calls whose records tell too little to decide them again."""
     is_partial: bool
 
 
@@ -179,12 +182,15 @@ def _replayed(records: CallRecords, before: Policy, after: Policy, abandoned: th
     named = {
         client for policy in (before, after) for client in (*policy.internal_clients, *policy.agreements_by_client)
     }
-    tally = Tally()
+    tally, undecidable = Tally(), 0
     for number, call in enumerate(records.recent(named)):
         if number == MAX_REPLAYED_CALLS or abandoned.is_set():
-            return Replay(tally, is_partial=True)
-        tally.add(replay(before, after, call))
-    return Replay(tally, is_partial=False)
+            return Replay(tally, undecidable, is_partial=True)
+        if call is None:
+            undecidable += 1
+        else:
+            tally.add(replay(before, after, call))
+    return Replay(tally, undecidable, is_partial=False)
 
 
 def _bad_policy(problems: Sequence[Problem], names: Sequence[str]) -> CallRefused:

@@ -237,7 +237,7 @@ def test_a_replay_is_told_by_its_totals_and_groups(
     group = pb.ReplayGroup(
         shift=pb.ACCESS_SHIFT_LOST, partner="public", model="m", action="score", reason="SCOPE_MISSING", calls=1_200
     )
-    replay = pb.Replay(calls=1_200, lost=1_200, groups=[group] * 51, groups_left_out=2)
+    replay = pb.Replay(calls=1_200, lost=1_200, groups=[group] * 51, groups_left_out=2, undecidable=9)
     server.will("SimulatePolicy", [pb.SimulatePolicyResponse(replay_state=state, replay=replay)])
 
     result = sluicegate("release", "simulate", policy, "--target", server.target)
@@ -245,6 +245,7 @@ def test_a_replay_is_told_by_its_totals_and_groups(
     assert result.exit_code == 1
     assert f"{first} 0 gained, 1,200 lost, 0 changed, 0 served, 0 refused\n" in result.stdout
     assert ["1,200", "lost", "public", "(no", "token)", "score", "m", "SCOPE_MISSING"] in rows(result.stdout)
+    assert "and 9 whose records tell too little to decide them again\n" in result.stdout
     assert result.stdout.endswith("and 3 more smaller groups\n")
 
 

@@ -279,7 +279,7 @@ def test_a_replay_is_told_by_its_counts_and_its_largest_groups(monkeypatch: pyte
         tally.add(group)
 
     complete, partial = (
-        simulations.simulation(simulation_with(Replay(tally, is_partial=cut))) for cut in (False, True)
+        simulations.simulation(simulation_with(Replay(tally, 3, is_partial=cut))) for cut in (False, True)
     )
 
     assert complete.replay_state == pb.REPLAY_STATE_COMPLETE
@@ -301,6 +301,7 @@ def test_a_replay_is_told_by_its_counts_and_its_largest_groups(monkeypatch: pyte
             )
         ],
         groups_left_out=1,
+        undecidable=3,
     )
 
 

@@ -98,6 +98,8 @@ def _show_replay(found: PolicySimulation) -> None:
         f"{getattr(replay, name):,} {name}" for name in ("gained", "lost", "changed", "served", "refused")
     )
     write(f"\n{replay.calls:,} {part}{totals}\n")
+    if replay.undecidable:
+        write(f"and {replay.undecidable:,} whose records tell too little to decide them again\n")
     _show_groups(replay)
 
 

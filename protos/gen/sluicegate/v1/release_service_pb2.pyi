@@ -655,6 +655,7 @@ class Replay(google.protobuf.message.Message):
     REFUSED_FIELD_NUMBER: builtins.int
     GROUPS_FIELD_NUMBER: builtins.int
     GROUPS_LEFT_OUT_FIELD_NUMBER: builtins.int
+    UNDECIDABLE_FIELD_NUMBER: builtins.int
     calls: builtins.int
     """Calls that were decided under both policies."""
     gained: builtins.int
@@ -669,6 +670,8 @@ class Replay(google.protobuf.message.Message):
     """Refused both times."""
     groups_left_out: builtins.int
     """How many smaller groups are not shown."""
+    undecidable: builtins.int
+    """Calls on record, not among `calls`, whose records tell too little to decide them again."""
     @property
     def groups(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ReplayGroup]:
         """Those that gain, lose or change, the largest group first."""
@@ -684,8 +687,9 @@ class Replay(google.protobuf.message.Message):
         refused: builtins.int = ...,
         groups: collections.abc.Iterable[global___ReplayGroup] | None = ...,
         groups_left_out: builtins.int = ...,
+        undecidable: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["calls", b"calls", "changed", b"changed", "gained", b"gained", "groups", b"groups", "groups_left_out", b"groups_left_out", "lost", b"lost", "refused", b"refused", "served", b"served"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["calls", b"calls", "changed", b"changed", "gained", b"gained", "groups", b"groups", "groups_left_out", b"groups_left_out", "lost", b"lost", "refused", b"refused", "served", b"served", "undecidable", b"undecidable"]) -> None: ...
 
 global___Replay = Replay
 

@@ -85,6 +85,7 @@ def _replay(replay: Replay) -> pb.Replay:
         refused=totals[Shift.REFUSED],
         groups=[_group(group, calls) for group, calls in groups.most_common(MAX_GROUPS)],
         groups_left_out=max(0, len(groups) - MAX_GROUPS),
+        undecidable=replay.undecidable,
     )
 
 
