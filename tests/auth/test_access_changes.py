@@ -117,6 +117,14 @@ def test_what_operators_closed_is_nobodys_gain() -> None:
     assert told(found) == {("gained", LAB, "gpt2-1558m", action) for action in ("generate", "score")}
 
 
+def test_a_closed_client_does_not_change_with_others_of_its_kind() -> None:
+    closed = Withdrawals(clients=frozenset({(ISSUER, "lab-two")}))
+    both = [{"issuer": ISSUER, "client": name} for name in ("lab-two", "lab-app")]
+    before, after = (policy(None, agreement(clients=both, status=status)) for status in ("active", "suspended"))
+
+    assert {each.subject for each in changes(after.under(closed), before.under(closed)).shown} == {LAB}
+
+
 def test_a_stage_gone_back_to_stays_in_force_under_a_wider_policy() -> None:
     closed = Withdrawals(stages=frozenset({"s1"}))
 
