@@ -143,6 +143,16 @@ async def test_problems_come_as_violations_of_their_files(server: Server) -> Non
     }
 
 
+async def test_problems_arrive_however_long_and_many_they_are(server: Server) -> None:
+    keys = "".join(f'"{number} {chr(0x1F600) * 230}": 1\n' for number in range(100))
+
+    refused = await refusal(ask(server, {"release.yaml": keys.encode()}))
+
+    assert refused.verdict == "INVALID_ARGUMENT REQUEST_INVALID"
+    assert int(refused.facts["problems"]) > 100
+    assert set(refused.violations) == {"files[0].content"}
+
+
 GOOD = SAME["release.yaml"]
 LARGE = b"a: [" + b"a," * ((256 * 1024 - 5) // 2) + b"]"
 BOMB = b"a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\n" + GOOD
