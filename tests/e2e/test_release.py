@@ -74,8 +74,8 @@ def test_a_policy_is_simulated_and_nothing_of_it_comes_into_force(server: RealSe
     assert "opens stage in force: first -> last".split() in rows  # noqa: SIM905
     gained = "gained everybody else with a token generate demo-s public MODEL_NOT_RELEASED"
     assert gained.split() in rows
-    assert "No calls are on record: the policies alone were compared." in result.stdout
-    assert (same.returncode, same.stdout) == (0, "No difference.\n")
+    assert "calls on record: " in result.stdout
+    assert (same.returncode, same.stdout.partition("\n")[0]) == (0, "No difference.")
     assert ask(server, "GetReleasePlan", {}) == before
 
 
@@ -88,7 +88,7 @@ def test_grpcurl_can_ask_too(server: RealServer, later: Path) -> None:
     answer = ask(server, "SimulatePolicy", {"files": files})
 
     assert answer["opensWider"]
-    assert answer["replayState"] == "REPLAY_STATE_NO_RECORDS"
+    assert answer["replayState"] == "REPLAY_STATE_COMPLETE"
     assert {(each["shift"], each["model"]) for each in answer["accessChanges"]} >= {("ACCESS_SHIFT_GAINED", "demo-s")}
 
 

@@ -34,7 +34,7 @@ from sluicegate.auth import (
 )
 from sluicegate.server import config
 from sluicegate.server.access import Access
-from sluicegate.server.audit_setup import opened_auditing
+from sluicegate.server.audit_setup import opened_auditing, recorded_calls
 from sluicegate.server.catalog import Catalog
 from sluicegate.server.changes import Changes
 from sluicegate.server.checkpoints import locate
@@ -156,7 +156,9 @@ async def running(
             access=AccessServicer(Access(gate, meter)),
             release=ReleaseServicer(
                 Stages(gate, _trust(settings.policy)),
-                Simulating(gate, _trust(settings.policy), watch.widening_problem),
+                Simulating(
+                    gate, _trust(settings.policy), watch.widening_problem, recorded_calls(settings.audit, auditing)
+                ),
             ),
             withdrawals=WithdrawalServicer(
                 Closing(store, withdrawals, gate, _trust(settings.policy), auditing, clock=clock),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Protocol
+from typing import Literal, Protocol
 
 import structlog
 
@@ -17,6 +17,7 @@ from sluicegate.server.audit import (
     Hooks,
     Identity,
     Limits,
+    OwnCalls,
     Pseudonyms,
     open_audit_log,
     read_key,
@@ -39,6 +40,11 @@ class Keep(Protocol):
     """Runs a background task until the server stops."""
 
     def __call__(self, work: Callable[[], Coroutine[object, object, None]], name: str) -> None: ...
+
+
+def recorded_calls(terms: config.Audit | Literal["off"], auditing: Auditing) -> OwnCalls | None:
+    """The calls that this replica has on record, to be replayed; None where there is no log."""
+    return None if terms == "off" else OwnCalls(terms.directory, auditing.names)
 
 
 @asynccontextmanager

@@ -227,8 +227,8 @@ def test_a_difference_may_be_nobody_s_gain_or_loss(server: FakeServer, policy: P
 @pytest.mark.parametrize(
     ("state", "first"),
     [
-        (pb.REPLAY_STATE_COMPLETE, "1,200 of calls on record:"),
-        (pb.REPLAY_STATE_PARTIAL, "1,200 of calls on record, a part:"),
+        (pb.REPLAY_STATE_COMPLETE, "1,200 calls on record:"),
+        (pb.REPLAY_STATE_PARTIAL, "1,200 of the calls on record:"),
     ],
 )
 def test_a_replay_is_told_by_its_totals_and_groups(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from harness import LONG_SECONDS, SMALL, Server, bearer, demo_plan, open_agreement, refusal, serving
 from issuer import ISSUER
@@ -21,6 +23,8 @@ from sluicegate.server.rpc import simulations
 from sluicegate.server.simulating import Replay, Simulation
 from sluicegate.v1 import reason_pb2
 from sluicegate.v1 import release_service_pb2 as pb
+from sluicegate.v1.generation_pb2 import GenerationConfig
+from sluicegate.v1.generation_service_pb2 import GenerateRequest
 from sluicegate.v1.release_service_pb2_grpc import ReleaseServiceStub
 from sluicegate.v1.withdrawal_service_pb2 import CreateWithdrawalRequest, WithdrawalTarget
 from sluicegate.v1.withdrawal_service_pb2_grpc import WithdrawalServiceStub
@@ -83,8 +87,9 @@ async def test_differences_are_those_that_policy_diff_shows(partnered: Server) -
     assert answer.differences_left_out == 0
 
 
-async def test_it_says_that_no_calls_are_on_record(partnered: Server) -> None:
-    answer = await ask(partnered, LATER)
+async def test_without_an_audit_log_it_says_that_no_calls_are_on_record(tmp_path: Path) -> None:
+    async with serving(tmp_path, demo_plan(), [open_agreement()], audit="off") as server:
+        answer = await ask(server, LATER)
 
     assert answer.replay_state == pb.REPLAY_STATE_NO_RECORDS
     assert not answer.HasField("replay")
@@ -278,6 +283,26 @@ async def test_a_long_text_is_cut_and_shows_that_it_is(server: Server) -> None:
     [difference] = (await ask(server, contents(plan))).differences
 
     assert difference.after == "ä" * 299 + "…"
+
+
+async def test_calls_of_the_audit_log_are_replayed_the_partners_by_name(partnered: Server) -> None:
+    partner = bearer(client_id="lab-app", scope=f"generate:gpt2-774m generate:{SMALL}")
+    for who, model in ((bearer(), SMALL), (bearer(), SMALL), (partner, "gpt2-774m"), (bearer(), "gpt2-9")):
+        call: Any = partnered.generation.Generate(
+            GenerateRequest(model=model, text="a", config=GenerationConfig(max_output_tokens=1)),
+            metadata=who,
+            timeout=LONG_SECONDS,
+        )
+        with suppress(grpc.aio.AioRpcError):
+            await call
+
+    answer = await ask(partnered, contents(demo_plan(), open_agreement(status="suspended")))
+
+    assert answer.replay_state == pb.REPLAY_STATE_COMPLETE
+    assert (answer.replay.calls, answer.replay.undecidable) == (3, 1)
+    [group] = answer.replay.groups
+    assert (group.shift, group.partner, group.calls) == (pb.ACCESS_SHIFT_LOST, "example-lab", 1)
+    assert "lab-app" in str(group)
 
 
 def test_a_replay_is_told_by_its_counts_and_its_largest_groups(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,7 +93,7 @@ def _show_replay(found: PolicySimulation) -> None:
         if found.differences:
             write("No calls are on record: the policies alone were compared.\n")
         return
-    part = "of calls on record, a part: " if found.replay_state is ReplayState.PARTIAL else "of calls on record: "
+    part = "of the calls on record: " if found.replay_state is ReplayState.PARTIAL else "calls on record: "
     totals = ", ".join(
         f"{getattr(replay, name):,} {name}" for name in ("gained", "lost", "changed", "served", "refused")
     )
