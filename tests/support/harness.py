@@ -23,7 +23,7 @@ from certificates import Authority
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
-from issuer import AUDIENCE, ISSUER, KEYS, FakeClock, token
+from issuer import AUDIENCE, ISSUER, KEYS, OPERATOR_KEY, FakeClock, token
 from policies import Document, agreement, release, write_policy
 from scripted_runner import ScriptedRunner, count_up
 
@@ -191,7 +191,7 @@ def write_server(
     """Write policy, keys and settings; gives the settings file. Sections of `settings` are added to the defaults."""
     (directory / "policy").mkdir(parents=True, exist_ok=True)
     write_policy(directory / "policy", plan or demo_plan(), *agreements)
-    keys = {"keys": [key.public_jwk() for key in KEYS.values()]}
+    keys = {"keys": [key.public_jwk() for key in (*KEYS.values(), OPERATOR_KEY)]}
     (directory / "jwks.json").write_text(json.dumps(keys))
     write_audit_files(directory)
     defaults: dict[str, Any] = {

@@ -63,6 +63,8 @@ KEYS = {algorithm: create_signing_key(algorithm, key_id=f"key-{algorithm}") for 
 """One key of each algorithm, made once: RSA keys take their time."""
 
 KEY = KEYS["ES256"]
+OPERATOR_KEY = create_signing_key("ES256", key_id="key-operators")
+"""Signs operators' tokens, where withdrawing the key of the others must not lock them out."""
 
 
 def verifier(

@@ -1,7 +1,7 @@
 """The decision table of tests/auth, asked through the wire: by calls, and by CheckAccess without making them.
 
 Left out are the cases that no call can put: a method for partners only and an action that there is not (no such method
-is served), a peer without an address or written as IPv6. Withdrawals are not enforced by the server yet.
+is served), a peer without an address or written as IPv6.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from harness import (
     tls_credentials,
     tls_settings,
 )
-from issuer import NOW
+from issuer import KEY, NOW
+from operators import with_closed
 from policies import agreement
 
 from sluicegate.auth import certificate_thumbprint
@@ -43,12 +44,14 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 TABLE = yaml.safe_load((Path(__file__).parents[2] / "auth/decision_table.yaml").read_text())
 ASKED_TOKENS = 700
+NOT_EVEN_TOLD = {"TOKEN_MISSING", "TOKEN_WITHDRAWN", "CALLER_WITHDRAWN"}
+"""Rows 2 and 9: who is not let in gets no answer from CheckAccess either."""
 Case = Mapping[str, Any]
 
 
 def can_be_put(case: Case) -> bool:
     address = case.get("peer", {}).get("address", "")
-    is_reachable = address is not None and not address.startswith("::") and "withdrawn" not in case
+    is_reachable = address is not None and not address.startswith("::")
     return is_reachable and "partner_only" not in case.get("request", {}) and not case["what"].startswith("train")
 
 
@@ -152,7 +155,8 @@ async def call(server: Server, case: Case, caller: tuple[tuple[str, str], ...]) 
 async def test_a_call_ends_as_the_table_says(servers: Servers, case: Case) -> None:
     server = await servers.of(case)
 
-    outcome = await call(server, case, metadata(case, servers.thumbprint))
+    async with with_closed(server, case.get("withdrawn", {}), KEY.key_id):
+        outcome = await call(server, case, metadata(case, servers.thumbprint))
 
     if isinstance(outcome, Refusal):
         assert outcome.verdict == case["then"]
@@ -179,12 +183,14 @@ async def test_a_check_without_a_call_says_the_same(servers: Servers, case: Case
         greedy=asked.get("greedy", False),
         include_tokens=asked.get("token_bytes", False),
     )
-    question = server.access.CheckAccess(request, metadata=metadata(case, servers.thumbprint), timeout=LONG_SECONDS)
+    caller = metadata(case, servers.thumbprint)
 
-    if case["then"] == "UNAUTHENTICATED TOKEN_MISSING":
-        assert (await refusal(question)).verdict == case["then"]
-        return
-    answer = await question
+    async with with_closed(server, case.get("withdrawn", {}), KEY.key_id):
+        question = server.access.CheckAccess(request, metadata=caller, timeout=LONG_SECONDS)
+        if case["then"].split()[-1] in NOT_EVEN_TOLD:
+            assert (await refusal(question)).verdict == case["then"]
+            return
+        answer = await question
 
     assert answer.allowed == case["then"].startswith("granted")
     if answer.allowed:
