@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from harness import AUDIT, LONG_SECONDS, METRICS, SMALL, Server, bearer, demo_plan, open_agreement, refusal, serving
+from harness import (
+    AUDIT,
+    LONG_SECONDS,
+    METRICS,
+    SMALL,
+    Server,
+    bearer,
+    connected,
+    demo_plan,
+    open_agreement,
+    refusal,
+    serving,
+    until,
+)
 from issuer import ISSUER, KEY, NOW
 
 from sluicegate.auth import LEEWAY_SECONDS, lifting_payload, sign
@@ -64,10 +78,10 @@ def generate(server: Server, who: Any = STRANGER, model: str = SMALL) -> Any:
     return server.generation.Generate(request, metadata=who, timeout=LONG_SECONDS)
 
 
-async def begun(server: Server, who: Any = STRANGER) -> Any:
+async def begun(server: Server, who: Any = STRANGER, model: str = SMALL) -> Any:
     """A stream that has begun and waits for its engine."""
     server.engine.pause_after(2)
-    request = StreamGenerateRequest(model=SMALL, text="a", config=GenerationConfig(max_output_tokens=100))
+    request = StreamGenerateRequest(model=model, text="a", config=GenerationConfig(max_output_tokens=100))
     call = server.generation.StreamGenerate(request, metadata=who, timeout=LONG_SECONDS)
     await call.read()
     return call
@@ -298,3 +312,65 @@ async def test_a_watch_of_models_ends_with_its_caller(tmp_path: Path) -> None:
         await withdraw(server, WithdrawalTarget(subject=SubjectTarget(issuer=ISSUER, subject="alice")))
 
         assert (await refusal(watch)).verdict == "PERMISSION_DENIED CALLER_WITHDRAWN"
+
+
+async def test_a_stage_gone_back_from_ends_the_streams_that_it_had_let_in(tmp_path: Path) -> None:
+    async with serving(tmp_path, models={"gpt2-355m": {"device": "cpu"}}) as server:
+        running = await begun(server, model="gpt2-355m")
+
+        await withdraw(server, WithdrawalTarget(stage="s1"))
+
+        ended = await refusal(running)
+        assert ended.verdict == "PERMISSION_DENIED STAGE_CHANGED"
+        assert ended.facts == {"stage": "s1"}
+        assert ended.usage is not None
+
+
+async def test_a_withdrawal_reaches_a_call_that_waits_in_the_queue(tmp_path: Path) -> None:
+    models = {SMALL: {"device": "cpu", "slots": 1}}
+    async with serving(tmp_path, models=models, metrics=METRICS) as server:
+        running = await begun(server, bearer(client_id="other", sub="bob"))
+        waiting = asyncio.create_task(refusal(generate(server)))
+
+        async def are_under_way() -> bool:
+            return (await server.metrics())[f'sluicegate_streams_active{{model="{SMALL}",partner="public"}}'] == 2
+
+        await until(are_under_way)
+
+        await withdraw(server, WithdrawalTarget(client=ClientTarget(issuer=ISSUER, client_id="app")))
+
+        ended = await waiting  # although the engine stands still, and the other stream with it
+        assert ended.verdict == CALLER
+        assert ended.usage is None
+        running.cancel()
+
+
+async def test_a_withdrawal_reaches_a_stream_that_waits_for_its_reader(tmp_path: Path) -> None:
+    plan = demo_plan()
+    plan["public"]["quotas"] = {"output_tokens_per_call": 1_000}
+    window = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65_535)]  # else it grows without a reader
+    async with serving(tmp_path, plan, metrics=METRICS, channel_options=window) as server:
+        server.engine.pause_after(900)  # 1 MB: more than all buffers on the way hold
+        config = GenerationConfig(candidate_count=4, max_output_tokens=1_000, response_logprobs=True, logprobs=20)
+        request = StreamGenerateRequest(model=SMALL, text="a", config=config)
+        stalled = server.generation.StreamGenerate(request, metadata=STRANGER, timeout=LONG_SECONDS)
+
+        async def is_written() -> bool:
+            return len(server.engine.runners[SMALL].steps) >= 900
+
+        await until(is_written)
+
+        async with connected(server.target) as channel:
+            closing = CreateWithdrawalRequest(target=WithdrawalTarget(model=SMALL), justification="a drill")
+            service: Any = WithdrawalServiceStub(channel)
+            await service.CreateWithdrawal(closing, metadata=OPERATOR, timeout=LONG_SECONDS)
+
+        async def is_over() -> bool:
+            sample = f'sluicegate_streams_terminated_total{{cause="MODEL_WITHDRAWN",model="{SMALL}"}}'
+            return (await server.metrics()).get(sample) == 1
+
+        await until(is_over)  # before anything was read
+        server.engine.resume()
+        ended = await refusal(stalled)
+        assert ended.verdict == "PERMISSION_DENIED MODEL_WITHDRAWN"
+        assert ended.usage is not None
