@@ -1,6 +1,7 @@
 """Attacks that have worked somewhere: each by its name, each refused with its reason.
 
-Every forged token that could be is signed with the right key, so that only the check under test refuses it.
+Every forged token that could be is signed with the right key, so that only the check under test refuses it. A flood of
+unknown keys at a key server that hangs is in test_key_endpoints.py.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+import socket
 import warnings
 from collections.abc import Callable
 from ipaddress import ip_address
@@ -24,6 +26,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 )
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key as generate_rsa_key
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given
+from hypothesis import strategies as st
 from issuer import (
     AUDIENCE,
     ISSUER,
@@ -39,18 +43,27 @@ from issuer import (
     token,
     verifier,
 )
+from joserfc import jwt as joserfc_jwt
+from joserfc.jwk import KeySet
+from joserfc.jws import JWSRegistry
+from key_server import key_server
 from policies import agreement, policy, write_policy
 from signers import TRUST, signed_plan
 
 from sluicegate.auth import (
+    ALGORITHMS,
     AccessRequest,
     AuthenticationError,
     Denied,
+    JwksUrl,
+    KeyRing,
     KeySetError,
     Peer,
     PolicyWatch,
     Reason,
     TokenVerifier,
+    Withdrawals,
+    create_signing_key,
     parse_key_set,
 )
 from sluicegate.auth.encoding import decode_base64url, encode_base64url
@@ -125,6 +138,50 @@ def test_a_header_that_brings_its_own_key_or_changes_the_reading(name: str) -> N
     for value in values:
         assert refusal(forge(header(**{name: value}), claims())) is Reason.TOKEN_HEADER_FORBIDDEN
     assert refusal(forge({**header(), name: None}, claims())) is Reason.TOKEN_HEADER_FORBIDDEN
+
+
+@pytest.mark.parametrize("value", [None, 0, True, [], {}, ["JWT"]])
+@pytest.mark.parametrize("name", ["cty", "x5t", "x5t#S256"])
+def test_a_header_that_is_no_text_where_another_library_would_refuse_it(name: str, value: object) -> None:
+    assert refusal(forge({**header(), name: value}, claims())) is Reason.TOKEN_HEADER_FORBIDDEN
+    assert verifier().verify(forge({**header(), name: "text"}, claims()), PEER).subject == "alice"
+
+
+@pytest.mark.parametrize("name", ["jwk", "jku", "x5u", "x5c"])
+async def test_a_key_that_the_token_brings_is_not_looked_up_anywhere(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evil = create_signing_key(key_id="evil")
+    connections: list[object] = []
+    connect = socket.socket.connect
+
+    def counted(self: socket.socket, address: Any) -> None:
+        connections.append(address)
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", counted)
+    async with key_server() as server:
+        server.publish(KEY)
+        ring = KeyRing(JwksUrl(f"{server.url}/jwks"), on_failure=lambda _error: None)
+        await ring.refresh()
+        own = len(connections)
+        server.publish(KEY, evil)
+        brought: dict[str, object] = {
+            "jwk": evil.public_jwk(),
+            "jku": f"{server.url}/jwks",
+            "x5u": f"{server.url}/certificate.pem",
+            "x5c": [base64.b64encode(b"a certificate").decode()],
+        }
+
+        verdicts = {
+            refusal(forge(header(evil, **{name: brought[name], "kid": kid}), claims(), evil), checked_by=verifier(ring))
+            for kid in ("evil", KEY.key_id, f"{server.url}/jwks")
+        }
+        await ring.refresh_if_due()  # nor afterwards
+
+        assert verdicts == {Reason.TOKEN_HEADER_FORBIDDEN}
+        assert own == 1  # what is counted here includes the ring's own questions
+        assert (connections[own:], server.asked) == ([], ["/jwks"])
 
 
 @pytest.mark.parametrize(
@@ -361,6 +418,11 @@ def test_claims_in_another_encoding(encoding: str) -> None:
     assert refusal(signed_json(payload)) is Reason.TOKEN_MALFORMED
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "utf-8-sig"])
+def test_a_header_in_another_encoding(encoding: str) -> None:
+    assert refusal(forge(json.dumps(header()).encode(encoding), claims())) is Reason.TOKEN_MALFORMED
+
+
 @pytest.mark.parametrize("raw", [b'"\xc3\x28"', b'"\xed\xa0\x80"', b'"\xc0\xaf"', b'"\\ud800"', b'"\\udc00\\ud800"'])
 def test_text_that_is_no_unicode(raw: bytes) -> None:
     assert refusal(signed_json(good_json().encode().replace(b'"alice"', raw))) is Reason.TOKEN_MALFORMED
@@ -397,6 +459,32 @@ def test_a_signature_in_der_instead_of_the_raw_form() -> None:
     der = b"\x30" + bytes([len(integers)]) + integers
 
     assert refusal(f"{token().rpartition('.')[0]}.{encode_base64url(der)}") is Reason.TOKEN_SIGNATURE_INVALID
+
+
+def test_the_mirror_of_an_ecdsa_signature_is_the_same_token_to_those_who_withdraw_it() -> None:
+    # Whoever has a token can make the other form of its signature; RFC 7518 forbids neither.
+    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+    good = token()
+    signing_input, _, mark = good.rpartition(".")
+    raw = decode_base64url(mark)
+    mirrored = raw[:32] + (order - int.from_bytes(raw[32:])).to_bytes(32)
+    other = f"{signing_input}.{encode_base64url(mirrored)}"
+    checked_by = verifier()
+
+    principals = [checked_by.verify(text, PEER) for text in (good, other)]
+
+    withdrawn = policy().under(Withdrawals(tokens=frozenset({(ISSUER, "token-1")})))
+    assert other != good
+    assert [withdrawn.check_caller(each) for each in principals] == [Denied(Reason.TOKEN_WITHDRAWN)] * 2
+
+
+def test_an_ed25519_signature_with_the_order_of_the_group_added() -> None:
+    order = 2**252 + 27742317777372353535851937790883648493
+    signing_input, _, mark = token(KEYS["EdDSA"]).rpartition(".")
+    raw = decode_base64url(mark)
+    other = raw[:32] + (int.from_bytes(raw[32:], "little") + order).to_bytes(32, "little")
+
+    assert refusal(f"{signing_input}.{encode_base64url(other)}") is Reason.TOKEN_SIGNATURE_INVALID
 
 
 # --- scopes
@@ -685,6 +773,73 @@ async def test_what_was_closed_opens_again_with_new_signatures(tmp_path: Path) -
     again = signed_plan(("s1", "s2"), ("s2", "s2"))
 
     assert await reload(tmp_path, wide, {**wide, "active": "s1"}, again) == ("s2", [])
+
+
+# --- two libraries
+
+
+PUBLISHED: Any = {"keys": [key.public_jwk() for key in KEYS.values()]}
+SECOND_KEYS = KeySet.import_key_set(PUBLISHED)
+ODD: list[object] = [
+    None,
+    "",
+    0,
+    1.5,
+    True,
+    [],
+    {},
+    "x",
+    NOW,
+    str(NOW),
+    [AUDIENCE],
+    AUDIENCE,
+    ["a", AUDIENCE],
+    "at+jwt",
+]
+CLAIM_NAMES = ["iss", "aud", "sub", "client_id", "iat", "exp", "nbf", "jti", "scope", "acr", "auth_time", "extra"]
+
+
+@st.composite
+def sent(draw: st.DrawFn) -> str:
+    """Tokens that are good or nearly so: odd claims and headers, well signed; then perhaps one character changed."""
+    key = KEYS[draw(st.sampled_from(sorted(KEYS)))]
+    odd = st.sampled_from(ODD)
+    payload = claims(**draw(st.dictionaries(st.sampled_from(CLAIM_NAMES), odd, max_size=2)))
+    names = st.sampled_from(["alg", "typ", "kid", "cty", "x5t", "x5t#S256", "crit", "jwk", "extra"])
+    text = forge({**header(key), **draw(st.dictionaries(names, odd, max_size=1))}, payload, key)
+    if draw(st.booleans()):
+        return text
+    place = draw(st.integers(0, len(text) - 1))
+    return text[:place] + draw(st.sampled_from(f"{ALPHABET}.=+/ ")) + text[place + 1 :]
+
+
+@pytest.mark.filterwarnings("ignore:EdDSA is deprecated via RFC 9864")  # the name, not the algorithm
+@given(sent())
+def test_what_is_accepted_is_accepted_by_a_second_library_with_the_same_claims(text: str) -> None:
+    try:
+        principal = verifier().verify(text, PEER)
+    except AuthenticationError:
+        return
+
+    unknown_headers_pass = JWSRegistry(algorithms=sorted(ALGORITHMS), strict_check_header=False)  # as RFC 7515 asks
+    second = joserfc_jwt.decode(text, SECOND_KEYS, registry=unknown_headers_pass)
+    joserfc_jwt.JWTClaimsRegistry(
+        now=lambda: NOW,
+        iss={"essential": True, "value": ISSUER},
+        aud={"essential": True, "value": AUDIENCE},
+        exp={"essential": True},
+    ).validate(second.claims)
+    told = {name: second.claims[name] for name in ("iss", "sub", "client_id", "jti", "iat", "exp")}
+    assert second.header["kid"] == principal.key_id
+    assert set(second.claims["scope"].split(" ")) == principal.scopes
+    assert told == {
+        "iss": principal.issuer,
+        "sub": principal.subject,
+        "client_id": principal.client_id,
+        "jti": principal.token_id,
+        "iat": principal.issued_at,
+        "exp": principal.expires_at,
+    }
 
 
 # --- what the wrapper is there for

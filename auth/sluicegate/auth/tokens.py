@@ -28,6 +28,8 @@ TOKEN_TYPE = "at+jwt"  # noqa: S105
 
 _CACHED_TOKENS = 4096
 _FORBIDDEN_HEADERS = frozenset({"crit", "b64", "jku", "jwk", "x5u", "x5c"})
+_TEXT_HEADERS = ("cty", "x5t", "x5t#S256")
+"""Not used here; but what RFC 7515 (section 4.1) defines as text has to be, or other libraries refuse the token."""
 
 
 class KeySource(Protocol):
@@ -229,7 +231,8 @@ def _checked_header(header: Mapping[str, object]) -> tuple[str, str | None]:
     algorithm = header.get("alg")
     if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
         raise AuthenticationError(Reason.TOKEN_ALG_FORBIDDEN)
-    if not _FORBIDDEN_HEADERS.isdisjoint(header):
+    is_text = all(isinstance(header.get(name, ""), str) for name in _TEXT_HEADERS)
+    if not _FORBIDDEN_HEADERS.isdisjoint(header) or not is_text:
         raise AuthenticationError(Reason.TOKEN_HEADER_FORBIDDEN)
     key_id = header.get("kid")
     is_possible = isinstance(key_id, str) and 0 < len(key_id) <= MAX_KEY_ID_LENGTH
