@@ -219,6 +219,8 @@ TERMS: list[tuple[Document, Document, list[tuple[str, str | None, str | None, st
         {"valid": {"from": "2026-02-20T00:00:00Z", "until": "2027-01-20T00:00:00Z"}},
         [("valid.from", "2026-01-20T00:00:00Z", "2026-02-20T00:00:00Z", CLOSES)],
     ),
+    ({}, {"max_priority": 3}, [("max_priority", "0", "3", OPENS)]),
+    ({"max_priority": 3}, {"max_priority": 1}, [("max_priority", "3", "1", CLOSES)]),
     ({}, {"findings": None}, [("findings", "due_every: 7776000", None, RECORDS)]),
     ({}, {"timezone": "UTC"}, [("timezone", "America/New_York", "UTC", CHANGES)]),
     (

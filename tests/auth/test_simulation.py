@@ -64,6 +64,12 @@ def test_other_terms_are_a_change_that_names_them() -> None:
     assert (changed.shift, changed.reason) == (Shift.CHANGED, "watermark, redaction, stop_flagged, quotas")
 
 
+def test_another_highest_priority_is_another_term() -> None:
+    changed = becomes(policy(None, agreement(max_priority=3)))
+
+    assert (changed.shift, changed.reason) == (Shift.CHANGED, "max_priority")
+
+
 def test_a_call_that_is_refused_either_way_is_nobody_s_gain_or_loss() -> None:
     refused = becomes(policy(release(active="s1"), agreement()), client="some-app")
 

@@ -45,11 +45,12 @@ async def test_generate_sends_all_that_it_is_told_and_returns_the_whole(server: 
             include_tokens=True,
             purpose="evaluation",
             client_request_id="mine-1",
+            priority=-10,
         )
 
     request = server.calls[0].asked(generation_service_pb2.GenerateRequest)
     assert (request.model, request.text, request.purpose) == ("gpt2-124m", "Once", "evaluation")
-    assert (request.config.candidate_count, request.client_request_id) == (2, "mine-1")
+    assert (request.config.candidate_count, request.client_request_id, request.priority) == (2, "mine-1", -10)
     assert request.config.HasField("temperature")
     assert request.include_tokens
     assert generation.text == "upon a time"
@@ -63,12 +64,12 @@ async def test_stream_sends_all_that_it_is_told(server: FakeServer) -> None:
 
     async with Client(server.target) as client:
         options = StreamOptions(include_tokens=True)
-        stream = client.stream("m", [1, 2], options=options, purpose="p", client_request_id="mine")
+        stream = client.stream("m", [1, 2], options=options, purpose="p", client_request_id="mine", priority=2)
         _ = [event async for event in stream]
 
     request = server.calls[0].asked(generation_service_pb2.StreamGenerateRequest)
     assert list(request.token_ids.ids) == [1, 2]
-    assert (request.purpose, request.client_request_id) == ("p", "mine")
+    assert (request.purpose, request.client_request_id, request.priority) == ("p", "mine", 2)
     assert request.stream_options.include_tokens
     assert not request.HasField("config")
 
@@ -82,9 +83,10 @@ async def test_score_returns_each_token_with_its_log_probability(server: FakeSer
     server.will("Score", [answer])
 
     async with Client(server.target) as client:
-        score = await client.score("m", "Once", logprobs=2)
+        score = await client.score("m", "Once", logprobs=2, priority=3)
 
-    assert server.calls[0].asked(generation_service_pb2.ScoreRequest).logprobs == 2
+    request = server.calls[0].asked(generation_service_pb2.ScoreRequest)
+    assert (request.logprobs, request.priority) == (2, 3)
     assert (score.tokens[0].log_probability, score.total_log_probability) == (-1.5, -1.5)
 
 

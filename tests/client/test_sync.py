@@ -70,8 +70,8 @@ def test_every_method_answers_as_the_asynchronous_one_does(server: FakeServer, c
     server.will("ListStageTransitions", [release_service_pb2.ListStageTransitionsResponse()])
     server.will("SimulatePolicy", [release_service_pb2.SimulatePolicyResponse(opens_wider=True)])
 
-    assert client.generate("m", "x").text == "text"
-    assert client.score("m", "x").tokens == ()
+    assert client.generate("m", "x", priority=1).text == "text"
+    assert client.score("m", "x", priority=2).tokens == ()
     assert client.tokenize("m", "x") == ()
     assert client.detokenize("m", [1]).text == "t"
     assert client.models()[0].id == "a"
@@ -82,6 +82,8 @@ def test_every_method_answers_as_the_asynchronous_one_does(server: FakeServer, c
     assert client.get_release_plan().active_stage == "s1"
     assert client.list_stage_transitions() == ()
     assert client.simulate_policy({"release.yaml": b""}).opens_wider
+    asked = (generation_service_pb2.GenerateRequest, generation_service_pb2.ScoreRequest)
+    assert [call.asked(kind).priority for call, kind in zip(server.calls, asked, strict=False)] == [1, 2]
 
 
 def test_every_method_of_operators_answers_as_the_asynchronous_one_does(server: FakeServer, client: SyncClient) -> None:

@@ -86,6 +86,14 @@ def test_every_field_of_the_config_arrives() -> None:
         assert (dict(sent) if each.name == "logit_bias" else list(sent) if isinstance(wanted, list) else sent) == wanted
 
 
+def test_a_priority_that_no_message_can_carry_is_named_with_its_rule() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        wire.message(generation_service_pb2.GenerateRequest, priority=2**31)
+
+    [violation] = caught.value.field_violations
+    assert violation.description == "must be a whole number from -2147483648 to 2147483647"
+
+
 def test_stream_options_arrive_with_fractions_of_seconds() -> None:
     message = wire.options_message(
         StreamOptions(max_delay_seconds=1.25, min_tokens_per_message=4, include_tokens=False)

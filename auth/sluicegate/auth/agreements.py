@@ -24,7 +24,7 @@ from sluicegate.auth.fields import (
     Timestamp,
     TimeZone,
 )
-from sluicegate.auth.grant import Quotas
+from sluicegate.auth.grant import MAX_PRIORITY, Quotas
 from sluicegate.auth.release import Client, Signature
 
 RESERVED_PARTNERS = frozenset({"public", "internal", "partner", "anonymous", "other"})
@@ -113,6 +113,7 @@ class Agreement(Terms):
     networks: Listing[Network] = ()
     hours: HourTerms | None = None
     quotas: Quotas
+    max_priority: Annotated[int, Field(ge=0, le=MAX_PRIORITY)] = 0
     findings: FindingTerms | None = None
     signature: Signature | None = None
 

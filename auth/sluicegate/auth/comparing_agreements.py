@@ -57,6 +57,7 @@ def _terms(old: Agreement, new: Agreement) -> Iterator[_Term]:
     yield from _hours(old, new)
     for name in sorted(QUOTA_NAMES):
         yield from _limit(f"quotas.{name}", getattr(old.quotas, name), getattr(new.quotas, name))
+    yield from _limit("max_priority", old.max_priority, new.max_priority)
     for name in ("partner", "legal", "findings", "timezone"):
         if getattr(old, name) != getattr(new, name):
             effect = Effect.CHANGES if name in ("partner", "timezone") else Effect.RECORDS

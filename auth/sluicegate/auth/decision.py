@@ -14,7 +14,7 @@ from sluicegate.auth import checks
 from sluicegate.auth.agreements import Agreement
 from sluicegate.auth.checks import Call, Check
 from sluicegate.auth.claiming import audience_among, best_claim, claims_of
-from sluicegate.auth.grant import AccessRequest, CheckOutcome, Denied, Grant, Quotas
+from sluicegate.auth.grant import MAX_PRIORITY, AccessRequest, CheckOutcome, Denied, Grant, Quotas
 from sluicegate.auth.principal import Audience, Peer, Principal
 from sluicegate.auth.reasons import Reason
 from sluicegate.auth.withdrawals import MAX_AGE_SECONDS
@@ -189,14 +189,14 @@ def _grant(call: Call) -> Grant:
     terms, principal, public = call.terms, call.principal, call.policy.plan.public
     expires_at = int(call.now) + ANONYMOUS_CALL_SECONDS if principal.anonymous else principal.expires_at
     if terms is not None:
-        partner, quotas = terms.partner, terms.quotas
+        partner, quotas, max_priority = terms.partner, terms.quotas, terms.max_priority
         if call.claim is not None and call.claim.detail is not None:
             quotas = quotas.narrowed_by(call.claim.detail.limits)
         expires_at = min(expires_at, int(terms.valid.until.timestamp()))
     elif call.audience is Audience.INTERNAL:
-        partner, quotas = "internal", Quotas()
+        partner, quotas, max_priority = "internal", Quotas(), MAX_PRIORITY
     else:
-        partner, quotas = "public", public.quotas
+        partner, quotas, max_priority = "public", public.quotas, 0
         if principal.anonymous and public.anonymous_quotas is not None:
             quotas = quotas.narrowed_by(public.anonymous_quotas.model_dump())
     return Grant(
@@ -214,4 +214,5 @@ def _grant(call: Call) -> Grant:
         outside_hours=terms is not None and checks.is_outside_hours(terms, call.now),
         expires_at=expires_at,
         quotas=quotas,
+        max_priority=max_priority,
     )

@@ -186,4 +186,5 @@ def _show_outcome(outcome: Grant | Denied) -> None:
         out(f"REFUSED: {with_facts(outcome.reason, outcome.detail)}")
         return
     limit = outcome.max_output_tokens or "any number of"
-    out(f"ALLOWED as {outcome.partner} at stage {outcome.stage}, {limit} output tokens a call")
+    priority = f", priority up to {outcome.max_priority}" if outcome.max_priority else ""
+    out(f"ALLOWED as {outcome.partner} at stage {outcome.stage}, {limit} output tokens a call{priority}")

@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from sluicegate.auth.principal import Audience
 from sluicegate.auth.reasons import Reason
 
+MAX_PRIORITY = 10
+"""The highest that a call can ask for."""
+
 _Limit = Annotated[int, Field(ge=1, le=10**12)]
 
 
@@ -81,6 +84,12 @@ class Grant:
     expires_at: int
     """Unix seconds: the end of the token or of the agreement, whichever is first."""
     quotas: Quotas
+    max_priority: int = 0
+    """Highest priority that a call may have among its identity's own; a lower one it may always have."""
+
+    def priority(self, asked: int) -> int:
+        """The priority that counts: what is too high is lowered, not refused, as an output that is too long is cut."""
+        return min(asked, self.max_priority)
 
 
 @dataclass(frozen=True, slots=True)

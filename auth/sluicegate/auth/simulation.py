@@ -113,5 +113,15 @@ def _shift(old: Grant | Denied, new: Grant | Denied) -> tuple[Shift, str, str]:
 
 def _terms(old: Grant, new: Grant) -> str:
     """Which terms of two grants differ, by name; stage and revision are not terms of a call."""
-    names = ("audience", "agreement", "partner", "watermark", "redaction", "stop_flagged", "outside_hours", "quotas")
+    names = (
+        "audience",
+        "agreement",
+        "partner",
+        "watermark",
+        "redaction",
+        "stop_flagged",
+        "outside_hours",
+        "quotas",
+        "max_priority",
+    )
     return ", ".join(name for name in names if getattr(old, name) != getattr(new, name))

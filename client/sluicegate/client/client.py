@@ -120,6 +120,7 @@ class Client:
         options: StreamOptions | None = None,
         purpose: str = "",
         client_request_id: str = "",
+        priority: int = 0,
         timeout: float | None = None,
     ) -> GenerationStream:
         """Continue the prompt, with events as the text comes: `async with` it, `async for` over it.
@@ -132,6 +133,7 @@ class Client:
             config=wire.config_message(config),
             purpose=purpose,
             client_request_id=client_request_id,
+            priority=priority,
             stream_options=wire.options_message(options),
         )
         wire.set_prompt(request, prompt)
@@ -149,6 +151,7 @@ class Client:
         include_tokens: bool | None = None,
         purpose: str = "",
         client_request_id: str = "",
+        priority: int = 0,
         timeout: float | None = None,
     ) -> Generation:
         """Continue the prompt, all at once."""
@@ -158,6 +161,7 @@ class Client:
             config=wire.config_message(config),
             purpose=purpose,
             client_request_id=client_request_id,
+            priority=priority,
             include_tokens=include_tokens,
         )
         wire.set_prompt(request, prompt)
@@ -172,6 +176,7 @@ class Client:
         logprobs: int | None = None,
         purpose: str = "",
         client_request_id: str = "",
+        priority: int = 0,
         timeout: float | None = None,
     ) -> Score:
         """The log-probability of each token of a text, with `logprobs` alternatives at each position."""
@@ -181,6 +186,7 @@ class Client:
             logprobs=logprobs,
             purpose=purpose,
             client_request_id=client_request_id,
+            priority=priority,
         )
         wire.set_prompt(request, content)
         method = self._services().generation.Score

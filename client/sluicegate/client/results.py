@@ -94,6 +94,8 @@ class Started:
     seed: int
     max_output_tokens: int
     queue_seconds: float
+    priority: int
+    """That counts: the one asked for, or the agreement's highest where that is lower."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,3 +249,5 @@ class Access:
     agreement: str | None
     max_output_tokens: int | None
     """Most output tokens the call could have; None: only the context limits it, or refused."""
+    max_priority: int
+    """Highest priority that would count; 0 when refused."""

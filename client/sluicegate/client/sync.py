@@ -143,6 +143,7 @@ class SyncClient:
         options: StreamOptions | None = None,
         purpose: str = "",
         client_request_id: str = "",
+        priority: int = 0,
         timeout: float | None = None,
     ) -> SyncGenerationStream:
         """Continue the prompt, with events as the text comes: `with` it, `for` over it."""
@@ -153,6 +154,7 @@ class SyncClient:
             options=options,
             purpose=purpose,
             client_request_id=client_request_id,
+            priority=priority,
             timeout=timeout,
         )
         return SyncGenerationStream(self._loop, stream)
@@ -166,6 +168,7 @@ class SyncClient:
         include_tokens: bool | None = None,
         purpose: str = "",
         client_request_id: str = "",
+        priority: int = 0,
         timeout: float | None = None,
     ) -> Generation:
         """Continue the prompt, all at once."""
@@ -177,6 +180,7 @@ class SyncClient:
                 include_tokens=include_tokens,
                 purpose=purpose,
                 client_request_id=client_request_id,
+                priority=priority,
                 timeout=timeout,
             )
         )
@@ -189,6 +193,7 @@ class SyncClient:
         logprobs: int | None = None,
         purpose: str = "",
         client_request_id: str = "",
+        priority: int = 0,
         timeout: float | None = None,
     ) -> Score:
         """The log-probability of each token of a text, with `logprobs` alternatives at each position."""
@@ -199,6 +204,7 @@ class SyncClient:
                 logprobs=logprobs,
                 purpose=purpose,
                 client_request_id=client_request_id,
+                priority=priority,
                 timeout=timeout,
             )
         )

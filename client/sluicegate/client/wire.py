@@ -33,6 +33,7 @@ _KINDS: Mapping[int, str] = MappingProxyType(
     {
         FieldDescriptor.CPPTYPE_BOOL: "true or false",
         FieldDescriptor.CPPTYPE_FLOAT: "a number",
+        FieldDescriptor.CPPTYPE_INT32: f"a whole number from {-(2**31)} to {2**31 - 1}",
         FieldDescriptor.CPPTYPE_STRING: "text that can be written as UTF-8",
         FieldDescriptor.CPPTYPE_UINT32: f"a whole number from 0 to {2**32 - 1}",
         FieldDescriptor.CPPTYPE_UINT64: f"a whole number from 0 to {2**64 - 1}",
@@ -162,6 +163,7 @@ def started(message: generation_pb2.Started) -> results.Started:
         seed=message.seed,
         max_output_tokens=message.max_output_tokens,
         queue_seconds=message.queue_duration.seconds + message.queue_duration.nanos / 1e9,
+        priority=message.priority,
     )
 
 
@@ -265,6 +267,7 @@ def access(message: access_service_pb2.CheckAccessResponse) -> results.Access:
         audience=audience(message.audience),
         agreement=message.agreement or None,
         max_output_tokens=message.max_output_tokens or None,
+        max_priority=message.max_priority,
     )
 
 

@@ -103,6 +103,7 @@ class Generations:
             candidates=request.candidates,
             deadline=call.deadline_within(self._serving.latest_end()),
             identity=identity_of(call.caller, grant),
+            priority=grant.priority(request.priority),
         )
 
     @contextmanager

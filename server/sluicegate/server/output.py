@@ -28,6 +28,7 @@ class Started:
     grant: Grant
     weights_sha256: str
     prompt_tokens: int
+    priority: int
     seed: int = 0
     max_output_tokens: int = 0
     queue_seconds: float = 0.0

@@ -29,6 +29,8 @@ class GenerationRequest:
     include_tokens: bool
     purpose: str | None
     client_request_id: str
+    priority: int = 0
+    """As asked for; the grant says how much of it counts."""
     max_delay_seconds: float = 0.0
     min_tokens_per_message: int = 1
 
@@ -53,6 +55,7 @@ class ScoreRequest:
     logprobs: int
     purpose: str | None
     client_request_id: str
+    priority: int = 0
 
     def access(self) -> AccessRequest:
         """What the policy must know of it."""

@@ -126,6 +126,7 @@ class Generation:
             grant=self.grant,
             weights_sha256=self._hosted.weights_sha256,
             prompt_tokens=len(self._submit.prompt),
+            priority=self._submit.priority,
             seed=sampling.seed,
             max_output_tokens=sampling.max_output_tokens,
             queue_seconds=event.queue_seconds,

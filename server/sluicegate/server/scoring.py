@@ -49,6 +49,7 @@ class Scoring:
             logprobs=request.logprobs,
             deadline=call.deadline_within(serving.latest_end()),
             identity=identity_of(call.caller, grant),
+            priority=grant.priority(request.priority),
         )
         usage, wanted = Usage(prompt_tokens=len(ids)), Wanted(scored_tokens=len(ids))
         with (
@@ -75,6 +76,7 @@ class Scoring:
                 grant=grant,
                 weights_sha256=hosted.weights_sha256,
                 prompt_tokens=len(ids),
+                priority=message.priority,
             ),
             hosted=hosted,
             tokens=tuple(

@@ -76,13 +76,18 @@ def test_quotas_say_when_nothing_limits_the_caller(server: FakeServer) -> None:
 
 def test_check_says_under_what_a_call_would_be_allowed(server: FakeServer) -> None:
     allowed = CheckAccessResponse(
-        allowed=True, audience=model_service_pb2.AUDIENCE_PARTNER, agreement="agr-1", max_output_tokens=512
+        allowed=True,
+        audience=model_service_pb2.AUDIENCE_PARTNER,
+        agreement="agr-1",
+        max_output_tokens=512,
+        max_priority=3,
     )
     server.will("CheckAccess", [allowed])
 
     result = sluicegate("check", "m", "--target", server.target)
 
-    assert (result.exit_code, result.stdout) == (0, "allowed as partner under agr-1, at most 512 output tokens\n")
+    told = "allowed as partner under agr-1, at most 512 output tokens, priority up to 3\n"
+    assert (result.exit_code, result.stdout) == (0, told)
 
 
 def test_check_of_a_score_has_no_word_of_output_tokens(server: FakeServer) -> None:

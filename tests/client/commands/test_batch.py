@@ -46,7 +46,7 @@ def prompts(server: FakeServer) -> list[str]:
 def test_every_item_gets_a_line(server: FakeServer, files: Files) -> None:
     server.will("Generate", [generated("one", "two")])
 
-    result = batch(server, files, "--concurrency", "8", "--purpose", "p", "-n", "4")
+    result = batch(server, files, "--concurrency", "8", "--purpose", "p", "-n", "4", "--priority", "-2")
 
     assert result.exit_code == 0
     assert result.stderr == "3 items, 0 failed, 0 were there already\n"
@@ -55,7 +55,7 @@ def test_every_item_gets_a_line(server: FakeServer, files: Files) -> None:
     assert (line["text"], [each["text"] for each in line["candidates"]]) == ("one", ["one", "two"])
     assert (line["started"]["seed"], line["usage"]) == (7, {"prompt_tokens": 3, "output_tokens": 4})
     request = server.calls[0].asked(GenerateRequest)
-    assert (request.purpose, request.config.max_output_tokens) == ("p", 4)
+    assert (request.purpose, request.config.max_output_tokens, request.priority) == ("p", 4, -2)
 
 
 @pytest.mark.parametrize(

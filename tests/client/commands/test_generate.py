@@ -43,7 +43,7 @@ def test_options_reach_the_server(server: FakeServer) -> None:
     generate(
         server,
         *("m", "Once", "--temperature", "0", "-n", "5", "--stop", "a", "--stop", "b", "--logit-bias", "7=-1.5"),
-        *("--purpose", "evaluation", "--client-request-id", "mine"),
+        *("--purpose", "evaluation", "--client-request-id", "mine", "--priority", "-3"),
     )
 
     request = server.calls[0].asked(StreamGenerateRequest)
@@ -53,6 +53,7 @@ def test_options_reach_the_server(server: FakeServer) -> None:
         "evaluation",
         "mine",
     )
+    assert request.priority == -3
     assert request.config.HasField("temperature")
     assert (request.config.max_output_tokens, list(request.config.stop_sequences)) == (5, ["a", "b"])
     assert dict(request.config.logit_bias) == {7: -1.5}

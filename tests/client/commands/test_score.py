@@ -12,7 +12,7 @@ from sluicegate.client.results import Score, Started, Token, Usage
 from sluicegate.v1 import generation_pb2
 from sluicegate.v1.generation_service_pb2 import ScoreRequest, ScoreResponse
 
-STARTED = Started("r", "", "m", "", "s", "", None, 1, 0, 0, 0.0)
+STARTED = Started("r", "", "m", "", "s", "", None, 1, 0, 0, 0.0, 0)
 
 
 def response(*log_probabilities: float) -> ScoreResponse:
@@ -49,10 +49,11 @@ def test_tokens_are_shown_with_their_sum_and_the_perplexity(server: FakeServer) 
 def test_alternatives_are_shown_when_asked_for(server: FakeServer) -> None:
     server.will("Score", [response(-1.0)])
 
-    result = sluicegate("score", "m", "text", "--target", server.target, "--logprobs", "1")
+    result = sluicegate("score", "m", "text", "--target", server.target, "--logprobs", "1", "--priority", "2")
 
     assert "'\\\\xff[b]' -0.25" in result.stdout
-    assert server.calls[0].asked(ScoreRequest).logprobs == 1
+    request = server.calls[0].asked(ScoreRequest)
+    assert (request.logprobs, request.priority) == (1, 2)
 
 
 def test_json_has_everything(server: FakeServer) -> None:

@@ -174,7 +174,7 @@ def next_float(value: float, towards: float) -> float:
     return float(found)
 
 
-def numbers(rules: Any, *, is_float: bool) -> Iterator[tuple[str, Any, bool]]:
+def numbers(rules: Any, *, is_float: bool = False, is_signed: bool = True) -> Iterator[tuple[str, Any, bool]]:
     """Description, value, and whether it is allowed."""
 
     def beyond(value: Any, towards: float) -> Any:
@@ -186,7 +186,7 @@ def numbers(rules: Any, *, is_float: bool) -> Iterator[tuple[str, Any, bool]]:
         yield "above most", beyond(rules.lte, math.inf), False
     if "gte" in names:
         yield "at least", rules.gte, True
-        if is_float or rules.gte > 0:
+        if is_signed or rules.gte > 0:
             yield "below least", beyond(rules.gte, -math.inf), False
     if "gt" in names:
         yield "just above", beyond(rules.gt, math.inf), True
@@ -257,7 +257,9 @@ def cases_of(request: str, path: str, field: FieldDescriptor) -> Iterator[Case]:
         case "float":
             found = numbers(rules.float, is_float=True)
         case "uint32":
-            found = numbers(rules.uint32, is_float=False)
+            found = numbers(rules.uint32, is_signed=False)
+        case "int32":
+            found = numbers(rules.int32)
         case "string":
             found = texts(rules.string)
         case "bytes":

@@ -136,7 +136,8 @@ def _answer(access: Access, action: Action) -> str:
     if access.allowed:
         is_limited = action is Action.GENERATE and access.max_output_tokens is not None
         limit = f", at most {access.max_output_tokens} output tokens" if is_limited else ""
-        return f"allowed as {access.audience.value.lower()}{under}{limit}"
+        priority = f", priority up to {access.max_priority}" if access.max_priority else ""
+        return f"allowed as {access.audience.value.lower()}{under}{limit}{priority}"
     facts = "".join(f", {name} {value}" for name, value in sorted(access.metadata.items()))
     remedy = access.remedy or remedy_for(access.reason, "PERMISSION_DENIED", access.metadata)
     return f"refused{under}: {access.reason}{facts}\n  {remedy}"

@@ -47,6 +47,7 @@ def batch(
     ] = False,
     include_tokens: Annotated[bool, typer.Option("--include-tokens", help="Also token ids and bytes.")] = False,
     purpose: Annotated[str, typer.Option(help="The purpose of items that state none.")] = "",
+    priority: Annotated[int, typer.Option(help="Below 0: behind your other calls.")] = 0,
     sampling: Sampling,
     connection: Connection,
 ) -> None:
@@ -62,7 +63,15 @@ def batch(
         is_done = results.has_succeeded if retry_failed else results.has
         left = [item for item in items if not is_done(item.id)]
         with _progress(len(items), len(items) - len(left)) as advance:
-            run = Run(model, purpose, results, advance, max_wait_seconds=max_wait, include_tokens=include_tokens)
+            run = Run(
+                model,
+                purpose,
+                results,
+                advance,
+                max_wait_seconds=max_wait,
+                include_tokens=include_tokens,
+                priority=priority,
+            )
             try:
                 asyncio.run(run.all(connection, left, concurrency))
             except BaseException:
@@ -84,6 +93,7 @@ class Run:
     advance: Callable[[], None]
     max_wait_seconds: float
     include_tokens: bool
+    priority: int
 
     async def all(self, connection: Connection, items: Sequence[Item], concurrency: int) -> None:
         """Work until every item has a result. Raises the first error that hits them all."""
@@ -117,6 +127,7 @@ class Run:
                     item.config,
                     include_tokens=self.include_tokens or None,
                     purpose=self.purpose if item.purpose is None else item.purpose,
+                    priority=self.priority,
                 )
             except errors.QuotaExceeded as error:
                 if error.retry_after is None or error.retry_after > self.max_wait_seconds:

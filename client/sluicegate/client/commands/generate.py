@@ -46,6 +46,7 @@ def generate(
     sampling: Sampling,
     purpose: Annotated[str, typer.Option(help="The purpose, where an agreement lists some.")] = "",
     client_request_id: Annotated[str, typer.Option(help="An id of your own; the server echoes it.")] = "",
+    priority: Annotated[int, typer.Option(help="Which of your own waiting calls goes first, -10 to 10.")] = 0,
     include_tokens: Annotated[bool, typer.Option("--include-tokens", help="Also token ids (with --json).")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line for each event.")] = False,
     connection: Connection,
@@ -62,7 +63,15 @@ def generate(
     text = given_text(prompt)
 
     def opened(client: Client) -> GenerationStream:
-        return client.stream(model, text, config, options=options, purpose=purpose, client_request_id=client_request_id)
+        return client.stream(
+            model,
+            text,
+            config,
+            options=options,
+            purpose=purpose,
+            client_request_id=client_request_id,
+            priority=priority,
+        )
 
     asyncio.run(_show(connection, opened, output))
 

@@ -23,11 +23,14 @@ def score(
     *,
     logprobs: Annotated[int | None, typer.Option(help="Also this many of the likeliest tokens in each place.")] = None,
     purpose: Annotated[str, typer.Option(help="The purpose, where an agreement lists some.")] = "",
+    priority: Annotated[int, typer.Option(help="Which of your own waiting calls goes first, -10 to 10.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     connection: Connection,
 ) -> None:
     """Show each token's log-probability (natural logarithm), their sum, and the perplexity."""
-    found = asyncio.run(_score(connection, model, given_text(text), logprobs, purpose))
+    found = asyncio.run(
+        _score(connection, model, given_text(text), logprobs=logprobs, purpose=purpose, priority=priority)
+    )
     perplexity = perplexity_of(found)
     if as_json:
         write_json(
@@ -59,9 +62,11 @@ def perplexity_of(score: Score) -> float:
         return math.inf
 
 
-async def _score(connection: Connection, model: str, text: str, logprobs: int | None, purpose: str) -> Score:
+async def _score(
+    connection: Connection, model: str, text: str, *, logprobs: int | None, purpose: str, priority: int
+) -> Score:
     async with connection.client() as client:
-        return await client.score(model, text, logprobs=logprobs, purpose=purpose)
+        return await client.score(model, text, logprobs=logprobs, purpose=purpose, priority=priority)
 
 
 def _shown(raw: bytes) -> str:

@@ -257,6 +257,7 @@ class CheckAccessResponse(google.protobuf.message.Message):
     AUDIENCE_FIELD_NUMBER: builtins.int
     AGREEMENT_FIELD_NUMBER: builtins.int
     MAX_OUTPUT_TOKENS_FIELD_NUMBER: builtins.int
+    MAX_PRIORITY_FIELD_NUMBER: builtins.int
     allowed: builtins.bool
     """Yes or no. Quotas and load are not part of the answer."""
     reason: sluicegate.v1.reason_pb2.Reason.ValueType
@@ -269,6 +270,8 @@ class CheckAccessResponse(google.protobuf.message.Message):
     """The agreement that the call would run under. Empty: none."""
     max_output_tokens: builtins.int
     """Most output tokens the call could have. 0: only the context limits it, or refused."""
+    max_priority: builtins.int
+    """Highest priority that would count. 0: none above the ordinary, or refused."""
     @property
     def metadata(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
         """Facts of the refusal, as in `ErrorInfo.metadata`."""
@@ -283,8 +286,9 @@ class CheckAccessResponse(google.protobuf.message.Message):
         audience: sluicegate.v1.model_service_pb2.Audience.ValueType = ...,
         agreement: builtins.str = ...,
         max_output_tokens: builtins.int = ...,
+        max_priority: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["agreement", b"agreement", "allowed", b"allowed", "audience", b"audience", "max_output_tokens", b"max_output_tokens", "metadata", b"metadata", "reason", b"reason", "remedy", b"remedy"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["agreement", b"agreement", "allowed", b"allowed", "audience", b"audience", "max_output_tokens", b"max_output_tokens", "max_priority", b"max_priority", "metadata", b"metadata", "reason", b"reason", "remedy", b"remedy"]) -> None: ...
 
 global___CheckAccessResponse = CheckAccessResponse
 

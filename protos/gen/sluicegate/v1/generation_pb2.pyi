@@ -351,6 +351,7 @@ class Started(google.protobuf.message.Message):
     SEED_FIELD_NUMBER: builtins.int
     MAX_OUTPUT_TOKENS_FIELD_NUMBER: builtins.int
     QUEUE_DURATION_FIELD_NUMBER: builtins.int
+    PRIORITY_FIELD_NUMBER: builtins.int
     request_id: builtins.str
     """The server's id of the call (UUID version 7), for its logs and for support."""
     client_request_id: builtins.str
@@ -371,6 +372,8 @@ class Started(google.protobuf.message.Message):
     """The seed in use: the caller's, or the one that the server drew."""
     max_output_tokens: builtins.int
     """The most tokens each candidate may have, after all limits."""
+    priority: builtins.int
+    """The priority that counts: the request's, or the agreement's `max_priority` where that is lower."""
     @property
     def queue_duration(self) -> google.protobuf.duration_pb2.Duration:
         """Time from submission until the request held its slots."""
@@ -389,9 +392,10 @@ class Started(google.protobuf.message.Message):
         seed: builtins.int = ...,
         max_output_tokens: builtins.int = ...,
         queue_duration: google.protobuf.duration_pb2.Duration | None = ...,
+        priority: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["queue_duration", b"queue_duration"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["agreement", b"agreement", "client_request_id", b"client_request_id", "max_output_tokens", b"max_output_tokens", "model", b"model", "policy_revision", b"policy_revision", "prompt_tokens", b"prompt_tokens", "queue_duration", b"queue_duration", "request_id", b"request_id", "seed", b"seed", "stage", b"stage", "weights_sha256", b"weights_sha256"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["agreement", b"agreement", "client_request_id", b"client_request_id", "max_output_tokens", b"max_output_tokens", "model", b"model", "policy_revision", b"policy_revision", "priority", b"priority", "prompt_tokens", b"prompt_tokens", "queue_duration", b"queue_duration", "request_id", b"request_id", "seed", b"seed", "stage", b"stage", "weights_sha256", b"weights_sha256"]) -> None: ...
 
 global___Started = Started
 

@@ -26,7 +26,7 @@ from sluicegate.v1 import generation_pb2 as sluicegate_dot_v1_dot_generation__pb
 from sluicegate.v1 import options_pb2 as sluicegate_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&sluicegate/v1/generation_service.proto\x12\rsluicegate.v1\x1a\x1esluicegate/v1/generation.proto\x1a\x1bsluicegate/v1/options.proto\"\xf9\x02\n\x0fGenerateRequest\x12\x1f\n\x05model\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05model\x12!\n\x04text\x18\x02 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80\x04H\x00R\x04text\x12\x36\n\ttoken_ids\x18\x03 \x01(\x0b\x32\x17.sluicegate.v1.TokenIdsH\x00R\x08tokenIds\x12\x37\n\x06\x63onfig\x18\x04 \x01(\x0b\x32\x1f.sluicegate.v1.GenerationConfigR\x06\x63onfig\x12!\n\x07purpose\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x07purpose\x12>\n\x11\x63lient_request_id\x18\x06 \x01(\tB\x12\xbaH\x0fr\r\x18\x80\x01\x32\x08^[!-~]*$R\x0f\x63lientRequestId\x12*\n\x0einclude_tokens\x18\x07 \x01(\x08H\x01R\rincludeTokens\x88\x01\x01\x42\x0f\n\x06prompt\x12\x05\xbaH\x02\x08\x01\x42\x11\n\x0f_include_tokens\"\xaa\x01\n\x10GenerateResponse\x12\x30\n\x07started\x18\x01 \x01(\x0b\x32\x16.sluicegate.v1.StartedR\x07started\x12\x38\n\ncandidates\x18\x02 \x03(\x0b\x32\x18.sluicegate.v1.CandidateR\ncandidates\x12*\n\x05usage\x18\x03 \x01(\x0b\x32\x14.sluicegate.v1.UsageR\x05usage\"\x85\x03\n\x15StreamGenerateRequest\x12\x1f\n\x05model\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05model\x12!\n\x04text\x18\x02 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80\x04H\x00R\x04text\x12\x36\n\ttoken_ids\x18\x03 \x01(\x0b\x32\x17.sluicegate.v1.TokenIdsH\x00R\x08tokenIds\x12\x37\n\x06\x63onfig\x18\x04 \x01(\x0b\x32\x1f.sluicegate.v1.GenerationConfigR\x06\x63onfig\x12!\n\x07purpose\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x07purpose\x12>\n\x11\x63lient_request_id\x18\x06 \x01(\tB\x12\xbaH\x0fr\r\x18\x80\x01\x32\x08^[!-~]*$R\x0f\x63lientRequestId\x12\x43\n\x0estream_options\x18\x07 \x01(\x0b\x32\x1c.sluicegate.v1.StreamOptionsR\rstreamOptionsB\x0f\n\x06prompt\x12\x05\xbaH\x02\x08\x01\"\xe6\x01\n\x16StreamGenerateResponse\x12\x32\n\x07started\x18\x01 \x01(\x0b\x32\x16.sluicegate.v1.StartedH\x00R\x07started\x12,\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x14.sluicegate.v1.DeltaH\x00R\x05\x64\x65lta\x12\x35\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x17.sluicegate.v1.FinishedH\x00R\x08\x66inished\x12*\n\x05usage\x18\x04 \x01(\x0b\x32\x14.sluicegate.v1.UsageR\x05usageB\x07\n\x05\x65vent\"\xb6\x02\n\x0cScoreRequest\x12\x1f\n\x05model\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05model\x12!\n\x04text\x18\x02 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80\x04H\x00R\x04text\x12\x36\n\ttoken_ids\x18\x03 \x01(\x0b\x32\x17.sluicegate.v1.TokenIdsH\x00R\x08tokenIds\x12(\n\x08logprobs\x18\x04 \x01(\rB\x07\xbaH\x04*\x02\x18\x14H\x01R\x08logprobs\x88\x01\x01\x12!\n\x07purpose\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x07purpose\x12>\n\x11\x63lient_request_id\x18\x06 \x01(\tB\x12\xbaH\x0fr\r\x18\x80\x01\x32\x08^[!-~]*$R\x0f\x63lientRequestIdB\x10\n\x07\x63ontent\x12\x05\xbaH\x02\x08\x01\x42\x0b\n\t_logprobs\"\xcf\x01\n\rScoreResponse\x12\x30\n\x07started\x18\x01 \x01(\x0b\x32\x16.sluicegate.v1.StartedR\x07started\x12,\n\x06tokens\x18\x02 \x03(\x0b\x32\x14.sluicegate.v1.TokenR\x06tokens\x12\x32\n\x15total_log_probability\x18\x03 \x01(\x01R\x13totalLogProbability\x12*\n\x05usage\x18\x04 \x01(\x0b\x32\x14.sluicegate.v1.UsageR\x05usage\"t\n\x0fTokenizeRequest\x12\x1f\n\x05model\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05model\x12\x1d\n\x04text\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04R\x04text\x12!\n\x07purpose\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x07purpose\"@\n\x10TokenizeResponse\x12,\n\x06tokens\x18\x01 \x03(\x0b\x32\x14.sluicegate.v1.TokenR\x06tokens\"\x80\x01\n\x11\x44\x65tokenizeRequest\x12\x1f\n\x05model\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05model\x12\'\n\ttoken_ids\x18\x02 \x03(\rB\n\xbaH\x07\x92\x01\x04\x10\x80\x80\x01R\x08tokenIds\x12!\n\x07purpose\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x07purpose\">\n\x12\x44\x65tokenizeResponse\x12\x12\n\x04text\x18\x01 \x01(\tR\x04text\x12\x14\n\x05\x62ytes\x18\x02 \x01(\x0cR\x05\x62ytes2\x90\x04\n\x11GenerationService\x12\x61\n\x08Generate\x12\x1e.sluicegate.v1.GenerateRequest\x1a\x1f.sluicegate.v1.GenerateResponse\"\x14\xda\xe7\x18\x10generate:{model}\x12u\n\x0eStreamGenerate\x12$.sluicegate.v1.StreamGenerateRequest\x1a%.sluicegate.v1.StreamGenerateResponse\"\x14\xda\xe7\x18\x10generate:{model}0\x01\x12U\n\x05Score\x12\x1b.sluicegate.v1.ScoreRequest\x1a\x1c.sluicegate.v1.ScoreResponse\"\x11\xda\xe7\x18\rscore:{model}\x12\x61\n\x08Tokenize\x12\x1e.sluicegate.v1.TokenizeRequest\x1a\x1f.sluicegate.v1.TokenizeResponse\"\x14\xda\xe7\x18\x10generate:{model}\x12g\n\nDetokenize\x12 .sluicegate.v1.DetokenizeRequest\x1a!.sluicegate.v1.DetokenizeResponse\"\x14\xda\xe7\x18\x10generate:{model}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&sluicegate/v1/generation_service.proto\x12\rsluicegate.v1\x1a\x1esluicegate/v1/generation.proto\x1a\x1bsluicegate/v1/options.proto\"\xa9\x03\n\x0fGenerateRequest\x12\x1f\n\x05model\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05model\x12!\n\x04text\x18\x02 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80\x04H\x00R\x04text\x12\x36\n\ttoken_ids\x18\x03 \x01(\x0b\x32\x17.sluicegate.v1.TokenIdsH\x00R\x08tokenIds\x12\x37\n\x06\x63onfig\x18\x04 \x01(\x0b\x32\x1f.sluicegate.v1.GenerationConfigR\x06\x63onfig\x12!\n\x07purpose\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x07purpose\x12>\n\x11\x63lient_request_id\x18\x06 \x01(\tB\x12\xbaH\x0fr\r\x18\x80\x01\x32\x08^[!-~]*$R\x0f\x63lientRequestId\x12*\n\x0einclude_tokens\x18\x07 \x01(\x08H\x01R\rincludeTokens\x88\x01\x01\x12.\n\x08priority\x18\x08 \x01(\x05\x42\x12\xbaH\x0f\x1a\r\x18\n(\xf6\xff\xff\xff\xff\xff\xff\xff\xff\x01R\x08priorityB\x0f\n\x06prompt\x12\x05\xbaH\x02\x08\x01\x42\x11\n\x0f_include_tokens\"\xaa\x01\n\x10GenerateResponse\x12\x30\n\x07started\x18\x01 \x01(\x0b\x32\x16.sluicegate.v1.StartedR\x07started\x12\x38\n\ncandidates\x18\x02 \x03(\x0b\x32\x18.sluicegate.v1.CandidateR\ncandidates\x12*\n\x05usage\x18\x03 \x01(\x0b\x32\x14.sluicegate.v1.UsageR\x05usage\"\xb5\x03\n\x15StreamGenerateRequest\x12\x1f\n\x05model\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05model\x12!\n\x04text\x18\x02 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80\x04H\x00R\x04text\x12\x36\n\ttoken_ids\x18\x03 \x01(\x0b\x32\x17.sluicegate.v1.TokenIdsH\x00R\x08tokenIds\x12\x37\n\x06\x63onfig\x18\x04 \x01(\x0b\x32\x1f.sluicegate.v1.GenerationConfigR\x06\x63onfig\x12!\n\x07purpose\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x07purpose\x12>\n\x11\x63lient_request_id\x18\x06 \x01(\tB\x12\xbaH\x0fr\r\x18\x80\x01\x32\x08^[!-~]*$R\x0f\x63lientRequestId\x12\x43\n\x0estream_options\x18\x07 \x01(\x0b\x32\x1c.sluicegate.v1.StreamOptionsR\rstreamOptions\x12.\n\x08priority\x18\x08 \x01(\x05\x42\x12\xbaH\x0f\x1a\r\x18\n(\xf6\xff\xff\xff\xff\xff\xff\xff\xff\x01R\x08priorityB\x0f\n\x06prompt\x12\x05\xbaH\x02\x08\x01\"\xe6\x01\n\x16StreamGenerateResponse\x12\x32\n\x07started\x18\x01 \x01(\x0b\x32\x16.sluicegate.v1.StartedH\x00R\x07started\x12,\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x14.sluicegate.v1.DeltaH\x00R\x05\x64\x65lta\x12\x35\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x17.sluicegate.v1.FinishedH\x00R\x08\x66inished\x12*\n\x05usage\x18\x04 \x01(\x0b\x32\x14.sluicegate.v1.UsageR\x05usageB\x07\n\x05\x65vent\"\xe6\x02\n\x0cScoreRequest\x12\x1f\n\x05model\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05model\x12!\n\x04text\x18\x02 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80\x04H\x00R\x04text\x12\x36\n\ttoken_ids\x18\x03 \x01(\x0b\x32\x17.sluicegate.v1.TokenIdsH\x00R\x08tokenIds\x12(\n\x08logprobs\x18\x04 \x01(\rB\x07\xbaH\x04*\x02\x18\x14H\x01R\x08logprobs\x88\x01\x01\x12!\n\x07purpose\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x07purpose\x12>\n\x11\x63lient_request_id\x18\x06 \x01(\tB\x12\xbaH\x0fr\r\x18\x80\x01\x32\x08^[!-~]*$R\x0f\x63lientRequestId\x12.\n\x08priority\x18\x07 \x01(\x05\x42\x12\xbaH\x0f\x1a\r\x18\n(\xf6\xff\xff\xff\xff\xff\xff\xff\xff\x01R\x08priorityB\x10\n\x07\x63ontent\x12\x05\xbaH\x02\x08\x01\x42\x0b\n\t_logprobs\"\xcf\x01\n\rScoreResponse\x12\x30\n\x07started\x18\x01 \x01(\x0b\x32\x16.sluicegate.v1.StartedR\x07started\x12,\n\x06tokens\x18\x02 \x03(\x0b\x32\x14.sluicegate.v1.TokenR\x06tokens\x12\x32\n\x15total_log_probability\x18\x03 \x01(\x01R\x13totalLogProbability\x12*\n\x05usage\x18\x04 \x01(\x0b\x32\x14.sluicegate.v1.UsageR\x05usage\"t\n\x0fTokenizeRequest\x12\x1f\n\x05model\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05model\x12\x1d\n\x04text\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04R\x04text\x12!\n\x07purpose\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x07purpose\"@\n\x10TokenizeResponse\x12,\n\x06tokens\x18\x01 \x03(\x0b\x32\x14.sluicegate.v1.TokenR\x06tokens\"\x80\x01\n\x11\x44\x65tokenizeRequest\x12\x1f\n\x05model\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05model\x12\'\n\ttoken_ids\x18\x02 \x03(\rB\n\xbaH\x07\x92\x01\x04\x10\x80\x80\x01R\x08tokenIds\x12!\n\x07purpose\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x07purpose\">\n\x12\x44\x65tokenizeResponse\x12\x12\n\x04text\x18\x01 \x01(\tR\x04text\x12\x14\n\x05\x62ytes\x18\x02 \x01(\x0cR\x05\x62ytes2\x90\x04\n\x11GenerationService\x12\x61\n\x08Generate\x12\x1e.sluicegate.v1.GenerateRequest\x1a\x1f.sluicegate.v1.GenerateResponse\"\x14\xda\xe7\x18\x10generate:{model}\x12u\n\x0eStreamGenerate\x12$.sluicegate.v1.StreamGenerateRequest\x1a%.sluicegate.v1.StreamGenerateResponse\"\x14\xda\xe7\x18\x10generate:{model}0\x01\x12U\n\x05Score\x12\x1b.sluicegate.v1.ScoreRequest\x1a\x1c.sluicegate.v1.ScoreResponse\"\x11\xda\xe7\x18\rscore:{model}\x12\x61\n\x08Tokenize\x12\x1e.sluicegate.v1.TokenizeRequest\x1a\x1f.sluicegate.v1.TokenizeResponse\"\x14\xda\xe7\x18\x10generate:{model}\x12g\n\nDetokenize\x12 .sluicegate.v1.DetokenizeRequest\x1a!.sluicegate.v1.DetokenizeResponse\"\x14\xda\xe7\x18\x10generate:{model}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,6 +43,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GENERATEREQUEST'].fields_by_name['purpose']._serialized_options = b'\272H\004r\002\030@'
   _globals['_GENERATEREQUEST'].fields_by_name['client_request_id']._loaded_options = None
   _globals['_GENERATEREQUEST'].fields_by_name['client_request_id']._serialized_options = b'\272H\017r\r\030\200\0012\010^[!-~]*$'
+  _globals['_GENERATEREQUEST'].fields_by_name['priority']._loaded_options = None
+  _globals['_GENERATEREQUEST'].fields_by_name['priority']._serialized_options = b'\272H\017\032\r\030\n(\366\377\377\377\377\377\377\377\377\001'
   _globals['_STREAMGENERATEREQUEST'].oneofs_by_name['prompt']._loaded_options = None
   _globals['_STREAMGENERATEREQUEST'].oneofs_by_name['prompt']._serialized_options = b'\272H\002\010\001'
   _globals['_STREAMGENERATEREQUEST'].fields_by_name['model']._loaded_options = None
@@ -53,6 +55,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STREAMGENERATEREQUEST'].fields_by_name['purpose']._serialized_options = b'\272H\004r\002\030@'
   _globals['_STREAMGENERATEREQUEST'].fields_by_name['client_request_id']._loaded_options = None
   _globals['_STREAMGENERATEREQUEST'].fields_by_name['client_request_id']._serialized_options = b'\272H\017r\r\030\200\0012\010^[!-~]*$'
+  _globals['_STREAMGENERATEREQUEST'].fields_by_name['priority']._loaded_options = None
+  _globals['_STREAMGENERATEREQUEST'].fields_by_name['priority']._serialized_options = b'\272H\017\032\r\030\n(\366\377\377\377\377\377\377\377\377\001'
   _globals['_SCOREREQUEST'].oneofs_by_name['content']._loaded_options = None
   _globals['_SCOREREQUEST'].oneofs_by_name['content']._serialized_options = b'\272H\002\010\001'
   _globals['_SCOREREQUEST'].fields_by_name['model']._loaded_options = None
@@ -65,6 +69,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SCOREREQUEST'].fields_by_name['purpose']._serialized_options = b'\272H\004r\002\030@'
   _globals['_SCOREREQUEST'].fields_by_name['client_request_id']._loaded_options = None
   _globals['_SCOREREQUEST'].fields_by_name['client_request_id']._serialized_options = b'\272H\017r\r\030\200\0012\010^[!-~]*$'
+  _globals['_SCOREREQUEST'].fields_by_name['priority']._loaded_options = None
+  _globals['_SCOREREQUEST'].fields_by_name['priority']._serialized_options = b'\272H\017\032\r\030\n(\366\377\377\377\377\377\377\377\377\001'
   _globals['_TOKENIZEREQUEST'].fields_by_name['model']._loaded_options = None
   _globals['_TOKENIZEREQUEST'].fields_by_name['model']._serialized_options = b'\272H\006r\004\020\001\030@'
   _globals['_TOKENIZEREQUEST'].fields_by_name['text']._loaded_options = None
@@ -88,25 +94,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GENERATIONSERVICE'].methods_by_name['Detokenize']._loaded_options = None
   _globals['_GENERATIONSERVICE'].methods_by_name['Detokenize']._serialized_options = b'\332\347\030\020generate:{model}'
   _globals['_GENERATEREQUEST']._serialized_start=119
-  _globals['_GENERATEREQUEST']._serialized_end=496
-  _globals['_GENERATERESPONSE']._serialized_start=499
-  _globals['_GENERATERESPONSE']._serialized_end=669
-  _globals['_STREAMGENERATEREQUEST']._serialized_start=672
-  _globals['_STREAMGENERATEREQUEST']._serialized_end=1061
-  _globals['_STREAMGENERATERESPONSE']._serialized_start=1064
-  _globals['_STREAMGENERATERESPONSE']._serialized_end=1294
-  _globals['_SCOREREQUEST']._serialized_start=1297
-  _globals['_SCOREREQUEST']._serialized_end=1607
-  _globals['_SCORERESPONSE']._serialized_start=1610
-  _globals['_SCORERESPONSE']._serialized_end=1817
-  _globals['_TOKENIZEREQUEST']._serialized_start=1819
-  _globals['_TOKENIZEREQUEST']._serialized_end=1935
-  _globals['_TOKENIZERESPONSE']._serialized_start=1937
-  _globals['_TOKENIZERESPONSE']._serialized_end=2001
-  _globals['_DETOKENIZEREQUEST']._serialized_start=2004
-  _globals['_DETOKENIZEREQUEST']._serialized_end=2132
-  _globals['_DETOKENIZERESPONSE']._serialized_start=2134
-  _globals['_DETOKENIZERESPONSE']._serialized_end=2196
-  _globals['_GENERATIONSERVICE']._serialized_start=2199
-  _globals['_GENERATIONSERVICE']._serialized_end=2727
+  _globals['_GENERATEREQUEST']._serialized_end=544
+  _globals['_GENERATERESPONSE']._serialized_start=547
+  _globals['_GENERATERESPONSE']._serialized_end=717
+  _globals['_STREAMGENERATEREQUEST']._serialized_start=720
+  _globals['_STREAMGENERATEREQUEST']._serialized_end=1157
+  _globals['_STREAMGENERATERESPONSE']._serialized_start=1160
+  _globals['_STREAMGENERATERESPONSE']._serialized_end=1390
+  _globals['_SCOREREQUEST']._serialized_start=1393
+  _globals['_SCOREREQUEST']._serialized_end=1751
+  _globals['_SCORERESPONSE']._serialized_start=1754
+  _globals['_SCORERESPONSE']._serialized_end=1961
+  _globals['_TOKENIZEREQUEST']._serialized_start=1963
+  _globals['_TOKENIZEREQUEST']._serialized_end=2079
+  _globals['_TOKENIZERESPONSE']._serialized_start=2081
+  _globals['_TOKENIZERESPONSE']._serialized_end=2145
+  _globals['_DETOKENIZEREQUEST']._serialized_start=2148
+  _globals['_DETOKENIZEREQUEST']._serialized_end=2276
+  _globals['_DETOKENIZERESPONSE']._serialized_start=2278
+  _globals['_DETOKENIZERESPONSE']._serialized_end=2340
+  _globals['_GENERATIONSERVICE']._serialized_start=2343
+  _globals['_GENERATIONSERVICE']._serialized_end=2871
 # @@protoc_insertion_point(module_scope)

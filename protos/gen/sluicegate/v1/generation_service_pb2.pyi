@@ -26,6 +26,7 @@ class GenerateRequest(google.protobuf.message.Message):
     PURPOSE_FIELD_NUMBER: builtins.int
     CLIENT_REQUEST_ID_FIELD_NUMBER: builtins.int
     INCLUDE_TOKENS_FIELD_NUMBER: builtins.int
+    PRIORITY_FIELD_NUMBER: builtins.int
     model: builtins.str
     """Model id, as in `ListModels`."""
     text: builtins.str
@@ -36,6 +37,10 @@ class GenerateRequest(google.protobuf.message.Message):
     """An id of the caller's own, echoed in `Started`; printable ASCII, at most 128 characters."""
     include_tokens: builtins.bool
     """Also return token ids and bytes. Absent: only if log-probabilities are asked for."""
+    priority: builtins.int
+    """Which of the caller's own waiting calls goes first (those of its agreement, else of its client): the higher, -10 to 10;
+    among equals first come, first served. What is above the agreement's `max_priority` counts as that. 0: ordinary.
+    """
     @property
     def token_ids(self) -> sluicegate.v1.generation_pb2.TokenIds:
         """Tokens."""
@@ -54,9 +59,10 @@ class GenerateRequest(google.protobuf.message.Message):
         purpose: builtins.str = ...,
         client_request_id: builtins.str = ...,
         include_tokens: builtins.bool | None = ...,
+        priority: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_include_tokens", b"_include_tokens", "config", b"config", "include_tokens", b"include_tokens", "prompt", b"prompt", "text", b"text", "token_ids", b"token_ids"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_include_tokens", b"_include_tokens", "client_request_id", b"client_request_id", "config", b"config", "include_tokens", b"include_tokens", "model", b"model", "prompt", b"prompt", "purpose", b"purpose", "text", b"text", "token_ids", b"token_ids"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_include_tokens", b"_include_tokens", "client_request_id", b"client_request_id", "config", b"config", "include_tokens", b"include_tokens", "model", b"model", "priority", b"priority", "prompt", b"prompt", "purpose", b"purpose", "text", b"text", "token_ids", b"token_ids"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_include_tokens", b"_include_tokens"]) -> typing.Literal["include_tokens"] | None: ...
     @typing.overload
@@ -110,6 +116,7 @@ class StreamGenerateRequest(google.protobuf.message.Message):
     PURPOSE_FIELD_NUMBER: builtins.int
     CLIENT_REQUEST_ID_FIELD_NUMBER: builtins.int
     STREAM_OPTIONS_FIELD_NUMBER: builtins.int
+    PRIORITY_FIELD_NUMBER: builtins.int
     model: builtins.str
     """Model id, as in `ListModels`."""
     text: builtins.str
@@ -118,6 +125,10 @@ class StreamGenerateRequest(google.protobuf.message.Message):
     """The purpose, where an agreement lists the ones it covers. Empty: none stated."""
     client_request_id: builtins.str
     """An id of the caller's own, echoed in `Started`; printable ASCII, at most 128 characters."""
+    priority: builtins.int
+    """Which of the caller's own waiting calls goes first (those of its agreement, else of its client): the higher, -10 to 10;
+    among equals first come, first served. What is above the agreement's `max_priority` counts as that. 0: ordinary.
+    """
     @property
     def token_ids(self) -> sluicegate.v1.generation_pb2.TokenIds:
         """Tokens."""
@@ -140,9 +151,10 @@ class StreamGenerateRequest(google.protobuf.message.Message):
         purpose: builtins.str = ...,
         client_request_id: builtins.str = ...,
         stream_options: sluicegate.v1.generation_pb2.StreamOptions | None = ...,
+        priority: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["config", b"config", "prompt", b"prompt", "stream_options", b"stream_options", "text", b"text", "token_ids", b"token_ids"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["client_request_id", b"client_request_id", "config", b"config", "model", b"model", "prompt", b"prompt", "purpose", b"purpose", "stream_options", b"stream_options", "text", b"text", "token_ids", b"token_ids"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["client_request_id", b"client_request_id", "config", b"config", "model", b"model", "priority", b"priority", "prompt", b"prompt", "purpose", b"purpose", "stream_options", b"stream_options", "text", b"text", "token_ids", b"token_ids"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["prompt", b"prompt"]) -> typing.Literal["text", "token_ids"] | None: ...
 
 global___StreamGenerateRequest = StreamGenerateRequest
@@ -199,6 +211,7 @@ class ScoreRequest(google.protobuf.message.Message):
     LOGPROBS_FIELD_NUMBER: builtins.int
     PURPOSE_FIELD_NUMBER: builtins.int
     CLIENT_REQUEST_ID_FIELD_NUMBER: builtins.int
+    PRIORITY_FIELD_NUMBER: builtins.int
     model: builtins.str
     """Model id, as in `ListModels`."""
     text: builtins.str
@@ -209,6 +222,10 @@ class ScoreRequest(google.protobuf.message.Message):
     """The purpose, where an agreement lists the ones it covers. Empty: none stated."""
     client_request_id: builtins.str
     """An id of the caller's own, echoed in `Started`; printable ASCII, at most 128 characters."""
+    priority: builtins.int
+    """Which of the caller's own waiting calls goes first (those of its agreement, else of its client): the higher, -10 to 10;
+    among equals first come, first served. What is above the agreement's `max_priority` counts as that. 0: ordinary.
+    """
     @property
     def token_ids(self) -> sluicegate.v1.generation_pb2.TokenIds:
         """Tokens."""
@@ -222,9 +239,10 @@ class ScoreRequest(google.protobuf.message.Message):
         logprobs: builtins.int | None = ...,
         purpose: builtins.str = ...,
         client_request_id: builtins.str = ...,
+        priority: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_logprobs", b"_logprobs", "content", b"content", "logprobs", b"logprobs", "text", b"text", "token_ids", b"token_ids"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_logprobs", b"_logprobs", "client_request_id", b"client_request_id", "content", b"content", "logprobs", b"logprobs", "model", b"model", "purpose", b"purpose", "text", b"text", "token_ids", b"token_ids"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_logprobs", b"_logprobs", "client_request_id", b"client_request_id", "content", b"content", "logprobs", b"logprobs", "model", b"model", "priority", b"priority", "purpose", b"purpose", "text", b"text", "token_ids", b"token_ids"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_logprobs", b"_logprobs"]) -> typing.Literal["logprobs"] | None: ...
     @typing.overload

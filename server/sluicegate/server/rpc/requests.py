@@ -46,6 +46,7 @@ def score(request: generation_service_pb2.ScoreRequest) -> ScoreRequest:
         logprobs=request.logprobs,
         purpose=request.purpose or None,
         client_request_id=request.client_request_id,
+        priority=request.priority,
     )
 
 
@@ -79,6 +80,7 @@ def _generation(
         include_tokens=include_tokens or config.response_logprobs,
         purpose=request.purpose or None,
         client_request_id=request.client_request_id,
+        priority=request.priority,
         max_delay_seconds=options.max_delay.ToNanoseconds() / 1e9 if options is not None else 0.0,
         min_tokens_per_message=options.min_tokens_per_message or 1 if options is not None else 1,
     )

@@ -40,6 +40,7 @@ def started(event: output.Started) -> generation_pb2.Started:
         prompt_tokens=event.prompt_tokens,
         seed=event.seed,
         max_output_tokens=event.max_output_tokens,
+        priority=event.priority,
     )
     message.queue_duration.CopyFrom(_duration(event.queue_seconds))
     return message
@@ -155,6 +156,7 @@ def checked(outcome: CheckedAccess) -> access_service_pb2.CheckAccessResponse:
         audience=audience(outcome.audience),
         agreement=(grant.agreement or "") if grant else "",
         max_output_tokens=(grant.max_output_tokens or 0) if grant else 0,
+        max_priority=grant.max_priority if grant else 0,
     )
 
 
