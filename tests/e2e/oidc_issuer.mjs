@@ -1,6 +1,8 @@
 // An OpenID Connect provider (npm's oidc-provider) that gives access tokens by the client credentials grant:
 //     node oidc_issuer.mjs PORT CONFIG-JSON       CONFIG: {keys, client, secret, scope, audience}
 // `keys` is a JWKS of private keys; the first one signs. Prints "ready" when it listens.
+// Tokens of the client "CLIENT-bound" are bound to the certificate (RFC 8705) that a proxy which ends TLS would hand on:
+// x-client-cert, base64 of DER.
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
 
@@ -13,18 +15,22 @@ const resource = `https://${audience}`; // resource indicators are URIs (RFC 870
 
 const provider = new Provider(`http://127.0.0.1:${port}`, {
   jwks: { keys },
-  clients: [
-    {
-      client_id: client,
-      client_secret: secret,
-      grant_types: ["client_credentials"],
-      redirect_uris: [],
-      response_types: [],
-    },
-  ],
+  clients: [client, `${client}-bound`].map((id) => ({
+    client_id: id,
+    client_secret: secret,
+    grant_types: ["client_credentials"],
+    redirect_uris: [],
+    response_types: [],
+    tls_client_certificate_bound_access_tokens: id !== client,
+  })),
   features: {
     clientCredentials: { enabled: true },
     devInteractions: { enabled: false },
+    mTLS: {
+      enabled: true,
+      certificateBoundAccessTokens: true,
+      getCertificate: (ctx) => ctx.get("x-client-cert"),
+    },
     resourceIndicators: {
       enabled: true,
       defaultResource: () => resource,

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import socket
+import ssl
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from urllib.parse import quote_plus
 
+import httpx
 import pytest
+from certificates import Authority
 from deployment import AUDIENCE, DEMO_MODELS, Deployment, Hosted
 from foreign import NODE_MODULES
 from real_server import RealServer, real_server, until
 
-from sluicegate.auth import SigningKey, create_signing_key
+from sluicegate.auth import SigningKey, create_signing_key, issue_token
 from sluicegate.client import (
     AccessDenied,
     AuthenticationFailed,
     Client,
     ClientCredentials,
     GenerationConfig,
+    Tls,
     TokenRefused,
 )
 
@@ -125,22 +132,42 @@ async def test_tokens_are_believed_while_the_issuer_is_down(
     assert identity.client_id == CLIENT
 
 
-async def test_a_rotated_key_is_taken_up_and_the_old_one_dropped(
-    server: RealServer, port: int, keys: tuple[SigningKey, SigningKey]
-) -> None:
+async def test_the_rotation_drill(server: RealServer, port: int, keys: tuple[SigningKey, SigningKey]) -> None:
+    """Publish the new key and sign with it; then drop the old one, and with it the tokens that it signed."""
     first, second = keys
     with provider(port, first) as url:
         old = await ClientCredentials(url, CLIENT, SECRET, scopes=SCOPES).token()
 
-    with provider(port, second) as url:
-        async with (
-            Client(server.address, token=ClientCredentials(url, CLIENT, SECRET, scopes=SCOPES)) as client,
-        ):
+    with provider(port, second, first) as url:
+        new = await ClientCredentials(url, CLIENT, SECRET, scopes=SCOPES).token()
+        async with Client(server.address, token=new) as client:
             await until("the new key is known", lambda: is_believed(client))
-
     async with Client(server.address, token=old) as client:
-        with pytest.raises(AuthenticationFailed) as refused:
-            await client.whoami()
+        in_between = await is_believed(client)
+
+    with provider(port, second) as url:
+        stray = issue_token(
+            create_signing_key("RS256", key_id="stray"),
+            issuer=url,
+            audience=AUDIENCE,
+            subject="nobody",
+            client_id=CLIENT,
+            scopes=SCOPES,
+            now=time.time(),
+        )
+        async with Client(server.address, token=old) as client, Client(server.address, token=stray) as asking:
+
+            async def is_dropped() -> bool:
+                await is_believed(asking)  # an unknown key asks for the set, once in half a minute
+                return not await is_believed(client)
+
+            await until("the old key is dropped", is_dropped)
+            with pytest.raises(AuthenticationFailed) as refused:
+                await client.whoami()
+    async with Client(server.address, token=new) as client:
+        afterwards = await is_believed(client)
+
+    assert (in_between, afterwards) == (True, True)
     assert refused.value.reason == "TOKEN_KEY_UNKNOWN"
 
 
@@ -150,3 +177,48 @@ async def is_believed(client: Client) -> bool:
     except AuthenticationFailed:
         return False
     return True
+
+
+async def test_a_token_that_the_issuer_bound_is_for_the_certificate_s_holder_only(
+    tmp_path: Path, port: int, keys: tuple[SigningKey, SigningKey]
+) -> None:
+    authority = Authority(tmp_path)
+    own, other, of_server = map(authority.issue, ("lab", "other", "server"))
+    with provider(port, keys[0]) as url:
+        issuer = {"issuer": url, "audience": AUDIENCE, "algorithms": ["RS256"], "keys": {"discovery": True}}
+        tls = {
+            "certificate": str(of_server),
+            "key": str(of_server.with_suffix(".key")),
+            "client_ca": str(authority.certificate),
+        }
+        models = {"demo-xs": Hosted(directory=DEMO_MODELS / "demo-xs")}
+        deployment = Deployment(tmp_path / "files", models, tokens={"issuers": [issuer]}, tls=tls)
+        token = token_bound_to(own, url)
+        with real_server(deployment) as server:
+            reasons = [await reason_of(server, authority, certificate, token) for certificate in (own, other)]
+
+    assert reasons == [None, "TOKEN_BINDING_MISMATCH"]
+
+
+def token_bound_to(certificate: Path, issuer: str) -> str:
+    """A token of the issuer's client whose tokens it binds to the certificate that it is shown."""
+    shown = ssl.PEM_cert_to_DER_cert(certificate.read_text())
+    answer = httpx.post(
+        f"{issuer}/token",
+        auth=(f"{CLIENT}-bound", quote_plus(SECRET)),
+        headers={"x-client-cert": base64.b64encode(shown).decode()},
+        data={"grant_type": "client_credentials", "scope": SCOPES[0]},
+        trust_env=False,
+    )
+    return str(answer.raise_for_status().json()["access_token"])
+
+
+async def reason_of(server: RealServer, authority: Authority, certificate: Path, token: str) -> str | None:
+    """Why a caller with this certificate and token is refused; None if it is served."""
+    tls = Tls(ca=authority.certificate, certificate=certificate, key=certificate.with_suffix(".key"))
+    async with Client(server.address, token=token, tls=tls) as client:
+        try:
+            await client.generate("demo-xs", "It was", GenerationConfig(max_output_tokens=4))
+        except AuthenticationFailed as refused:
+            return refused.reason
+    return None
