@@ -253,6 +253,55 @@ async def test_all_keys_lie_in_one_slot_of_a_cluster(tmp_path_factory: pytest.Te
         await store.close()
 
 
+async def test_a_server_of_a_cluster_that_has_not_our_keys_is_refused_and_names_the_one_that_has(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    with (
+        redis_server(tmp_path_factory.mktemp("redis"), "--cluster-enabled", "yes") as named,
+        redis_server(tmp_path_factory.mktemp("redis"), "--cluster-enabled", "yes") as holder,
+    ):
+        named.make_cluster_with(holder, key="{sluicegate}:identity")
+
+        with pytest.raises(StoreUnsuitable, match=f"name it: 127.0.0.1:{holder.port}"):
+            await open_store(named.url())
+
+        store = await open_store(holder.url())
+        assert await store.withdraw(ENTRY) == 1
+        await store.close()
+
+
+async def test_a_replica_is_refused_and_says_to_name_its_master(
+    own: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    replica_of = ("--replicaof", f"127.0.0.1 {own.port}")
+    with (
+        redis_server(tmp_path_factory.mktemp("replica"), *replica_of) as replica,
+        pytest.raises(StoreUnsuitable, match="name its master"),
+    ):
+        await open_store(replica.url())
+
+
+async def test_keys_that_move_to_another_server_make_the_store_unavailable(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    with (
+        redis_server(tmp_path_factory.mktemp("redis"), "--cluster-enabled", "yes") as old,
+        redis_server(tmp_path_factory.mktemp("redis"), "--cluster-enabled", "yes") as new,
+    ):
+        new.make_cluster_with(old, key="{sluicegate}:identity")
+        store = await open_store(old.url())
+        slot = old.command("CLUSTER", "KEYSLOT", "{sluicegate}:identity")
+        new_id = new.command("CLUSTER", "MYID")
+
+        old.command("DEL", "{sluicegate}:identity")
+        for server in (new, old):
+            server.command("CLUSTER", "SETSLOT", slot, "NODE", new_id)
+
+        with pytest.raises(StateUnavailable):
+            await store.entries()
+        await store.close()
+
+
 async def test_books_leave_redis_by_themselves_and_withdrawals_stay(own: RedisServer) -> None:
     store = await open_store(own.url())
     await reserved(store, BY_DAY, Wanted(output_tokens=60))

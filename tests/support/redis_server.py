@@ -67,6 +67,15 @@ class RedisServer:
         while "cluster_state:ok" not in self.command("CLUSTER", "INFO"):
             time.sleep(POLL_SECONDS)
 
+    def make_cluster_with(self, holder: RedisServer, *, key: str) -> None:
+        """Make a cluster of two, of which the other server has the slot of the key and this one has all others."""
+        slot = int(self.command("CLUSTER", "KEYSLOT", key))
+        self.command("CLUSTER", "ADDSLOTSRANGE", "0", str(slot - 1), str(slot + 1), "16383")
+        holder.command("CLUSTER", "ADDSLOTS", str(slot))
+        self.command("CLUSTER", "MEET", "127.0.0.1", str(holder.port))
+        while not all("cluster_state:ok" in server.command("CLUSTER", "INFO") for server in (self, holder)):
+            time.sleep(POLL_SECONDS)
+
     def url(self, database: int = 0) -> str:
         return f"redis://127.0.0.1:{self.port}/{database}"
 

@@ -17,7 +17,7 @@ import redis.asyncio as aioredis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoPermissionError, RedisError, ResponseError
+from redis.exceptions import MovedError, NoPermissionError, ReadOnlyError, RedisError, ResponseError
 
 from sluicegate.server.state.errors import StateUnavailable, StoreUnsuitable
 
@@ -76,7 +76,7 @@ async def connect(url: str, identity_key: str) -> tuple[Scripts, str]:
     client = aioredis.Redis.from_pool(pool)
     try:
         await _check(client)
-        await _in_time(client.set(identity_key, uuid.uuid4().hex, nx=True))
+        await _make(client, identity_key)
         identity = await _in_time(client.get(identity_key))
         return Scripts(client), str(identity)
     except BaseException:
@@ -91,6 +91,23 @@ async def _check(client: aioredis.Redis) -> None:
             raise StoreUnsuitable(
                 f"redis: {setting} is {found}, and must be {required}: a Redis that forgets opens what was withdrawn"
             )
+
+
+async def _make(client: aioredis.Redis, identity_key: str) -> None:
+    """Give the store an identity if it has none. Our keys lie in one slot, so of a cluster one server has them all."""
+    try:
+        await _in_time(client.set(identity_key, uuid.uuid4().hex, nx=True))
+    except StateUnavailable as error:
+        match error.__cause__:
+            case MovedError(host=host, port=port):
+                raise StoreUnsuitable(
+                    f"redis: another server of this cluster has the keys {{sluicegate}}:*; name it: {host}:{port}"
+                ) from error
+            case ReadOnlyError():
+                raise StoreUnsuitable(
+                    "redis: this server is a replica, which takes no change; name its master"
+                ) from error
+        raise
 
 
 async def _config(client: aioredis.Redis, setting: str) -> dict[str, str]:
