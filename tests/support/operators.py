@@ -74,12 +74,12 @@ async def with_closed(server: Server, withdrawn: dict[str, Any], key_id: str) ->
 
 
 async def _withdraw_named(server: Server, kind: str, name: Any) -> None:
-    """Names that this server's own policy does not have, or that are no names, can only come from elsewhere."""
+    """What this server would not close by itself can only come from elsewhere: other policies' names, and no names."""
     now = int(server.clock.now)
     match kind, name:
         case "agreements", "agr-other":
             await withdraw_elsewhere(server, state.AgreementTarget(name))
-        case "stages", "s0":
+        case "stages", name if name != "s1":  # the only one before the table's active stage
             await withdraw_elsewhere(server, state.StageTarget(name))
         case "tokens", "":
             await withdraw_elsewhere(server, state.TokenTarget(ISSUER, name, now + 3_600))

@@ -17,6 +17,7 @@ import grpc
 import pytest
 import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from disks import FailingDisk
 from harness import (
     LONG_SECONDS,
     METRICS,
@@ -45,7 +46,6 @@ from sluicegate.v1.withdrawal_service_pb2_grpc import WithdrawalServiceStub
 NEVER_TOLD = {
     Reason.AGREEMENT_REQUIRED: "no method of this version is for partners only",
     Reason.METHOD_SCOPE_MISSING: "every method declares its scope; test_interceptors.py makes one that does not",
-    Reason.AUDIT_UNAVAILABLE: "nothing writes the audit log yet",
 }
 ROOT = Path(__file__).parents[3]
 TABLE = yaml.safe_load((ROOT / "tests/auth/decision_table.yaml").read_text())
@@ -121,6 +121,16 @@ async def too_many_streams(directory: Path) -> Refusal:
     async with serving(directory, release) as server:
         await begun(server)
         return await refusal(generate(server))
+
+
+async def a_full_disk(directory: Path) -> Refusal:
+    with pytest.MonkeyPatch.context() as patch:
+        disk = FailingDisk(patch)
+        async with serving(directory) as server:
+            disk.is_full = True
+            refused = await refusal(generate(server))
+            disk.is_full = False
+    return refused
 
 
 async def a_broken_ledger(directory: Path) -> Refusal:
@@ -262,6 +272,7 @@ SCENARIOS: dict[Reason, Scenario] = {
     Reason.TOKEN_RATE_LIMIT: asked(generate, before=2, plan={"output_tokens_per_minute": 10}),
     Reason.DAILY_TOKEN_QUOTA: asked(generate, before=2, plan={"output_tokens_per_day": 10}),
     Reason.STATE_UNAVAILABLE: a_broken_ledger,
+    Reason.AUDIT_UNAVAILABLE: a_full_disk,
     Reason.MODEL_NOT_READY: asked(lambda server: generate(server, model="gpt2-355m")),
     Reason.SERVER_OVERLOADED: a_full_queue,
     Reason.SIGNATURES_REQUIRED: a_lifting_without_signatures,
