@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,18 @@ async def writer(tmp_path: Path) -> AsyncIterator[Writer]:
     await opened.close()
 
 
+@dataclass(slots=True)
+class Hold:
+    """Work that keeps the thread until it is released."""
+
+    begun: threading.Event = field(default_factory=threading.Event)
+    released: threading.Event = field(default_factory=threading.Event)
+
+    def __call__(self, connection: sqlite3.Connection) -> None:
+        self.begun.set()
+        self.released.wait()
+
+
 def insert(mark: str) -> Insert:
     def work(connection: sqlite3.Connection) -> None:
         connection.execute("INSERT INTO history (mark) VALUES (?)", (mark,))
@@ -39,17 +52,12 @@ def marks(connection: sqlite3.Connection) -> list[str]:
 
 async def together(writer: Writer, *works: Callable[[sqlite3.Connection], object]) -> list[object]:
     """What comes of works that share one transaction: they queue up while the thread is held in another."""
-    begun, held = threading.Event(), threading.Event()
-
-    def hold(connection: sqlite3.Connection) -> None:
-        begun.set()
-        held.wait()
-
+    hold = Hold()
     holding = asyncio.create_task(writer.do(hold))
-    await asyncio.to_thread(begun.wait)
+    await asyncio.to_thread(hold.begun.wait)
     doing = [asyncio.create_task(writer.do(work)) for work in works]
     await asyncio.sleep(0)
-    held.set()
+    hold.released.set()
     results: list[object] = list(await asyncio.gather(*doing, return_exceptions=True))
     await holding
     return results
@@ -118,12 +126,48 @@ async def test_full_disk_is_unavailable_until_there_is_room(writer: Writer) -> N
 
 async def test_disk_that_hangs_is_unavailable(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer_module, "CALL_SECONDS", 0.01)
-    held = threading.Event()
+    hold = Hold()
 
     with pytest.raises(StateUnavailable, match="no answer"):
-        await writer.do(lambda _: held.wait())
+        await writer.do(hold)
 
-    held.set()
+    hold.released.set()
+
+
+async def test_caller_who_leaves_keeps_no_answer_from_its_neighbours(writer: Writer) -> None:
+    hold = Hold()
+    holding = asyncio.create_task(writer.do(hold))
+    await asyncio.to_thread(hold.begun.wait)
+    leaving, staying = (asyncio.create_task(writer.do(insert(mark))) for mark in "ab")
+    await asyncio.sleep(0)
+
+    leaving.cancel()
+    hold.released.set()
+    await staying
+
+    await holding
+    assert leaving.cancelled()
+    assert await writer.do(marks) == ["a", "b"]
+
+
+def test_writer_outlives_an_event_loop_that_closes_before_its_answer(tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "state.db")
+    hold = Hold()
+
+    async def leave() -> None:
+        await writer.open()
+        asyncio.create_task(writer.do(hold))  # noqa: RUF006  (it is cancelled with the loop)
+        await asyncio.to_thread(hold.begun.wait)
+
+    async def come_back() -> list[str]:
+        found = await writer.do(marks)
+        await writer.close()
+        return found
+
+    asyncio.run(leave())
+    hold.released.set()
+
+    assert asyncio.run(come_back()) == []
 
 
 async def test_closing_carries_out_what_is_queued(tmp_path: Path) -> None:

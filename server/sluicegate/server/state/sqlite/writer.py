@@ -28,7 +28,12 @@ Work = Callable[[sqlite3.Connection], _Result]
 @dataclass(frozen=True, slots=True)
 class _Job:
     work: Work[Any]
-    future: Future[Any]
+    future: asyncio.Future[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    cause: BaseException
 
 
 class Writer:
@@ -54,11 +59,11 @@ class Writer:
         """The result of work in a transaction that is on disk. Raises StateUnavailable, and what `work` raises."""
         if self._closed:
             raise StateUnavailable("the state file is closed")
-        future: Future[_Result] = Future()
+        future: asyncio.Future[_Result] = asyncio.get_running_loop().create_future()
         self._jobs.put(_Job(work, future))
         try:
             async with asyncio.timeout(CALL_SECONDS):
-                return await asyncio.shield(asyncio.wrap_future(future))
+                return await future
         except TimeoutError:
             raise StateUnavailable(f"{self._file}: no answer from the disk") from None
 
@@ -106,18 +111,29 @@ class Writer:
             with contextlib.suppress(sqlite3.Error):  # a full disk has rolled back already
                 connection.execute("ROLLBACK")
             cause = StateUnavailable(f"{self._file}: {error}") if isinstance(error, sqlite3.Error) else error
-            for job in batch:
-                job.future.set_exception(cause)
-            return
-        for job, outcome in zip(batch, outcomes, strict=True):
-            if isinstance(outcome, StateError):
-                job.future.set_exception(outcome)
-            else:
-                job.future.set_result(outcome)
+            outcomes = [_Failure(cause)] * len(batch)
+        _tell(batch, outcomes)
 
 
 def _outcome(work: Work[object], connection: sqlite3.Connection) -> object:
     try:
         return work(connection)
     except StateError as error:
-        return error
+        return _Failure(error)
+
+
+def _tell(batch: list[_Job], outcomes: list[object]) -> None:
+    """Hand the outcomes over to the event loop that waits for them, all at once: each wake costs it a system call."""
+    with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits any more
+        batch[0].future.get_loop().call_soon_threadsafe(_set, batch, outcomes)
+
+
+def _set(batch: list[_Job], outcomes: list[object]) -> None:
+    """Event loop only. Who was cancelled, or waited too long, is not told."""
+    for job, outcome in zip(batch, outcomes, strict=True):
+        if job.future.done():
+            continue
+        if isinstance(outcome, _Failure):
+            job.future.set_exception(outcome.cause)
+        else:
+            job.future.set_result(outcome)
