@@ -13,8 +13,10 @@ from sluicegate.server.state.withdrawals import Version
 class Backend(Protocol):
     """One store, shared by all replicas that open it. Event loop only.
 
-    Every method is atomic and durable when it returns, and may be called again with the same ids without doing a thing
-    twice. Raises StateUnavailable within bounded time; a call that was cancelled may still take effect.
+    Every method is atomic, and may be called again with the same ids without doing a thing twice. When it returns, what
+    it did survives any end of this process; what `withdraw` and `lift` did survives a loss of power too, while the
+    ledger may lose its last second to that. Raises StateUnavailable within bounded time; a call that was cancelled may
+    still take effect.
     """
 
     async def reserve(self, id_: str, account: Account, quotas: Quotas, wanted: Wanted) -> int | Refusal:

@@ -1,4 +1,11 @@
-"""The one thread of this process that touches the state file."""
+"""The one thread of this process that touches the state file.
+
+**What survives what.** Every transaction survives the end of the process, `kill -9` too: the operating system has it
+when its work is answered. To survive the end of the machine, a loss of power too, it has to be synced to disk, which
+takes longer than all else. Work that asks for it (`synced`) is answered after that. Other work is synced within
+SYNC_SECONDS: a machine that dies forgets at most so many seconds of it, and only the last ones, since a sync takes
+along all that was committed before (https://www.sqlite.org/wal.html, section 2.2).
+"""
 
 from __future__ import annotations
 
@@ -6,6 +13,7 @@ import asyncio
 import contextlib
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -14,11 +22,12 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from sluicegate.server.state.errors import StateError, StateUnavailable
-from sluicegate.server.state.sqlite.schema import connect
+from sluicegate.server.state.sqlite.schema import APPLICATION_ID, connect
 
 CALL_SECONDS = 5.0
 """Longer than SQLite waits for the lock of another process; a disk that hangs longer counts as unavailable."""
 LARGEST_BATCH = 256
+SYNC_SECONDS = 1.0
 
 _Result = TypeVar("_Result")
 Work = Callable[[sqlite3.Connection], _Result]
@@ -29,6 +38,7 @@ Work = Callable[[sqlite3.Connection], _Result]
 class _Job:
     work: Work[Any]
     future: asyncio.Future[Any]
+    synced: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +47,7 @@ class _Failure:
 
 
 class Writer:
-    """Runs work in order, in a thread of its own. What has queued up meanwhile shares one transaction and one fsync."""
+    """Runs work in order, in a thread of its own. What has queued up meanwhile shares one transaction and one sync."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -45,6 +55,7 @@ class Writer:
         self._opened: Future[str] = Future()
         self._thread = threading.Thread(target=self._run, name="state-writer", daemon=True)
         self._closed = False
+        self._sync_due: float | None = None  # by the monotonic clock; None while all is on disk
 
     async def open(self) -> str:
         """Start; the store's identity. Raises StoreUnsuitable or StateUnavailable."""
@@ -55,12 +66,15 @@ class Writer:
             self._jobs.put(None)
             raise
 
-    async def do(self, work: Work[_Result]) -> _Result:
-        """The result of work in a transaction that is on disk. Raises StateUnavailable, and what `work` raises."""
+    async def do(self, work: Work[_Result], *, synced: bool) -> _Result:
+        """The result of work in a transaction that is committed; `synced`: and on disk.
+
+        Raises StateUnavailable, and what `work` raises.
+        """
         if self._closed:
             raise StateUnavailable("the state file is closed")
         future: asyncio.Future[_Result] = asyncio.get_running_loop().create_future()
-        self._jobs.put(_Job(work, future))
+        self._jobs.put(_Job(work, future, synced))
         try:
             async with asyncio.timeout(CALL_SECONDS):
                 return await future
@@ -81,15 +95,19 @@ class Writer:
             return
         self._opened.set_result(identity)
         try:
-            while batch := self._next_batch():
+            while (batch := self._next_batch()) is not None:
                 self._carry_out(connection, batch)
+            self._sync(connection)
         finally:
             connection.close()
 
-    def _next_batch(self) -> list[_Job]:
-        """At least one job, unless the writer was closed; more if they are there."""
-        batch = []
-        job = self._jobs.get()
+    def _next_batch(self) -> list[_Job] | None:
+        """A job, and more if they are there; none if it is time to sync before one comes; None once it was closed."""
+        batch: list[_Job] = []
+        try:
+            job = self._jobs.get(timeout=self._seconds_to_sync())
+        except Empty:
+            return batch
         while job is not None:
             batch.append(job)
             if len(batch) == LARGEST_BATCH:
@@ -98,21 +116,54 @@ class Writer:
                 job = self._jobs.get_nowait()
             except Empty:
                 return batch
-        if batch:
-            self._jobs.put(None)  # the end comes again, after this batch
+        if not batch:
+            return None
+        self._jobs.put(None)  # the end comes again, after this batch
         return batch
 
+    def _seconds_to_sync(self) -> float | None:
+        return None if self._sync_due is None else max(0.0, self._sync_due - time.monotonic())
+
     def _carry_out(self, connection: sqlite3.Connection, batch: list[_Job]) -> None:
+        if self._seconds_to_sync() == 0:
+            self._sync(connection)
+        if not batch:
+            return
         try:
+            synced = any(job.synced for job in batch)
+            connection.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
+            before = connection.total_changes
             connection.execute("BEGIN IMMEDIATE")
             outcomes = [_outcome(job.work, connection) for job in batch]
             connection.execute("COMMIT")
+            if connection.total_changes != before:
+                self._has_written(synced=synced)
         except BaseException as error:
             with contextlib.suppress(sqlite3.Error):  # a full disk has rolled back already
                 connection.execute("ROLLBACK")
             cause = StateUnavailable(f"{self._file}: {error}") if isinstance(error, sqlite3.Error) else error
             outcomes = [_Failure(cause)] * len(batch)
         _tell(batch, outcomes)
+
+    def _has_written(self, *, synced: bool) -> None:
+        if synced:
+            self._sync_due = None
+        elif self._sync_due is None:
+            self._sync_due = time.monotonic() + SYNC_SECONDS
+
+    def _sync(self, connection: sqlite3.Connection) -> None:
+        """Write something, synced: what was committed before goes to disk with it. If that fails, try again later.
+
+        The application's id is written even where it is the same already. A row is not, and SQLite syncs no commit that
+        writes nothing.
+        """
+        if self._sync_due is None:
+            return
+        self._sync_due = time.monotonic() + SYNC_SECONDS
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            self._sync_due = None
 
 
 def _outcome(work: Work[object], connection: sqlite3.Connection) -> object:
