@@ -119,6 +119,12 @@ class Deployment:
         """Write the agreement anew."""
         _write(self.agreement_file, self.agreement(**changes))
 
+    def add_agreement(self, name: str, client: str, **changes: object) -> None:
+        """Write one more agreement, with a client of its own."""
+        clients = [{"issuer": ISSUER, "client": client}]
+        document = self.agreement(id=name, clients=clients, **changes)
+        _write(self.agreement_file.with_name(f"{name}.yaml"), document)
+
     def write_settings(self, **changes: object) -> None:
         """Write the settings anew; a server that runs does not read them again."""
         _write(self.config, {**self.settings(), **changes})

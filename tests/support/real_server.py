@@ -108,8 +108,8 @@ class Process:
 class RealServer(Process):
     """A server process that takes calls."""
 
-    def __init__(self, deployment: Deployment, *arguments: str) -> None:
-        super().__init__(deployment, *arguments)
+    def __init__(self, deployment: Deployment, *arguments: str, log: str = "server.log") -> None:
+        super().__init__(deployment, *arguments, log=log)
         self.deployment = deployment
         self.address = ""
         self.metrics_url = ""
@@ -175,6 +175,23 @@ def real_server(deployment: Deployment, *arguments: str) -> Iterator[RealServer]
         raise
     finally:
         server.end()
+
+
+@contextmanager
+def replicas(deployment: Deployment, count: int) -> Iterator[list[RealServer]]:
+    """So many servers of one deployment that take calls, ended with the context. Its state must be one to share."""
+    servers = [RealServer(deployment, log=f"server-{number}.log") for number in range(count)]
+    try:
+        for server in servers:
+            server.wait_until_serving()
+        yield servers
+    except BaseException:
+        for server in servers:
+            show_log(server)
+        raise
+    finally:
+        for server in servers:
+            server.end()
 
 
 @contextmanager
