@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass
@@ -28,7 +29,7 @@ from typing import cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from bench.audit import opening, quantile
+from bench.audit import quantile
 from sluicegate.auth import (
     AccessRequest,
     Grant,
@@ -43,7 +44,9 @@ from sluicegate.auth import (
     parse_key_set,
 )
 from sluicegate.auth.loading import parse_policy
-from sluicegate.server.audit import Identity, open_audit_log
+from sluicegate.server import caller as server
+from sluicegate.server.audit import Identity, Pseudonyms, open_audit_log
+from sluicegate.server.auditing import Auditing, Log, NoLog
 from sluicegate.server.caller import Caller
 from sluicegate.server.gate import Gate
 from sluicegate.server.judging import Judge
@@ -112,7 +115,7 @@ async def measured(directory: Path, redis: str | None, calls: int, rounds: int) 
             async with opened(url) as store:
                 samples |= await of_quotas(desk, store, name)
                 samples |= await of_all(desk, store, name)
-        samples |= await of_audit(directory, calls)
+        samples |= await of_audit(desk, directory)
         taken.append(samples)
     return [result(part, [samples[part] for samples in taken[1:]]) for part in taken[0]]
 
@@ -145,6 +148,7 @@ class Desk:
         self.authenticator = Authenticator(self.verifier, Peers(), self.policy)
         self.gate = Gate(self.policy, self.metrics, withdrawals_age=lambda: 0.1)
         self.judge, self.live = Judge(self.gate), LiveCalls()
+        self.auditing = self._auditing(NoLog())
 
     def new_verifier(self) -> TokenVerifier:
         """One that remembers no token."""
@@ -156,8 +160,17 @@ class Desk:
     def caller(self) -> Caller:
         return self.authenticator.identify(call_with(self.tokens[0]))
 
-    def grant(self, caller: Caller) -> Grant:
-        return self.gate.admit(caller, REQUEST, counted_as="generate")
+    def call(self, caller: Caller, log: Log | None = None) -> server.Call:
+        """A call of the caller, whose opening goes to this log, or nowhere."""
+        auditing = self.auditing if log is None else self._auditing(log)
+        record = auditing.record(caller, str(uuid.uuid4()), "Generate", 0.0)
+        return server.Call(caller, "bench", 0.0, None, record)
+
+    def grant(self, call: server.Call) -> Grant:
+        return self.gate.admit(call, REQUEST, counted_as="generate")
+
+    def _auditing(self, log: Log) -> Auditing:
+        return Auditing(log, Pseudonyms(bytes(32)), self.policy, signatures_checked=False)
 
     def _token(self) -> str:
         return issue_token(
@@ -228,7 +241,7 @@ def of_decision(desk: Desk) -> Samples:
 async def of_quotas(desk: Desk, store: Store, name: str) -> Samples:
     """What a call holds, from when it asks until it has it, and from its end until that is booked."""
     caller, meter = desk.caller(), Meter(store, desk.policy)
-    grant = desk.grant(caller)
+    grant = desk.grant(desk.call(caller))
     reserving: list[float] = []
     settling: list[float] = []
     for _ in desk.tokens:
@@ -245,32 +258,48 @@ async def of_quotas(desk: Desk, store: Store, name: str) -> Samples:
 
 
 async def of_all(desk: Desk, store: Store, name: str) -> Samples:
-    """Everything from a call's metadata to the point where it would queue for the engine, by a known token."""
+    """Everything from a call's metadata to the point where it would queue for the engine, by a known token.
+
+    The audit log's opening is written nowhere: its way to the disk stands apart.
+    """
     meter, context = Meter(store, desk.policy), call_with(desk.tokens[0])
     before: list[float] = []
     for _ in desk.tokens:
         usage = Usage(prompt_tokens=12)
         begun = time.perf_counter()
         caller = desk.authenticator.identify(context)
-        grant = desk.grant(caller)
+        call = desk.call(caller)
+        grant = desk.grant(call)
         with desk.live.entry(grant) as entry, desk.judge.watching(entry, caller, REQUEST):
             async with meter.reserved(entry, caller, usage, WANTED):
+                await call.record.open(grant, reserved_tokens=512)
                 before.append((time.perf_counter() - begun) * 1e6)
                 usage.output_tokens = EMITTED
     return {f"all of it before the engine, {name}": before}
 
 
-async def of_audit(directory: Path, calls: int) -> Samples:
-    """One opening made durable, which waits for the disk. It stands apart: no server writes the log yet."""
-    taken: list[float] = []
+async def of_audit(desk: Desk, directory: Path) -> Samples:
+    """An opening, made of what is known of the call; and until it is on the disk, which calls at once share."""
+    caller = desk.caller()
+    grant = desk.grant(desk.call(caller))
     with tempfile.TemporaryDirectory(dir=directory) as log_directory:
         path = Path(log_directory) / "log"
         async with open_audit_log(path, Identity("bench", "bench"), Ed25519PrivateKey.generate()) as log:
-            for number in range(calls):
-                begun = time.perf_counter()
-                await log.open_call(opening(str(number)))
-                taken.append((time.perf_counter() - begun) * 1e6)
-    return {"audit opening, on disk": taken}
+            taken = {
+                "audit opening, not written": [await opening_time(desk, caller, grant, NoLog()) for _ in desk.tokens],
+                "audit opening, on disk": [await opening_time(desk, caller, grant, log) for _ in desk.tokens],
+            }
+    return taken
+
+
+async def opening_time(desk: Desk, caller: Caller, grant: Grant, log: Log) -> float:
+    call = desk.call(caller, log)
+    call.record.asks("generate", REQUEST)
+    begun = time.perf_counter()
+    await call.record.open(grant, reserved_tokens=512)
+    taken = (time.perf_counter() - begun) * 1e6
+    call.record.close("OK", None, None)
+    return taken
 
 
 def timed(work: Callable[[], object]) -> float:
