@@ -180,7 +180,14 @@ def real_server(deployment: Deployment, *arguments: str) -> Iterator[RealServer]
 @contextmanager
 def replicas(deployment: Deployment, count: int) -> Iterator[list[RealServer]]:
     """So many servers of one deployment that take calls, ended with the context. Its state must be one to share."""
-    servers = [RealServer(deployment, log=f"server-{number}.log") for number in range(count)]
+    servers = [
+        RealServer(
+            deployment,
+            *("--replica", f"gate-{number}", "--audit-directory", f"{deployment.directory}/audit-{number}"),
+            log=f"server-{number}.log",
+        )
+        for number in range(count)
+    ]
     try:
         for server in servers:
             server.wait_until_serving()

@@ -36,11 +36,22 @@ def serve(
     state: Annotated[
         str | None, typer.Option(help="sqlite:///FILE or redis://HOST instead of the file's `state.url`.")
     ] = None,
+    replica: Annotated[str | None, typer.Option(help="Name instead of the file's `audit.replica`.")] = None,
+    audit_directory: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Directory instead of the file's `audit.directory`.")
+    ] = None,
     log_format: Annotated[str | None, typer.Option(help="json or console instead of the file's.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Read settings and stop.")] = False,
 ) -> None:
     """Serve models as the settings say, until SIGTERM or Ctrl-C; then drain. A second signal ends it at once."""
-    flags = {"listen": listen, "metrics.listen": metrics_listen, "state.url": state, "log.format": log_format}
+    flags = {
+        "listen": listen,
+        "metrics.listen": metrics_listen,
+        "state.url": state,
+        "audit.replica": replica,
+        "audit.directory": audit_directory and str(Path(audit_directory).absolute()),
+        "log.format": log_format,
+    }
     overrides = {name: value for name, value in flags.items() if value is not None}
     try:
         settings = load_settings(config, overrides)

@@ -15,6 +15,7 @@ from sluicegate.server.demo.world import (
     INSIDER,
     ISSUER,
     MODELS,
+    OPERATOR,
     PARTNER,
     PURPOSE,
     VISITOR,
@@ -59,7 +60,8 @@ def chapters(world: World, addresses: Addresses, *, has_grpcurl: bool) -> list[C
         Chapter("A client of someone else", _foreign(world, addresses, has_grpcurl=has_grpcurl)),
         Chapter("A stream given up", _cancel(world)),
         Chapter("The next stage, while the server runs", _stages(world)),
-        Chapter("What the operator sees", _observed(addresses)),
+        Chapter("A door that an operator closes", _closed(world)),
+        Chapter("What the operator sees", _observed(world, addresses)),
     ]
 
 
@@ -218,9 +220,38 @@ def _stages(world: World) -> tuple[Step, ...]:
     )
 
 
-def _observed(addresses: Addresses) -> tuple[Step, ...]:
+def _closed(world: World) -> tuple[Step, ...]:
+    withdrawals = f"sluicegate withdraw list --json{_as(world, OPERATOR)}"
+    found = f'$({withdrawals} | grep -o \'"id": "[^"]*"\' | cut -d\'"\' -f4)'
+    call = generate(world, VISITOR, "demo-s", _NOVEL, "-n", "10", "--seed", "1")
+    return (
+        Command(
+            say="Something is wrong with demo-s. The operator takes it away: from everybody, and from calls under way.",
+            line="sluicegate withdraw model demo-s --justification 'a drill'" + _as(world, OPERATOR),
+            shows=("demo-s",),
+        ),
+        Command(say="From then on:", line=call, exit_code=4, shows=("MODEL_WITHDRAWN",)),
+        Command(
+            say="It is mended, and opened again. With signatures on, two people would have to sign this.",
+            line=f"sluicegate withdraw lift \"{found}\" --justification 'the drill is over'" + _as(world, OPERATOR),
+        ),
+        Command(say="And:", line=call),
+    )
+
+
+def _observed(world: World, addresses: Addresses) -> tuple[Step, ...]:
     name = "sluicegate_decisions_total"
     return (
+        Command(
+            say="Each of these calls is in the audit log, with what it was allowed and what it was given.",
+            line=f"sluicegate audit show {_path(world.audit)} --partner example-lab | tail -4",
+            shows=("opening", "closing", "demo-m"),
+        ),
+        Command(
+            say="It cannot be changed unseen: entries are chained and signed, and its newest head is kept elsewhere.",
+            line=f"sluicegate audit verify {_path(world.audit)} --state {shlex.quote(world.state)}",
+            shows=("complete to entry",),
+        ),
         Count(
             say="Every decision of this tour is in the metrics, refusals with their reasons.",
             line=f"curl -s http://{addresses.metrics}/metrics | grep '^{name}' | grep -v ' 0.0$'",

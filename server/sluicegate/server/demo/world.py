@@ -56,7 +56,8 @@ class Caller:
 VISITOR = Caller("visitor", "visitor", _scopes("generate"))
 PARTNER = Caller("partner", "example-lab-eval", _scopes("generate") + _scopes("score", "logprobs", models=MODELS[2:]))
 INSIDER = Caller("insider", "eval-team", _scopes("generate", "score", "logprobs"))
-CALLERS = (VISITOR, PARTNER, INSIDER)
+OPERATOR = Caller("operator", "operations", ("release:read", "release:withdraw"))
+CALLERS = (VISITOR, PARTNER, INSIDER, OPERATOR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,14 @@ class World:
     @property
     def key(self) -> Path:
         return self.directory / "issuer.jwk"
+
+    @property
+    def audit(self) -> Path:
+        return self.directory / "audit"
+
+    @property
+    def state(self) -> str:
+        return f"sqlite:///{self.directory / _STATE}"
 
     @property
     def log(self) -> Path:
