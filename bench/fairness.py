@@ -28,8 +28,9 @@ import httpx
 import yaml
 
 from bench.audit import quantile
-from sluicegate.auth import SigningKey, add_to_key_set, create_signing_key, issue_token
+from sluicegate.auth import SigningKey, add_to_key_set, create_signing_key, issue_token, write_signing_key
 from sluicegate.client import Client, Delta, GenerationConfig, StaticToken
+from sluicegate.server.audit import create_secret
 from sluicegate.server.demo.server import started
 from sluicegate.server.demo.world import MODELS_DIRECTORY
 
@@ -226,7 +227,10 @@ def write_files(directory: Path, key: SigningKey, load: Load) -> Path:
         },
         "drain": {"announce_seconds": 0, "grace_seconds": 5},
         "metrics": {"listen": "127.0.0.1:0"},
+        "audit": {"directory": "audit", "key": "audit.jwk", "secret": "audit.secret"},
     }
+    write_signing_key(directory / "audit.jwk", create_signing_key("EdDSA"))
+    create_secret(directory / "audit.secret")
     (directory / "policy/agreements").mkdir(parents=True)
     for partner in PARTNERS:
         write(directory / f"policy/agreements/{partner}.yaml", agreement(partner, load.model))

@@ -27,21 +27,26 @@ class WatchedWriter(Writer):
         self.synced.append(synced)
         return await super().do(work, synced=synced)
 
+    async def do_short(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
+        return await self.do(work, synced=False)
 
-async def test_changes_to_withdrawals_are_on_disk_when_they_are_answered_and_the_ledger_is_not(tmp_path: Path) -> None:
+
+async def test_withdrawals_and_heads_are_on_disk_when_they_are_answered_and_the_ledger_is_not(tmp_path: Path) -> None:
     writer = WatchedWriter(tmp_path / "state.db")
     backend = SqliteBackend(writer, await writer.open(), 30_000, FakeClock())
 
     await backend.withdraw("w-1", "{}", None)
     await backend.lift("w-1", "mark")
+    await backend.anchor("gate-0", "head")
     changes, writer.synced = writer.synced, []
     await backend.reserve("r-1", LAB, Quotas(), Wanted(output_tokens=1))
     await backend.renew(LAB, {"r-1": 0})
     await backend.settle(LAB, "r-1", 1, 0)
     await backend.usage(LAB, Quotas())
     await backend.read(None)
+    await backend.anchors()
     ledger = writer.synced
     await backend.close()
 
-    assert changes == [True, True]
-    assert ledger == [False] * 5
+    assert changes == [True] * 3
+    assert ledger == [False] * 6

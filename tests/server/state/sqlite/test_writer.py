@@ -304,3 +304,92 @@ async def test_closed_writer_takes_no_more_work(tmp_path: Path) -> None:
 
     with pytest.raises(StateUnavailable, match="closed"):
         await writer.do(marks, synced=False)
+
+
+# --- short work, in the event loop
+
+
+def thread_of(connection: sqlite3.Connection) -> int:
+    return threading.get_ident()
+
+
+async def test_short_work_is_done_here_while_nothing_else_is(writer: Writer) -> None:
+    await writer.do_short(insert("a"))
+
+    assert await writer.do_short(thread_of) == threading.get_ident()
+    assert await writer.do(marks, synced=False) == ["a"]
+
+
+async def test_short_work_waits_its_turn_behind_the_threads(writer: Writer) -> None:
+    hold = Hold()
+    holding = asyncio.create_task(writer.do(hold, synced=False))
+    await asyncio.to_thread(hold.begun.wait)
+
+    here = asyncio.create_task(writer.do_short(thread_of))
+    await asyncio.sleep(0)
+    hold.released.set()
+
+    assert await here != threading.get_ident()
+    await holding
+
+
+async def test_short_work_leaves_the_wait_for_another_process_to_the_thread(writer: Writer, tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    waiting = asyncio.create_task(writer.do_short(thread_of))
+    await asyncio.sleep(0)
+    was_done = waiting.done()
+    other.execute("COMMIT")
+    other.close()
+
+    assert (was_done, await waiting != threading.get_ident()) == (False, True)
+
+
+async def test_short_work_that_fails_leaves_nothing_and_is_told_as_what_it_is(writer: Writer) -> None:
+    def fault(connection: sqlite3.Connection) -> None:
+        insert("half")(connection)
+        raise ZeroDivisionError
+
+    await writer.do_short(insert("a"))
+
+    with pytest.raises(ZeroDivisionError):
+        await writer.do_short(fault)
+    with pytest.raises(StateUnavailable):
+        await writer.do_short(insert("a"))  # the mark is there already
+    assert await writer.do_short(marks) == ["a"]
+
+
+async def test_short_work_never_syncs_here_and_is_synced_in_time_by_the_thread(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "SYNC_SECONDS", 0.01)
+    synced = threading.Event()
+
+    def trace(statement: str) -> None:
+        if statement == SYNC:
+            synced.set()
+
+    await writer.do(lambda connection: connection.set_trace_callback(trace), synced=False)
+
+    def mode(connection: sqlite3.Connection) -> tuple[int, int]:
+        insert("a")(connection)
+        (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
+        (checkpoint,) = connection.execute("PRAGMA wal_autocheckpoint").fetchone()
+        return synchronous, checkpoint
+
+    assert await writer.do_short(mode) == (1, 0)  # NORMAL; none
+    assert await asyncio.to_thread(synced.wait, WAIT_SECONDS)
+
+
+async def test_closing_syncs_short_work_too(tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "state.db")
+    await writer.open()
+    statements = await traced(writer)
+    await writer.do_short(insert("a"))
+
+    await writer.close()
+
+    assert statements[-2:] == [FULL, SYNC]
+    with pytest.raises(StateUnavailable, match="closed"):
+        await writer.do_short(marks)

@@ -123,7 +123,7 @@ class SqliteBackend:
                 self._next_prune_ms = books.time_ms + PRUNE_MS
             return result
 
-        return await self._writer.do(work, synced=False)
+        return await self._writer.do_short(work)
 
     def _turn(self, books: Books, account: Account) -> None:
         now_ms = max(int(self._clock() * 1000), books.time_ms)

@@ -60,6 +60,14 @@ def connect(file: Path) -> tuple[sqlite3.Connection, str]:
         raise
 
 
+def connect_impatient(file: Path) -> sqlite3.Connection:
+    """Another connection to a file that `connect` opened: it waits for no lock, and neither syncs nor checkpoints."""
+    connection = sqlite3.connect(file, timeout=0, isolation_level=None)
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    return connection
+
+
 def _make_private(file: Path) -> None:
     """SQLite gives its -wal and -shm files the mode of the file itself.
 

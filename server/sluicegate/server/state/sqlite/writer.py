@@ -1,10 +1,16 @@
-"""The one thread of this process that touches the state file.
+"""How this process touches the state file: in a thread, and where nothing has to wait, here and now.
 
 **What survives what.** Every transaction survives the end of the process, `kill -9` too: the operating system has it
 when its work is answered. To survive the end of the machine, a loss of power too, it has to be synced to disk, which
 takes longer than all else. Work that asks for it (`synced`) is answered after that. Other work is synced within
 SYNC_SECONDS: a machine that dies forgets at most so many seconds of it, and only the last ones, since a sync takes
 along all that was committed before (https://www.sqlite.org/wal.html, section 2.2).
+
+**Who does it.** The thread, in order, and many at once; it alone waits: for the disk, and for other processes. A short
+transaction that is not synced waits for neither, and takes less time than it takes to wake the thread. So if the thread
+is idle and nobody has the file locked, it is carried out in the event loop, on a connection of its own that never syncs
+and never waits; otherwise it goes to the thread like all else. A disk that hangs stops the thread in its next sync,
+which holds the lock, so that from then on nothing is done here.
 """
 
 from __future__ import annotations
@@ -22,7 +28,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from sluicegate.server.state.errors import StateError, StateUnavailable
-from sluicegate.server.state.sqlite.schema import APPLICATION_ID, connect
+from sluicegate.server.state.sqlite.schema import APPLICATION_ID, connect, connect_impatient
 
 CALL_SECONDS = 5.0
 """Longer than SQLite waits for the lock of another process; a disk that hangs longer counts as unavailable."""
@@ -41,6 +47,13 @@ class _Job:
     synced: bool
 
 
+class _Written:
+    """Tells the thread that something was committed which is not synced."""
+
+
+_WRITTEN = _Written()
+
+
 @dataclass(frozen=True, slots=True)
 class _Failure:
     cause: BaseException
@@ -51,20 +64,46 @@ class Writer:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._jobs: SimpleQueue[_Job | _Written | None] = SimpleQueue()
         self._opened: Future[str] = Future()
         self._thread = threading.Thread(target=self._run, name="state-writer", daemon=True)
         self._closed = False
+        self._own: sqlite3.Connection | None = None  # the event loop's
+        self._waiting = 0  # jobs that the thread has not answered; the event loop's
         self._sync_due: float | None = None  # by the monotonic clock; None while all is on disk
 
     async def open(self) -> str:
         """Start; the store's identity. Raises StoreUnsuitable or StateUnavailable."""
         self._thread.start()
         try:
-            return await asyncio.shield(asyncio.wrap_future(self._opened))
+            identity = await asyncio.shield(asyncio.wrap_future(self._opened))
         except asyncio.CancelledError:
             self._jobs.put(None)
             raise
+        self._own = connect_impatient(self._file)
+        return identity
+
+    async def do_short(self, work: Work[_Result]) -> _Result:
+        """The result of work that is short and need not be synced; in the event loop, unless it would wait there.
+
+        Raises as `do` does.
+        """
+        own = self._own
+        if own is None or self._closed or self._waiting or not _has_begun(own):
+            return await self.do(work, synced=False)
+        before = own.total_changes
+        try:
+            outcome = work(own)
+            own.execute("COMMIT")
+        except BaseException as error:
+            with contextlib.suppress(sqlite3.Error):
+                own.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise StateUnavailable(f"{self._file}: {error}") from error
+            raise
+        if own.total_changes != before and self._sync_due is None:
+            self._jobs.put(_WRITTEN)
+        return outcome
 
     async def do(self, work: Work[_Result], *, synced: bool) -> _Result:
         """The result of work in a transaction that is committed; `synced`: and on disk.
@@ -74,6 +113,7 @@ class Writer:
         if self._closed:
             raise StateUnavailable("the state file is closed")
         future: asyncio.Future[_Result] = asyncio.get_running_loop().create_future()
+        self._waiting += 1
         self._jobs.put(_Job(work, future, synced))
         try:
             async with asyncio.timeout(CALL_SECONDS):
@@ -84,6 +124,8 @@ class Writer:
     async def close(self) -> None:
         """Carry out what is queued and close the file."""
         self._closed = True
+        if self._own is not None:
+            self._own.close()
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join)
 
@@ -109,7 +151,10 @@ class Writer:
         except Empty:
             return batch
         while job is not None:
-            batch.append(job)
+            if isinstance(job, _Job):
+                batch.append(job)
+            else:
+                self._has_written(synced=False)
             if len(batch) == LARGEST_BATCH:
                 return batch
             try:
@@ -143,7 +188,20 @@ class Writer:
                 connection.execute("ROLLBACK")
             cause = StateUnavailable(f"{self._file}: {error}") if isinstance(error, sqlite3.Error) else error
             outcomes = [_Failure(cause)] * len(batch)
-        _tell(batch, outcomes)
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits any more
+            # All outcomes at once: each wake of the loop costs it a system call.
+            batch[0].future.get_loop().call_soon_threadsafe(self._tell, batch, outcomes)
+
+    def _tell(self, batch: list[_Job], outcomes: list[object]) -> None:
+        """Event loop only. Who was cancelled, or waited too long, is not told."""
+        self._waiting -= len(batch)
+        for job, outcome in zip(batch, outcomes, strict=True):
+            if job.future.done():
+                continue
+            if isinstance(outcome, _Failure):
+                job.future.set_exception(outcome.cause)
+            else:
+                job.future.set_result(outcome)
 
     def _has_written(self, *, synced: bool) -> None:
         if synced:
@@ -159,11 +217,21 @@ class Writer:
         """
         if self._sync_due is None:
             return
-        self._sync_due = time.monotonic() + SYNC_SECONDS
-        with contextlib.suppress(sqlite3.Error):
+        self._sync_due = None  # before the sync: what is written after it is not taken along
+        try:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            self._sync_due = None
+        except sqlite3.Error:
+            self._sync_due = time.monotonic() + SYNC_SECONDS
+
+
+def _has_begun(connection: sqlite3.Connection) -> bool:
+    """Whether a transaction could be begun without waiting for another's."""
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError:
+        return False
+    return True
 
 
 def _outcome(work: Work[object], connection: sqlite3.Connection) -> object:
@@ -171,20 +239,3 @@ def _outcome(work: Work[object], connection: sqlite3.Connection) -> object:
         return work(connection)
     except StateError as error:
         return _Failure(error)
-
-
-def _tell(batch: list[_Job], outcomes: list[object]) -> None:
-    """Hand the outcomes over to the event loop that waits for them, all at once: each wake costs it a system call."""
-    with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits any more
-        batch[0].future.get_loop().call_soon_threadsafe(_set, batch, outcomes)
-
-
-def _set(batch: list[_Job], outcomes: list[object]) -> None:
-    """Event loop only. Who was cancelled, or waited too long, is not told."""
-    for job, outcome in zip(batch, outcomes, strict=True):
-        if job.future.done():
-            continue
-        if isinstance(outcome, _Failure):
-            job.future.set_exception(outcome.cause)
-        else:
-            job.future.set_result(outcome)
