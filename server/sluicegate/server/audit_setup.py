@@ -27,8 +27,8 @@ from sluicegate.server.auditing import Auditing, NoLog
 from sluicegate.server.observe.metrics import Metrics
 from sluicegate.server.state import Store
 
-UNSIGNED = "unsigned"
-"""The deployment's name where signatures are off, and with them the name."""
+TRIAL = "trial"
+"""The deployment's name where signatures are off, and with them its name."""
 
 CLOSE_SECONDS = 5.0
 """For what the listener has cancelled to come to its end."""
@@ -71,7 +71,7 @@ async def opened_auditing(
     keep(anchoring.run, "audit anchors")
     async with open_audit_log(
         terms.directory,
-        Identity(UNSIGNED if trust == "off" else trust.deployment, terms.replica),
+        Identity(TRIAL if trust == "off" else trust.deployment, terms.replica),
         read_key(terms.key),
         limits=Limits(checkpoint_seconds=terms.checkpoint_seconds, file_bytes=terms.file_bytes),
         hooks=Hooks(on_failure=lambda cause: metrics.audit_failures.labels(cause).inc(), anchor=anchoring.keep),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 
@@ -49,9 +50,8 @@ def test_no_command_of_the_tour_has_a_token_in_it(world: World) -> None:
 
 def test_every_token_file_that_a_command_names_exists(world: World) -> None:
     lines = [step.line for step in steps(world, has_grpcurl=True) if isinstance(step, Command)]
-    words = [word for line in lines if line.startswith("sluicegate ") for word in [shlex.split(line)]]
 
-    files = {parts[parts.index("--token-file") + 1] for parts in words}
+    files = {name for line in lines for name in re.findall(r"--token-file ([^\s)]+)", line)}
 
     assert {Path(name) for name in files} == {world.token(caller) for caller in CALLERS}
     assert all(Path(name).is_file() for name in files)
