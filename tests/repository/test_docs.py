@@ -15,9 +15,10 @@ from sluicegate.auth import Reason
 from sluicegate.auth.agreements import Agreement
 from sluicegate.auth.release import ReleasePlan
 from sluicegate.auth.scopes import AUTHENTICATED, TEMPLATES
-from sluicegate.server.config import Settings, load_settings
+from sluicegate.server.config import Settings
 from sluicegate.server.observe.metrics import Metrics
 from sluicegate.server.rpc.methods import own_services
+from sluicegate.server.settings_file import load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 LINK = re.compile(r"\]\(([^)\s]+)\)")

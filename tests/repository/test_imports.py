@@ -23,7 +23,8 @@ BELOW: dict[str, set[str]] = {
     "sluicegate.server.gpt2": {"sluicegate.server.engine"},
     "sluicegate.server.guard": set(),
     "sluicegate.server.errors": {"sluicegate.auth"},
-    "sluicegate.server.config": {"sluicegate.server.errors"},
+    "sluicegate.server.config": set(),
+    "sluicegate.server.settings_file": {"sluicegate.server.config", "sluicegate.server.errors"},
     "sluicegate.server.audit": {"sluicegate.auth", "sluicegate.server.errors", "sluicegate.server.state"},
     "sluicegate.server.state": {"sluicegate.auth"},
     # Opens the audit log: a part of the composition root.
@@ -77,7 +78,7 @@ BELOW: dict[str, set[str]] = {
     "sluicegate.server.scaffold": {
         "sluicegate.auth",
         "sluicegate.server.audit",
-        "sluicegate.server.config",
+        "sluicegate.server.settings_file",
         "sluicegate.server.errors",
         "sluicegate.server.gpt2",
     },
@@ -85,6 +86,7 @@ BELOW: dict[str, set[str]] = {
         "sluicegate.auth",
         "sluicegate.server.app",
         "sluicegate.server.config",
+        "sluicegate.server.settings_file",
         "sluicegate.server.engine",
         "sluicegate.server.errors",
         "sluicegate.server.observe",
@@ -142,7 +144,7 @@ HOMES: dict[str, set[str]] = {
     "numpy": {"sluicegate.server.gpt2"},
     "prometheus_client": {"sluicegate.server.observe"},
     "protovalidate": {"sluicegate.server.rpc.validation"},
-    "pydantic": {"sluicegate.auth", "sluicegate.server.config"},
+    "pydantic": {"sluicegate.auth", "sluicegate.server.config", "sluicegate.server.settings_file"},
     "pydantic_core": {"sluicegate.auth.loading"},
     "redis": {"sluicegate.server.state.redis"},
     "rfc8785": {"sluicegate.auth", "sluicegate.server.audit"},
@@ -151,7 +153,7 @@ HOMES: dict[str, set[str]] = {
     "tokenizers": {"sluicegate.server.tokenizer"},
     "torch": {"sluicegate.server.gpt2"},
     "typer": COMMAND_MODULES,
-    "yaml": {"sluicegate.auth.documents", "sluicegate.server.config", "sluicegate.server.scaffold"},
+    "yaml": {"sluicegate.auth.documents", "sluicegate.server.scaffold", "sluicegate.server.settings_file"},
     "zmq": {"sluicegate.server.engine.transport"},
 }
 

@@ -11,7 +11,7 @@ from harness import DEMO, SMALL, demo_plan, write_server
 from typer.testing import CliRunner, Result
 
 from sluicegate.server.commands import init, serve
-from sluicegate.server.config import SETTINGS_FILE_VARIABLE
+from sluicegate.server.settings_file import SETTINGS_FILE_VARIABLE
 
 app = typer.Typer()
 app.command()(serve)

@@ -9,9 +9,9 @@ from harness import DEMO
 
 from sluicegate.auth import Audience, load_policy, parse_key_set, read_signing_key
 from sluicegate.server.audit import read_key, read_secret
-from sluicegate.server.config import load_settings
 from sluicegate.server.errors import ServerError, SettingsError
 from sluicegate.server.scaffold import PARAMETERS, write_scaffold
+from sluicegate.server.settings_file import load_settings
 
 DIGEST = "7148071bced7e05e3874895f62be0c1e261eb76d8cabc6707b96054fcd2c1efd"
 

@@ -31,13 +31,13 @@ from sluicegate.auth import create_signing_key, write_signing_key
 from sluicegate.server.app import Running, running
 from sluicegate.server.audit import Verification, create_secret
 from sluicegate.server.audit.findings import FindingKind
-from sluicegate.server.config import load_settings
 from sluicegate.server.engine.client import EngineClient
 from sluicegate.server.engine.messages import Figures, Load
 from sluicegate.server.engine.runner import Runner
 from sluicegate.server.engine.supervisor import Launch, Worker
 from sluicegate.server.engine.thread import thread_launcher
 from sluicegate.server.rpc.status import DETAILS_TRAILER, PUSHBACK_TRAILER, USAGE_TRAILER
+from sluicegate.server.settings_file import load_settings
 from sluicegate.server.tokenizer import Tokenizer
 from sluicegate.v1.access_service_pb2_grpc import AccessServiceStub
 from sluicegate.v1.generation_pb2 import Usage

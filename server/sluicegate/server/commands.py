@@ -15,11 +15,12 @@ import typer
 
 from sluicegate.auth import AuthError
 from sluicegate.server import app
-from sluicegate.server.config import SETTINGS_FILE_VARIABLE, Settings, load_settings
+from sluicegate.server.config import Settings
 from sluicegate.server.engine.errors import EngineError
 from sluicegate.server.errors import ServerError
 from sluicegate.server.observe.log import configure
 from sluicegate.server.scaffold import Scaffold, write_scaffold
+from sluicegate.server.settings_file import SETTINGS_FILE_VARIABLE, load_settings
 from sluicegate.server.state import StateError
 
 

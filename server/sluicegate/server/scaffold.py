@@ -12,8 +12,8 @@ import yaml
 
 from sluicegate.auth import Policy, add_to_key_set, create_signing_key, load_policy, write_signing_key
 from sluicegate.server.audit import create_secret
-from sluicegate.server.config import load_settings
 from sluicegate.server.errors import ServerError, SettingsError
+from sluicegate.server.settings_file import load_settings
 
 ISSUER = "https://issuer.localhost"
 AUDIENCE = "sluicegate"

@@ -23,7 +23,6 @@ from sluicegate.auth import (
     load_policy,
     read_signing_key,
 )
-from sluicegate.server.config import load_settings
 from sluicegate.server.demo.errors import DirectoryUnusable, ModelsMissing
 from sluicegate.server.demo.world import (
     AGREEMENT,
@@ -40,6 +39,7 @@ from sluicegate.server.demo.world import (
     claimed,
     write_world,
 )
+from sluicegate.server.settings_file import load_settings
 
 LOOPBACK = Peer(ip_address("127.0.0.1"))
 ALLOWED = None

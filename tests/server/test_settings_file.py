@@ -8,8 +8,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from sluicegate.server.config import MAX_SETTINGS_BYTES, SETTINGS_FILE_VARIABLE, Algorithm, load_settings
+from sluicegate.server.config import Algorithm
 from sluicegate.server.errors import SettingsError
+from sluicegate.server.settings_file import MAX_SETTINGS_BYTES, SETTINGS_FILE_VARIABLE, load_settings
 
 MINIMAL: dict[str, Any] = {
     "policy": {"directory": "policy", "signatures": "off"},
