@@ -50,7 +50,7 @@ def test_an_allowed_call_shows_every_check_and_its_limits(directory: Path) -> No
 
     assert result.exit_code == 0
     assert "ALLOWED as public at stage s2, 256 output tokens a call" in result.stdout
-    assert result.stdout.count("passed") == 14
+    assert result.stdout.count("passed") == 15
     assert "The claims were taken as true" in result.stderr
 
 
@@ -63,7 +63,7 @@ def test_a_refused_call_shows_the_first_check_that_failed(directory: Path) -> No
     assert (result.exit_code, told["allowed"], told["token_verified"]) == (1, False, False)
     [failed] = [check for check in told["checks"] if check["passed"] is False]
     assert (failed["row"], failed["reason"], failed["detail"]) == (13, "MODEL_NOT_RELEASED", {"stage": "s2"})
-    assert [check["passed"] for check in told["checks"]] == [True, True, False] + [None] * 11
+    assert [check["passed"] for check in told["checks"]] == [True] * 4 + [False] + [None] * 10
 
 
 def test_a_verified_token_passes_rows_3_to_8_before_the_policy_is_asked(directory: Path, jwks: Path) -> None:

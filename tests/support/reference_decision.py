@@ -201,6 +201,12 @@ def _covers_purpose(asked: Question, standing: Standing) -> bool:
 
 
 def _judge(asked: Question, standing: Standing) -> Refused | Served:
+    if standing.agreement_id is not None:
+        facts = {"agreement": standing.agreement_id}
+        if standing.agreement is None:
+            return Refused(13, "AGREEMENT_UNKNOWN", facts)
+        if not _names_client(standing.agreement, asked.principal):
+            return Refused(13, "AGREEMENT_CLIENT_MISMATCH", facts)
     stage_id, opened = _stage(asked)
     open_to = opened.get(asked.request.model)
     in_circle = open_to is not None and CIRCLES.index(open_to) <= CIRCLES.index(standing.circle)
@@ -230,24 +236,20 @@ def _stage(asked: Question) -> tuple[str, dict[str, str]]:
 
 def _rows_14_to_16(asked: Question, standing: Standing) -> Iterator[Refused]:
     """Every refusal, the first of them first."""
-    who, request, now = asked.principal, asked.request, asked.now
+    request, now = asked.request, asked.now
     if standing.agreement_id is None:
         if request.partner_only:
             yield Refused(14, "AGREEMENT_REQUIRED", {})
         return
     facts = {"agreement": standing.agreement_id}
     agreement = standing.agreement
-    if agreement is None:
-        yield Refused(14, "AGREEMENT_UNKNOWN", facts)
-        return
+    assert agreement is not None, "row 13 let it pass"
     if agreement["status"] != "active" or now < _time(agreement["valid"]["from"]):
         yield Refused(14, "AGREEMENT_NOT_ACTIVE", facts)
     if now >= _time(agreement["valid"]["until"]):
         yield Refused(14, "AGREEMENT_EXPIRED", facts)
     if agreement["id"] in asked.withdrawn.agreements:
         yield Refused(14, "AGREEMENT_WITHDRAWN", facts)
-    if not _names_client(agreement, who):
-        yield Refused(14, "AGREEMENT_CLIENT_MISMATCH", facts)
     if not _covers_purpose(asked, standing):
         yield Refused(14, "PURPOSE_NOT_PERMITTED", facts)
     if not _covers_action(asked, standing):

@@ -105,16 +105,22 @@ def agreement_known(call: Call) -> Denied | None:
     return None
 
 
+def agreement_own(call: Call) -> Denied | None:
+    terms, principal = call.terms, call.principal
+    is_own = terms is None or terms.names(principal.issuer, principal.client_id)
+    return _denied(call, None if is_own else Reason.AGREEMENT_CLIENT_MISMATCH)
+
+
 def agreement_state(policy: Policy, terms: Agreement, principal: Principal, now: float) -> Reason | None:
-    """Why this caller cannot use this agreement now; None if it can."""
+    """Why this caller cannot use this agreement now; None if it can. Of another's agreement it tells nothing else."""
+    if not terms.names(principal.issuer, principal.client_id):
+        return Reason.AGREEMENT_CLIENT_MISMATCH
     if terms.status != "active" or now < terms.valid.from_.timestamp():
         return Reason.AGREEMENT_NOT_ACTIVE
     if now >= terms.valid.until.timestamp():
         return Reason.AGREEMENT_EXPIRED
     if terms.id in closed(policy).agreements:
         return Reason.AGREEMENT_WITHDRAWN
-    if not terms.names(principal.issuer, principal.client_id):
-        return Reason.AGREEMENT_CLIENT_MISMATCH
     return None
 
 

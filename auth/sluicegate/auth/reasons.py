@@ -70,7 +70,7 @@ class Reason(StrEnum):
     AGREEMENT_REQUIRED = auto()
     """Row 14: the method is for partners only."""
     AGREEMENT_UNKNOWN = auto()
-    """Row 14: the token names an agreement that the policy does not have."""
+    """Row 13: the token names an agreement that the policy does not have."""
     AGREEMENT_NOT_ACTIVE = auto()
     """Row 14: draft, suspended, terminated, or not begun."""
     AGREEMENT_EXPIRED = auto()
@@ -78,7 +78,7 @@ class Reason(StrEnum):
     AGREEMENT_WITHDRAWN = auto()
     """Row 14: the operator closed it."""
     AGREEMENT_CLIENT_MISMATCH = auto()
-    """Row 14: the agreement does not name this client."""
+    """Row 13: the agreement does not name this client."""
     PURPOSE_NOT_PERMITTED = auto()
     """Row 14."""
     ACTION_NOT_PERMITTED = auto()

@@ -14,6 +14,7 @@ import pytest_asyncio
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1.health_pb2 import HealthCheckRequest
 from harness import EVERY_SCOPE, LONG_SECONDS, SMALL, Server, bearer, demo_plan, open_agreement, serving
+from issuer import ISSUER
 from operators import withdraw
 
 from sluicegate.server.rpc.status import DETAILS_TRAILER
@@ -34,11 +35,23 @@ Metadata = tuple[tuple[str, str], ...]
 Ask = Callable[[Server, str, Metadata], Any]
 INTERNAL, WITHDRAWN, UNKNOWN = "gpt2-next", "gpt2-774m", "gpt2-none"
 """Of one length: where a name is repeated to its caller, so is its length."""
+
+
+def claiming(agreement: str) -> dict[str, object]:
+    """The claims of a token that names an agreement."""
+    return {"authorization_details": [{"type": "model_partnership", "agreement": agreement}]}
+
+
 EVERY_SCOPE_AND_MORE = f"{EVERY_SCOPE} generate:{UNKNOWN} score:{UNKNOWN} logprobs:{UNKNOWN}"
 CALLERS = {
     "stranger": bearer(scope=EVERY_SCOPE_AND_MORE),
     "stranger without a scope for either": bearer(scope=f"generate:{SMALL}"),
     "partner whose agreement leaves it out": bearer(scope=EVERY_SCOPE_AND_MORE, client_id="lab-app"),
+    "stranger who claims an agreement that is not": bearer(scope=EVERY_SCOPE_AND_MORE, **claiming("agr-nowhere")),
+    "stranger who claims another's agreement": bearer(scope=EVERY_SCOPE_AND_MORE, **claiming("agr-other-lab")),
+    "partner who claims another's agreement": bearer(
+        scope=EVERY_SCOPE_AND_MORE, client_id="lab-app", **claiming("agr-other-lab")
+    ),
     "nobody": (),
 }
 
@@ -47,7 +60,11 @@ CALLERS = {
 async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
     hosted = {model: {"device": "cpu", "slots": 1} for model in (SMALL, INTERNAL, WITHDRAWN)}
     terms = open_agreement(models=[SMALL])
-    async with serving(tmp_path_factory.mktemp("oracles"), demo_plan(), [terms], models=hosted) as server:
+    others = open_agreement(
+        id="agr-other-lab", partner="other-lab", models=[WITHDRAWN], clients=[{"issuer": ISSUER, "client": "other-app"}]
+    )
+    directory = tmp_path_factory.mktemp("oracles")
+    async with serving(directory, demo_plan(), [terms, others], models=hosted) as server:
         await withdraw(server, WithdrawalTarget(model=WITHDRAWN))
         yield server
 
