@@ -170,7 +170,7 @@ class Desk:
         return self.gate.admit(call, REQUEST, counted_as="generate")
 
     def _auditing(self, log: Log) -> Auditing:
-        return Auditing(log, Pseudonyms(bytes(32)), self.policy, signatures_checked=False)
+        return Auditing(log, Pseudonyms(bytes(32)), self.policy, signatures_checked=False, denials_per_minute=120)
 
     def _token(self) -> str:
         return issue_token(

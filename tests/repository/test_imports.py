@@ -144,7 +144,12 @@ HOMES: dict[str, set[str]] = {
     "numpy": {"sluicegate.server.gpt2"},
     "prometheus_client": {"sluicegate.server.observe"},
     "protovalidate": {"sluicegate.server.rpc.validation"},
-    "pydantic": {"sluicegate.auth", "sluicegate.server.config", "sluicegate.server.settings_file"},
+    "pydantic": {
+        "sluicegate.auth",
+        "sluicegate.server.audit.replaying",
+        "sluicegate.server.config",
+        "sluicegate.server.settings_file",
+    },
     "pydantic_core": {"sluicegate.auth.loading"},
     "redis": {"sluicegate.server.state.redis"},
     "rfc8785": {"sluicegate.auth", "sluicegate.server.audit"},

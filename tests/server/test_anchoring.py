@@ -21,15 +21,19 @@ class FakeStore:
         self.heads = heads or {}
         self.is_down = False
         self.asked = 0
+        self.begun = asyncio.Event()
 
     async def anchors(self) -> dict[str, str]:
         return self.heads
 
-    async def anchor(self, replica: str, head: str) -> None:
+    async def anchor(self, replica: str, log: str, head: str) -> bool:
         self.asked += 1
+        self.begun.set()
         if self.is_down:
             raise StateUnavailable("down")
+        await asyncio.sleep(0)
         self.heads[replica] = head
+        return True
 
 
 class Tried:
@@ -57,8 +61,8 @@ async def stopped(task: asyncio.Task[None]) -> None:
 async def test_the_head_of_an_earlier_start_is_found_by_the_replicas_name() -> None:
     store = FakeStore({"gate-0": str(FIRST), "gate-1": str(SECOND)})
 
-    assert await anchoring(store).kept() == FIRST
-    assert await anchoring(FakeStore()).kept() is None
+    assert await anchoring(store).kept() == (FIRST, (FIRST, SECOND))
+    assert await anchoring(FakeStore()).kept() == (None, ())
 
 
 async def test_a_head_that_is_none_stops_the_start() -> None:
@@ -93,3 +97,15 @@ async def test_a_store_that_is_down_is_tried_again_with_what_is_newest_then() ->
     await stopped(task)
 
     assert store.heads == {"gate-0": str(SECOND)}
+
+
+async def test_a_head_whose_keeping_is_cut_off_by_the_stop_is_kept_all_the_same() -> None:
+    store = FakeStore()
+    keeper = anchoring(store)
+    task = asyncio.create_task(keeper.run())
+    keeper.keep(FIRST)
+    await store.begun.wait()
+
+    await stopped(task)
+
+    assert store.heads == {"gate-0": str(FIRST)}

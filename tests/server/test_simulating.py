@@ -108,13 +108,13 @@ async def test_calls_of_which_too_little_is_on_record_are_counted_apart() -> Non
     assert (found.replay.tally.totals.total(), found.replay.undecidable) == (2, 3)
 
 
-async def test_records_are_told_which_clients_must_have_their_names() -> None:
+async def test_only_clients_of_the_policy_in_force_get_their_names_back() -> None:
     records = Records()
     clients = [{"issuer": ISSUER, "client": "lab-new"}]
 
     await made(records).simulate(tuple(contents(None, agreement(clients=clients)).items()))
 
-    assert set(records.asked) == {(ISSUER, "eval-team"), (ISSUER, "lab-app"), (ISSUER, "lab-new")}
+    assert set(records.asked) == {(ISSUER, "eval-team"), (ISSUER, "lab-app")}
 
 
 async def test_a_part_of_many_records_says_that_it_is_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from sluicegate.auth.agreements import Agreement
 from sluicegate.auth.certificates import certificate_names, certificate_problems
+from sluicegate.auth.claiming import Claim
 from sluicegate.auth.claims import LEEWAY_SECONDS
 from sluicegate.auth.decision import CallerIdentity
 from sluicegate.auth.discovery import OidcDiscovery
@@ -66,6 +67,7 @@ __all__ = [
     "AuthorizationDetail",
     "CallerIdentity",
     "CheckOutcome",
+    "Claim",
     "ConfigurationError",
     "Denied",
     "Grant",

@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from sluicegate.auth import decision
 from sluicegate.auth.agreements import Agreement
+from sluicegate.auth.claiming import Claim, best_claim, claims_of
 from sluicegate.auth.grant import AccessRequest, CheckOutcome, Denied, Grant
 from sluicegate.auth.principal import Audience, Peer, Principal
 from sluicegate.auth.release import ModelEntry, ReleasePlan, Stage
@@ -107,6 +108,11 @@ class Policy:
     def agreement_of(self, principal: Principal) -> Agreement | None:
         """The agreement that a caller claims, if it is its own."""
         return decision.identify(self, principal).agreement
+
+    def claim_of(self, principal: Principal, request: AccessRequest | None) -> Claim | None:
+        """The claim that a call is judged by; without a request, the caller's first. It need not be its own."""
+        claims = claims_of(self, principal)
+        return best_claim(claims, request) if request is not None else next(iter(claims), None)
 
     def visible_models(self, principal: Principal, now: float) -> tuple[str, ...]:
         """The models that a caller may know of, in the plan's order."""

@@ -28,13 +28,18 @@ class Anchoring:
         self._head: Head | None = None
         self._news = asyncio.Event()
 
-    async def kept(self) -> Head | None:
-        """The head that was kept last, by an earlier start. Raises StateError, SettingsError."""
-        text = (await self._store.anchors()).get(self._replica)
-        try:
-            return None if text is None else parse_head(text)
-        except ValueError:
-            raise SettingsError([f"state: the head of the audit log of {self._replica} is not one of ours"]) from None
+    async def kept(self) -> tuple[Head | None, tuple[Head, ...]]:
+        """The head that was kept last under this replica's name, and all that were. Raises StateError, SettingsError.
+
+        A log may have been written under another name before.
+        """
+        heads = {}
+        for replica, text in (await self._store.anchors()).items():
+            try:
+                heads[replica] = parse_head(text)
+            except ValueError:
+                raise SettingsError([f"state: the head of the audit log of {replica} is not one of ours"]) from None
+        return heads.get(self._replica), tuple(heads.values())
 
     def keep(self, head: Head) -> None:
         """Keep this head in the place of the one before, soon."""
@@ -53,12 +58,17 @@ class Anchoring:
                 await self._store_newest()
 
     async def _store_newest(self) -> bool:
-        assert self._head is not None
-        self._news.clear()
+        head = self._head
+        assert head is not None
         try:
-            await self._store.anchor(self._replica, str(self._head))
+            is_kept = await self._store.anchor(self._replica, head.log, str(head))
         except StateError as error:
-            self._news.set()
             log.error("audit_head_not_anchored", error=type(error).__name__)
             return False
+        if not is_kept:
+            log.error(
+                "audit_head_not_anchored", replica=self._replica, advice="another replica has this name: change one"
+            )
+        if head == self._head:
+            self._news.clear()
         return True

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sluicegate.auth import AccessRequest, Agreement, Audience, Grant, Peer, Policy, Principal, Reason
+from sluicegate.auth import AccessRequest, Agreement, Audience, Claim, Grant, Peer, Policy, Principal, Reason
 from sluicegate.server.audit import OTHER, Decision, Opening, Pseudonyms, Withdrawn
 from sluicegate.server.caller import Caller
 from sluicegate.server.state import (
@@ -40,7 +40,9 @@ def denied(names: Pseudonyms, policy: Policy, call: AuditedCall, *, code: str, r
     """The opening of a call that was refused."""
     principal, request = call.caller.principal, call.request
     identity = policy.identify(principal)
-    terms, details = identity.agreement, principal.authorization_details
+    claim = policy.claim_of(principal, request)
+    terms = claim.agreement if claim is not None else None
+    is_own = terms is not None and terms.names(principal.issuer, principal.client_id)
     return Opening(
         call=call.id,
         decision=Decision.DENIED,
@@ -49,13 +51,14 @@ def denied(names: Pseudonyms, policy: Policy, call: AuditedCall, *, code: str, r
         policy_revision=policy.revision,
         stage=identity.stage,
         audience=identity.audience,
-        partner=terms.partner if terms is not None else _partner(identity.audience),
+        partner=terms.partner if terms is not None and is_own else _partner(identity.audience),
         client=names.client(principal),
         subject=names.subject(principal),
         jti_hash=names.token(principal),
         kid=principal.key_id or None,
         scopes=tuple(sorted(principal.scopes)),
-        agreement=details[0].agreement if details else None,
+        agreement=_agreement(claim),
+        is_claimed_by_token=claim is not None and claim.detail is not None,
         purpose=_purpose(request, terms),
         action=call.action,
         model=_model(request, policy),
@@ -75,6 +78,8 @@ def allowed(names: Pseudonyms, policy: Policy, call: AuditedCall, grant: Grant, 
         stage=grant.stage,
         audience=grant.audience,
         partner=grant.partner,
+        agreement=grant.agreement,
+        purpose=_purpose(call.request, terms),
         token_terms_met=_terms_met(terms),
         network=_network(terms, call.caller.peer),
         reserved_tokens=reserved_tokens,
@@ -100,6 +105,12 @@ def withdrawn(
         signers=tuple(signers),
         justification=withdrawal.justification if lifted_for is None else lifted_for,
     )
+
+
+def _agreement(claim: Claim | None) -> str | None:
+    if claim is None:
+        return None
+    return claim.agreement.id if claim.agreement is not None else OTHER
 
 
 def _partner(audience: Audience) -> str:

@@ -58,16 +58,18 @@ async def opened_auditing(
     keep: Keep,
 ) -> AsyncIterator[Auditing]:
     """What tells the log, which is closed with the context. Raises AuditError, SettingsError, StateError."""
-    trust = settings.policy.signatures
+    trust, limit = settings.policy.signatures, settings.limits.denials_per_minute
     metrics.audit_enabled.set(settings.audit != "off")
     if settings.audit == "off":
         log.warning("audit_off", advice="nothing will prove who was served what")
-        yield Auditing(NoLog(), Pseudonyms(os.urandom(32)), policy, signatures_checked=trust != "off")
+        yield Auditing(
+            NoLog(), Pseudonyms(os.urandom(32)), policy, signatures_checked=trust != "off", denials_per_minute=limit
+        )
         return
     terms = settings.audit
     names = Pseudonyms(read_secret(terms.secret))
     anchoring = Anchoring(store, terms.replica)
-    anchored = await anchoring.kept()
+    anchored, others = await anchoring.kept()
     keep(anchoring.run, "audit anchors")
     async with open_audit_log(
         terms.directory,
@@ -77,9 +79,10 @@ async def opened_auditing(
         hooks=Hooks(on_failure=lambda cause: metrics.audit_failures.labels(cause).inc(), anchor=anchoring.keep),
         clock=Clock(unix=clock),
         anchored=anchored,
+        others=others,
     ) as opened:
         metrics.audit_checkpoint_age_seconds.set_function(lambda: opened.last_checkpoint_age)
-        auditing = Auditing(opened, names, policy, signatures_checked=trust != "off")
+        auditing = Auditing(opened, names, policy, signatures_checked=trust != "off", denials_per_minute=limit)
         try:
             yield auditing
         finally:

@@ -1,8 +1,8 @@
 """What the audit log is told, and when. audit_entries.py says what stands in an entry, docs/audit.md what for.
 
 A call that may be served has its opening on the disk before its first token (row 21), and a closing however it ends. A
-refused one has an opening with the reason; of calls that are refused before their caller is admitted (rows 1 to 10),
-which one client could make without end, only the number is written.
+refused one has an opening with the reason. Of calls that are refused before their caller is admitted (rows 1 to 10),
+and of a client's refusals beyond its budget, only the number is written: nobody fills a disk by being refused.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from enum import Enum, auto
 from typing import Protocol
+
+import structlog
 
 from sluicegate.auth import AccessRequest, Grant, Policy, Principal, Reason
 from sluicegate.server import audit_entries
@@ -20,14 +23,19 @@ from sluicegate.server.audit import AuditUnavailable, Closing, Opening, PolicyCh
 from sluicegate.server.audit_entries import AuditedCall
 from sluicegate.server.caller import Caller
 from sluicegate.server.changes import Changes
+from sluicegate.server.limiters import Budgets
 from sluicegate.server.output import FinishReason, Usage
 from sluicegate.server.state import Withdrawal
+
+log = structlog.get_logger()
 
 
 class Log(Protocol):
     """What is asked of a log; see audit.AuditLog."""
 
-    async def open_call(self, opening: Opening) -> None: ...
+    async def open_call(self, opening: Opening, *, on_late: Callable[[], None] | None = None) -> None: ...
+
+    def tell_denied(self, opening: Opening) -> None: ...
 
     def close_call(self, closing: Closing) -> None: ...
 
@@ -41,7 +49,9 @@ class Log(Protocol):
 class NoLog:
     """Keeps nothing: where the settings have the log off."""
 
-    async def open_call(self, opening: Opening) -> None: ...
+    async def open_call(self, opening: Opening, *, on_late: Callable[[], None] | None = None) -> None: ...
+
+    def tell_denied(self, opening: Opening) -> None: ...
 
     def close_call(self, closing: Closing) -> None: ...
 
@@ -55,7 +65,8 @@ class NoLog:
 class Auditing:
     """The server's side of its audit log. One for the process; event loop only.
 
-    `policy` gives the policy in force, `clock` monotonic seconds.
+    `policy` gives the policy in force, `clock` monotonic seconds. Of one client, `denials_per_minute` refusals get an
+    entry each; beyond that they are counted.
     """
 
     def __init__(
@@ -65,6 +76,7 @@ class Auditing:
         policy: Callable[[], Policy],
         *,
         signatures_checked: bool,
+        denials_per_minute: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.log = log
@@ -72,6 +84,7 @@ class Auditing:
         self.policy = policy
         self.clock = clock
         self._signatures_checked = signatures_checked
+        self._denials = Budgets(denials_per_minute, clock)
         self._told: tuple[str, str] | None = None
         """Revision and stage of the last entry about the policy."""
         self._open: set[CallRecord] = set()
@@ -90,24 +103,27 @@ class Auditing:
         self._open.add(record)
         self._none_open.clear()
 
-    def closed(self, record: CallRecord) -> bool:
-        """For records only: the call is over; gives whether it was open."""
-        was_open = record in self._open
-        self._open.discard(record)
+    def closed(self, record: CallRecord, closing: Closing) -> None:
+        """For records only: the call is over, and was open."""
+        self._open.remove(record)
         if not self._open:
             self._none_open.set()
-        return was_open
+        self.log.close_call(closing)
 
-    def is_open(self, record: CallRecord) -> bool:
-        """For records only."""
-        return record in self._open
+    def may_tell_denied(self, caller: Caller) -> bool:
+        """Whether one more refusal of this client gets an entry of its own; it counts as told then."""
+        client = (caller.principal.issuer, caller.principal.client_id)
+        if self._denials.wait_seconds(client):
+            return False
+        self._denials.spend(client)
+        return True
 
     def record(self, caller: Caller, request_id: str, method: str, arrived: float) -> CallRecord:
         """The entries of a call that is beginning; `arrived` in monotonic seconds."""
         return CallRecord(self, caller, request_id, method, arrived)
 
     def count_denial(self, reason: Reason) -> None:
-        """A call was refused before its caller was admitted."""
+        """A call was refused, and gets no entry of its own."""
         self.log.count_denial(reason)
 
     async def run(self, changes: Changes) -> None:
@@ -135,7 +151,7 @@ class Auditing:
         )
 
     def withdrawn(self, operator: Principal, withdrawal: Withdrawal) -> None:
-        """A door was closed. The entry is kept until the disk takes it: closing waits for no disk."""
+        """An operator closes a door. The entry is kept until the disk takes it: closing waits for no disk."""
         self.log.note(audit_entries.withdrawn(self.names, operator, withdrawal))
 
     async def lifting(
@@ -146,6 +162,16 @@ class Auditing:
         await self.log.record(entry)
 
 
+class _State(Enum):
+    """How far a call has come towards its opening."""
+
+    NEW = auto()
+    ASKED = auto()
+    """The log was asked for an opening, and has answered no, or not yet."""
+    OPEN = auto()
+    OVER = auto()
+
+
 class CallRecord:
     """The entries of one call. Event loop only."""
 
@@ -153,6 +179,8 @@ class CallRecord:
         self._auditing = auditing
         self._call = AuditedCall(request_id, caller, method)
         self._arrived = arrived
+        self._state = _State.NEW
+        self._closing: Closing | None = None
         self.finishes: Sequence[FinishReason] = ()
         """Of the candidates that ended by the call's own limits."""
 
@@ -163,40 +191,55 @@ class CallRecord:
     async def open(self, grant: Grant, *, reserved_tokens: int = 0) -> None:
         """Row 21: return when the opening is on the disk. No token may leave before.
 
-        Raises AuditUnavailable, unless the policy serves such callers without.
+        Raises AuditUnavailable, unless the policy serves such callers without. Of theirs, an opening that comes late
+        is followed by an end all the same.
         """
         auditing, policy = self._auditing, self._auditing.policy()
         opening = audit_entries.allowed(auditing.names, policy, self._call, grant, reserved_tokens=reserved_tokens)
+        is_served_without = policy.plan.on_audit_lost.serves(grant.audience)
+        self._state = _State.ASKED
         try:
-            await auditing.log.open_call(opening)
+            await auditing.log.open_call(opening, on_late=self._opened if is_served_without else None)
         except AuditUnavailable:
-            if not policy.plan.on_audit_lost.serves(grant.audience):
+            if not is_served_without:
                 raise
         else:
-            auditing.opened(self)
+            self._opened()
 
-    async def refused(self, code: str, reason: Reason) -> None:
-        """The call is refused: tell of it, unless it was open. If that fails, the caller still is."""
+    def refused(self, code: str, reason: Reason) -> None:
+        """The call is refused: tell of it, unless the log has heard of it. Waits for nothing, and raises nothing."""
+        if self._state is not _State.NEW:
+            return
         auditing = self._auditing
-        if auditing.is_open(self):
+        if not auditing.may_tell_denied(self._call.caller):
+            auditing.count_denial(reason)
             return
         opening = audit_entries.denied(auditing.names, auditing.policy(), self._call, code=code, reason=reason)
-        with suppress(AuditUnavailable):
-            await auditing.log.open_call(opening)
+        try:
+            auditing.log.tell_denied(opening)
+        except ValueError as error:  # of our own making: the caller must hear of the refusal all the same
+            log.error("denial_not_recorded", request_id=self._call.id, problem=str(error))
 
     def close(self, code: str, reason: Reason | None, usage: Usage | None) -> None:
-        """The call is over: tell of it, if it was open."""
-        if not self._auditing.closed(self):
-            return
+        """The call is over: tell of it, if it is open, or else once it is."""
         finishes = dict.fromkeys(finish.name for finish in self.finishes)
-        self._auditing.log.close_call(
-            Closing(
-                call=self._call.id,
-                input_tokens=usage.prompt_tokens if usage is not None else 0,
-                emitted_tokens=usage.output_tokens if usage is not None else 0,
-                finish="+".join(finishes) or None,
-                code=code,
-                reason=reason,
-                duration_ms=round((self._auditing.clock() - self._arrived) * 1000),
-            )
+        self._closing = Closing(
+            call=self._call.id,
+            input_tokens=usage.prompt_tokens if usage is not None else 0,
+            emitted_tokens=usage.output_tokens if usage is not None else 0,
+            finish="+".join(finishes) or None,
+            code=code,
+            reason=reason,
+            duration_ms=round((self._auditing.clock() - self._arrived) * 1000),
         )
+        if self._state is _State.OPEN:
+            self._auditing.closed(self, self._closing)
+        self._state = _State.OVER
+
+    def _opened(self) -> None:
+        """The opening is on the disk; late, if the call is over already."""
+        self._auditing.opened(self)
+        if self._closing is not None:
+            self._auditing.closed(self, self._closing)
+        else:
+            self._state = _State.OPEN

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from itertools import takewhile
+from typing import Any
 
 import structlog
 
@@ -50,6 +52,7 @@ class Closing:
         self._gate = gate
         self._trust = trust
         self._auditing = auditing
+        self._running: set[asyncio.Task[None]] = set()
         self._clock = clock
 
     def entries(self) -> Sequence[Withdrawal]:
@@ -59,17 +62,16 @@ class Closing:
     async def create(
         self, operator: Principal, target: Target, justification: str, *, validate_only: bool
     ) -> Withdrawal:
-        """Close something, on this replica before the answer. Raises CallRefused."""
+        """Close something, on this replica before the answer. Raises CallRefused.
+
+        The audit log is told first and waits for nothing; once it is, the door closes though the operator leaves.
+        """
         self._check(target)
         made_by = f"{operator.subject} of {operator.issuer}"
         withdrawal = Withdrawal(str(uuid.uuid4()), target, int(self._clock()), justification, made_by)
         if not validate_only:
-            try:
-                await self._store.withdraw(withdrawal)
-                await self._watch.refresh()
-            except StateError as error:
-                raise state_unavailable() from error
             self._auditing.withdrawn(operator, withdrawal)
+            await self._carried_out(self._store.withdraw(withdrawal))
             log.warning("withdrawal_made", id=withdrawal.id, kind=withdrawal.kind)
         return withdrawal
 
@@ -98,14 +100,31 @@ class Closing:
         if validate_only:
             return
         await self._auditing.lifting(operator, found, justification, sorted(signed_by))
-        try:
-            await self._store.lift(id_)
+        await self._carried_out(self._store.lift(id_))
+        log.warning("withdrawal_lifted", id=id_, kind=found.kind)
+
+    async def _carried_out(self, change: Coroutine[Any, Any, int]) -> None:
+        """Make a change and see it in force here, to the end whatever becomes of its caller. Raises CallRefused."""
+
+        async def work() -> None:
+            await change
             await self._watch.refresh()
+
+        task = asyncio.create_task(work())
+        self._running.add(task)
+        task.add_done_callback(self._forget)
+        try:
+            await asyncio.shield(task)
         except WithdrawalUnknown:
             raise _unknown() from None
         except StateError as error:
             raise state_unavailable() from error
-        log.warning("withdrawal_lifted", id=id_, kind=found.kind)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        """Let go of it, and of an error that nobody waited for: asyncio would complain of that."""
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()
 
     def _check(self, target: Target) -> None:
         """Raise CallRefused for what would close nothing: a slip in a name must not look like a closed door."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -26,6 +27,9 @@ from sluicegate.server.gate import Gate
 
 MAX_TOTAL_BYTES = 256 << 10
 MAX_REPLAYED_CALLS = 100_000
+REPLAY_SECONDS = 2.0
+CALLS_AT_ONCE, PAUSE_SECONDS = 50, 0.005
+"""Calls decided between two pauses, in which calls that are served get their turn."""
 MAX_ACCESS_CHANGES = 1_000
 RETRY_SECONDS = 2.0
 
@@ -46,8 +50,8 @@ class CallRecords(Protocol):
     def recent(self, clients: Collection[tuple[str, str]]) -> Iterator[RecordedCall | None]:
         """Calls that are on record, the latest first, or as many as can be had. Runs in a thread.
 
-        `clients` are all that either policy names, as (issuer, name). A record that has a pseudonym for one of these
-        gives its name; whoever is none of them is the public to both policies, and may stand under any name. None
+        `clients` are those that the policy in force names, as (issuer, name). A record that has a pseudonym for one of
+        these gives its name; whoever is none of them is the public to it, and may stand under any name. None
         stands for a call whose record leaves out what decides it, as the name of a model that the policy did not have.
         """
 
@@ -179,13 +183,17 @@ def _contents(files: Files) -> Mapping[str, bytes]:
 
 
 def _replayed(records: CallRecords, before: Policy, after: Policy, abandoned: threading.Event) -> Replay:
-    named = {
-        client for policy in (before, after) for client in (*policy.internal_clients, *policy.agreements_by_client)
-    }
-    tally, undecidable = Tally(), 0
+    """The replay, for as long as it may take: other threads want the interpreter too.
+
+    Names are given back to clients of the policy in force only, lest who asks try out others.
+    """
+    named = {*before.internal_clients, *before.agreements_by_client}
+    tally, undecidable, end = Tally(), 0, time.monotonic() + REPLAY_SECONDS
     for number, call in enumerate(records.recent(named)):
-        if number == MAX_REPLAYED_CALLS or abandoned.is_set():
+        if number == MAX_REPLAYED_CALLS or time.monotonic() > end or abandoned.is_set():
             return Replay(tally, undecidable, is_partial=True)
+        if number % CALLS_AT_ONCE == 0:
+            time.sleep(PAUSE_SECONDS)
         if call is None:
             undecidable += 1
         else:

@@ -83,7 +83,7 @@ def state_with(tmp_path: Path, **heads: Head) -> str:
     async def write() -> None:
         store = await open_store(url)
         for replica, head in heads.items():
-            await store.anchor(replica.replace("_", "-"), str(head))
+            await store.anchor(replica.replace("_", "-"), head.log, str(head))
         await store.close()
 
     asyncio.run(write())
@@ -103,6 +103,16 @@ def test_the_state_store_anchors_the_log_of_each_replica(log: Path, tmp_path: Pa
 
     assert (good.exit_code, good.stderr, "cannot be told" in good.stdout) == (0, "", False)
     assert (cut.exit_code, f"entry {last.number} was anchored" in cut.stderr) == (1, True)
+
+
+def test_a_head_that_is_kept_under_an_earlier_name_counts_too(log: Path, tmp_path: Path) -> None:
+    last = records(log)[-1]
+    [report] = json.loads(run("verify", log, "--json").stdout)["logs"]
+    state = state_with(tmp_path, earlier_name=Head(report["log"], last.number + 5, "f" * 64))
+
+    result = run("verify", log, *KEY_OPTION, "--state", state)
+
+    assert (result.exit_code, f"entry {last.number + 5} was anchored" in result.stderr) == (1, True)
 
 
 def test_another_log_in_a_replicas_place_is_found_by_the_state_store(log: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,7 +29,16 @@ from harness import (
 from issuer import ISSUER, KEY, token
 
 from sluicegate.auth import Audience, Reason
-from sluicegate.server.audit import Closing, Decision, Opening, PolicyChanged, Pseudonyms, Withdrawn, read_secret
+from sluicegate.server.audit import (
+    Closing,
+    Decision,
+    Limits,
+    Opening,
+    PolicyChanged,
+    Pseudonyms,
+    Withdrawn,
+    read_secret,
+)
 from sluicegate.server.audit.entries import Denials, Entry, Outage
 from sluicegate.v1.access_service_pb2 import QUOTA_OUTPUT_TOKENS_PER_DAY, ListQuotasRequest
 from sluicegate.v1.generation_pb2 import GenerationConfig
@@ -38,7 +48,13 @@ from sluicegate.v1.generation_service_pb2 import (
     StreamGenerateRequest,
     TokenizeRequest,
 )
-from sluicegate.v1.withdrawal_service_pb2 import CreateWithdrawalRequest, LiftWithdrawalRequest, WithdrawalTarget
+from sluicegate.v1.withdrawal_service_pb2 import (
+    ClientTarget,
+    CreateWithdrawalRequest,
+    LiftWithdrawalRequest,
+    ListWithdrawalsRequest,
+    WithdrawalTarget,
+)
 from sluicegate.v1.withdrawal_service_pb2_grpc import WithdrawalServiceStub
 
 CALLER, PARTNER, INSIDER = bearer(), bearer(client_id="lab-app"), bearer(client_id="eval-team")
@@ -219,6 +235,62 @@ async def test_calls_refused_before_their_caller_is_admitted_are_counted_and_no_
     assert denials.counts == {Reason.TOKEN_MISSING: 20, Reason.DENIAL_RATE_LIMIT: 10}
 
 
+async def test_refusals_of_one_client_beyond_its_budget_are_counted_and_fill_no_disk(tmp_path: Path) -> None:
+    plan = demo_plan()
+    plan["public"]["quotas"] = {"requests_per_minute": 1}
+    async with serving(tmp_path, plan, limits={"denials_per_minute": 5}) as server:
+        await generate(server)
+        reasons = {(await refusal(generate(server))).reason for _ in range(20)}
+        await refusal(generate(server, bearer(client_id="another"), tokens=1_024))
+
+    log_directory = tmp_path / AUDIT["directory"]
+    told = [opening.reason for opening in of(log_directory, Opening) if opening.decision is Decision.DENIED]
+    assert reasons == {"REQUEST_RATE_LIMIT"}
+    assert told == [Reason.REQUEST_RATE_LIMIT] * 5 + [Reason.CONTEXT_LENGTH_EXCEEDED]
+    assert [entry.counts for entry in of(log_directory, Denials)] == [{Reason.REQUEST_RATE_LIMIT: 15}]
+
+
+async def test_the_longest_scope_that_a_token_may_have_is_on_record(server: Server) -> None:
+    scope = f"generate:{SMALL} generate:{'x' * 400}"
+
+    await generate(server, bearer(scope=scope))
+    refused = await refusal(generate(server, bearer(scope=scope), model="gpt2-355m"))
+
+    await written(server, Closing)
+    assert refused.verdict == "PERMISSION_DENIED SCOPE_MISSING"
+    assert [opening.scopes for opening in of(log(server), Opening)] == [tuple(sorted(scope.split()))] * 2
+
+
+def claiming(*agreements: str, **claims: object) -> Any:
+    """Metadata of a token that names these agreements."""
+    details = [{"type": "model_partnership", "agreement": each} for each in agreements]
+    return bearer(authorization_details=details, **claims)
+
+
+async def test_an_agreement_that_is_not_on_file_is_not_written_as_its_caller_names_it(server: Server) -> None:
+    refused = await refusal(generate(server, claiming("Not A Slug")))
+
+    [opening] = of(log(server), Opening)
+    assert refused.reason == "AGREEMENT_UNKNOWN"
+    assert (opening.agreement, opening.is_claimed_by_token, opening.partner) == ("other", True, "public")
+
+
+async def test_a_call_under_one_of_two_agreements_says_which(tmp_path: Path) -> None:
+    agreements = [
+        open_agreement(id=f"agr-{name}", partner=f"lab-{name}", purposes=[f"study-{name}"], models=[model])
+        for name, model in (("a", "gpt2-774m"), ("b", SMALL))
+    ]
+    async with serving(tmp_path, demo_plan(), agreements) as server:
+        request = GenerateRequest(model=SMALL, text="a", config=config(1), purpose="study-b")
+        for who in (PARTNER, claiming("agr-a", "agr-b", client_id="lab-app")):
+            await server.generation.Generate(request, metadata=who, timeout=LONG_SECONDS)
+
+    by_name, by_token = of(tmp_path / AUDIT["directory"], Opening)
+    assert (by_name.agreement, by_name.purpose, by_name.is_claimed_by_token) == ("agr-b", "study-b", False)
+    assert (by_token.agreement, by_token.purpose, by_token.is_claimed_by_token) == ("agr-b", "study-b", True)
+    assert by_token.partner == "lab-b"
+
+
 async def test_a_cancelled_stream_ends_with_what_it_had(server: Server) -> None:
     call = await begun(server, tokens=2)
 
@@ -388,6 +460,57 @@ async def test_a_door_closes_without_a_log_and_its_entry_comes_later(server: Ser
     assert (entry.id, entry.lifted) == (made.id, False)
 
 
+async def test_every_door_that_closes_is_on_record_though_its_operator_left(server: Server) -> None:
+    service: Any = WithdrawalServiceStub(server.channel)
+    for number in range(40):
+        target = WithdrawalTarget(client=ClientTarget(issuer=ISSUER, client_id=f"client-{number}"))
+        asked = CreateWithdrawalRequest(target=target, justification="Misuse.")
+        call = service.CreateWithdrawal(asked, metadata=OPERATOR, timeout=LONG_SECONDS)
+        await asyncio.sleep(number / 20_000)
+        call.cancel()
+    answer = await service.CreateWithdrawal(
+        CreateWithdrawalRequest(target=WithdrawalTarget(model=SMALL), justification="Misuse."),
+        metadata=OPERATOR,
+        timeout=LONG_SECONDS,
+    )
+    closed = await service.ListWithdrawals(
+        ListWithdrawalsRequest(page_size=100), metadata=OPERATOR, timeout=LONG_SECONDS
+    )
+
+    async def are_written() -> bool:
+        return {entry.id for entry in closed.withdrawals} <= {entry.id for entry in of(log(server), Withdrawn)}
+
+    await until(are_written)
+    assert answer.withdrawal.id in {entry.id for entry in closed.withdrawals}
+
+
+async def test_a_refusal_waits_for_no_disk(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = HungDisk(monkeypatch)
+    disk.hang()
+
+    refused = [await refusal(generate(server, bearer(scope="generate:x"))) for _ in range(3)]
+
+    assert {each.reason for each in refused} == {"SCOPE_MISSING"}
+    disk.let_go()
+    assert len(await written(server, Opening, 3)) == 3
+
+
+async def test_an_opening_that_comes_late_is_followed_by_the_end_that_the_call_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sluicegate.server.audit_setup.Limits", partial(Limits, patience_seconds=0.05))
+    async with serving(tmp_path, demo_plan(on_audit_lost={"public": "serve"})) as server:
+        disk = HungDisk(monkeypatch)
+        disk.hang()
+
+        answer = await generate(server, tokens=3)
+
+        disk.let_go()
+        [ending] = await written(server, Closing)
+        assert (ending.call, ending.code) == (answer.started.request_id, "OK")
+        assert (ending.emitted_tokens, ending.finish) == (3, "MAX_OUTPUT_TOKENS")
+
+
 async def test_no_token_leaves_before_the_opening_is_on_the_disk(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -445,6 +568,17 @@ async def test_a_replica_that_lost_its_whole_log_starts_under_another_name_only(
 
     async with serving(tmp_path, audit={**AUDIT, "replica": "gate-0b"}) as server:
         await generate(server)
+
+
+async def test_another_name_does_not_hide_that_a_log_was_shortened(tmp_path: Path) -> None:
+    for name in ("pod-1", "pod-2"):
+        async with serving(tmp_path, audit={**AUDIT, "replica": name}) as server:
+            await generate(server)
+    cut(tmp_path / AUDIT["directory"], lines=2)
+
+    with pytest.raises(Exception, match="it lacks"):
+        async with serving(tmp_path, audit={**AUDIT, "replica": "pod-3"}):
+            pass
 
 
 async def test_a_server_without_a_log_serves_and_says_so(tmp_path: Path, logs: Sequence[dict[str, Any]]) -> None:

@@ -305,6 +305,36 @@ async def test_calls_of_the_audit_log_are_replayed_the_partners_by_name(partnere
     assert "lab-app" in str(group)
 
 
+async def test_a_name_of_the_proposed_policy_is_given_back_to_nobody(partnered: Server) -> None:
+    """Else its proposer could try out names, with the log's secret."""
+    await refusal(
+        partnered.generation.Generate(
+            GenerateRequest(model="gpt2-next", text="a"), metadata=bearer(client_id="tried"), timeout=LONG_SECONDS
+        )
+    )
+    plan = demo_plan(internal={"clients": [{"issuer": ISSUER, "client": "tried"}]})
+
+    answer = await ask(partnered, contents(plan, open_agreement(models=["gpt2-774m", "gpt2-1558m"])))
+
+    assert answer.replay.calls == 1
+    assert list(answer.replay.groups) == []
+
+
+async def test_a_call_with_a_name_that_no_policy_could_have_stops_no_replay(partnered: Server) -> None:
+    details = [{"type": "model_partnership", "agreement": "Not A Slug"}]
+    await refusal(
+        partnered.generation.Generate(
+            GenerateRequest(model=SMALL, text="a"),
+            metadata=bearer(authorization_details=details),
+            timeout=LONG_SECONDS,
+        )
+    )
+
+    answer = await ask(partnered, SAME)
+
+    assert (answer.replay.calls, answer.replay.undecidable) == (0, 1)
+
+
 def test_a_replay_is_told_by_its_counts_and_its_largest_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(simulations, "MAX_GROUPS", 1)
     tally = Tally()

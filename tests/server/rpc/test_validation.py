@@ -7,6 +7,7 @@ until it gets one or is named in UNBOUNDED.
 from __future__ import annotations
 
 import math
+import re
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -207,8 +208,9 @@ def texts(rules: Any) -> Iterator[tuple[str, str, bool]]:
         yield "most bytes", "ä" * (rules.max_bytes // 2), True
         yield "too many bytes", "ä" * (rules.max_bytes // 2) + "x", False
     if "pattern" in names:
-        for bad in (" ", "a b", "a\n", "ä", "\x7f"):
-            yield f"not {bad!r}", bad, False
+        for text in (" ", "a b", "a\n", "ä", "\x7f"):
+            is_good = re.fullmatch(rules.pattern, text) is not None
+            yield f"{'' if is_good else 'not '}{text!r}", text, is_good
     if "in" in names:
         for value in getattr(rules, "in"):
             yield f"is {value}", value, True

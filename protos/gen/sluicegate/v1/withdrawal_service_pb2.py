@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from sluicegate.v1 import options_pb2 as sluicegate_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&sluicegate/v1/withdrawal_service.proto\x12\rsluicegate.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bsluicegate/v1/options.proto\"X\n\x0bTokenTarget\x12\"\n\x06issuer\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01R\x06issuer\x12%\n\x08token_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01R\x07tokenId\"\xc5\x01\n\x12IssuedBeforeTarget\x12\"\n\x06issuer\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01R\x06issuer\x12@\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x10\xbaH\r\xb2\x01\n\"\x06\x08\x80\xae\x99\xa4\x0f\x32\x00R\x04time\x12%\n\tclient_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\x08\x63lientId\x12\"\n\x07subject\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\x07subject\"[\n\x0c\x43lientTarget\x12\"\n\x06issuer\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01R\x06issuer\x12\'\n\tclient_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01R\x08\x63lientId\"Y\n\rSubjectTarget\x12\"\n\x06issuer\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01R\x06issuer\x12$\n\x07subject\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01R\x07subject\"R\n\tKeyTarget\x12\"\n\x06issuer\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01R\x06issuer\x12!\n\x06key_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01R\x05keyId\"\xb1\x03\n\x10WithdrawalTarget\x12\x32\n\x05token\x18\x01 \x01(\x0b\x32\x1a.sluicegate.v1.TokenTargetH\x00R\x05token\x12H\n\rissued_before\x18\x02 \x01(\x0b\x32!.sluicegate.v1.IssuedBeforeTargetH\x00R\x0cissuedBefore\x12\x35\n\x06\x63lient\x18\x03 \x01(\x0b\x32\x1b.sluicegate.v1.ClientTargetH\x00R\x06\x63lient\x12\x38\n\x07subject\x18\x04 \x01(\x0b\x32\x1c.sluicegate.v1.SubjectTargetH\x00R\x07subject\x12,\n\x03key\x18\x05 \x01(\x0b\x32\x18.sluicegate.v1.KeyTargetH\x00R\x03key\x12)\n\tagreement\x18\x06 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?H\x00R\tagreement\x12!\n\x05model\x18\x07 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@H\x00R\x05model\x12!\n\x05stage\x18\x08 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?H\x00R\x05stageB\x0f\n\x06target\x12\x05\xbaH\x02\x08\x01\"\x91\x02\n\nWithdrawal\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x37\n\x06target\x18\x02 \x01(\x0b\x32\x1f.sluicegate.v1.WithdrawalTargetR\x06target\x12;\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12$\n\rjustification\x18\x04 \x01(\tR\rjustification\x12\x1a\n\x08operator\x18\x05 \x01(\tR\x08operator\x12;\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\"\xb1\x01\n\x17\x43reateWithdrawalRequest\x12?\n\x06target\x18\x01 \x01(\x0b\x32\x1f.sluicegate.v1.WithdrawalTargetB\x06\xbaH\x03\xc8\x01\x01R\x06target\x12\x30\n\rjustification\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03R\rjustification\x12#\n\rvalidate_only\x18\x03 \x01(\x08R\x0cvalidateOnly\"U\n\x18\x43reateWithdrawalResponse\x12\x39\n\nwithdrawal\x18\x01 \x01(\x0b\x32\x19.sluicegate.v1.WithdrawalR\nwithdrawal\"g\n\x16ListWithdrawalsRequest\x12$\n\tpage_size\x18\x01 \x01(\rB\x07\xbaH\x04*\x02\x18\x64R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\tpageToken\"~\n\x17ListWithdrawalsResponse\x12;\n\x0bwithdrawals\x18\x01 \x03(\x0b\x32\x19.sluicegate.v1.WithdrawalR\x0bwithdrawals\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"W\n\x10LiftingSignature\x12!\n\x06signer\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?R\x06signer\x12 \n\x05value\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01R\x05value\"\xd4\x01\n\x15LiftWithdrawalRequest\x12\x19\n\x02id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x02id\x12\x30\n\rjustification\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03R\rjustification\x12I\n\nsignatures\x18\x03 \x03(\x0b\x32\x1f.sluicegate.v1.LiftingSignatureB\x08\xbaH\x05\x92\x01\x02\x10\nR\nsignatures\x12#\n\rvalidate_only\x18\x04 \x01(\x08R\x0cvalidateOnly\"\x18\n\x16LiftWithdrawalResponse2\xfb\x02\n\x11WithdrawalService\x12y\n\x10\x43reateWithdrawal\x12&.sluicegate.v1.CreateWithdrawalRequest\x1a\'.sluicegate.v1.CreateWithdrawalResponse\"\x14\xda\xe7\x18\x10release:withdraw\x12v\n\x0fListWithdrawals\x12%.sluicegate.v1.ListWithdrawalsRequest\x1a&.sluicegate.v1.ListWithdrawalsResponse\"\x14\xda\xe7\x18\x10release:withdraw\x12s\n\x0eLiftWithdrawal\x12$.sluicegate.v1.LiftWithdrawalRequest\x1a%.sluicegate.v1.LiftWithdrawalResponse\"\x14\xda\xe7\x18\x10release:withdrawb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&sluicegate/v1/withdrawal_service.proto\x12\rsluicegate.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bsluicegate/v1/options.proto\"X\n\x0bTokenTarget\x12\"\n\x06issuer\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01R\x06issuer\x12%\n\x08token_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01R\x07tokenId\"\xc5\x01\n\x12IssuedBeforeTarget\x12\"\n\x06issuer\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01R\x06issuer\x12@\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x10\xbaH\r\xb2\x01\n\"\x06\x08\x80\xae\x99\xa4\x0f\x32\x00R\x04time\x12%\n\tclient_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\x08\x63lientId\x12\"\n\x07subject\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01R\x07subject\"[\n\x0c\x43lientTarget\x12\"\n\x06issuer\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01R\x06issuer\x12\'\n\tclient_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01R\x08\x63lientId\"Y\n\rSubjectTarget\x12\"\n\x06issuer\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01R\x06issuer\x12$\n\x07subject\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01R\x07subject\"l\n\tKeyTarget\x12\"\n\x06issuer\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01R\x06issuer\x12;\n\x06key_id\x18\x02 \x01(\tB$\xbaH!r\x1f\x10\x01\x18\xff\x01\x32\x18^[^\\x00-\\x1f\\x7f-\\x9f]+$R\x05keyId\"\xb1\x03\n\x10WithdrawalTarget\x12\x32\n\x05token\x18\x01 \x01(\x0b\x32\x1a.sluicegate.v1.TokenTargetH\x00R\x05token\x12H\n\rissued_before\x18\x02 \x01(\x0b\x32!.sluicegate.v1.IssuedBeforeTargetH\x00R\x0cissuedBefore\x12\x35\n\x06\x63lient\x18\x03 \x01(\x0b\x32\x1b.sluicegate.v1.ClientTargetH\x00R\x06\x63lient\x12\x38\n\x07subject\x18\x04 \x01(\x0b\x32\x1c.sluicegate.v1.SubjectTargetH\x00R\x07subject\x12,\n\x03key\x18\x05 \x01(\x0b\x32\x18.sluicegate.v1.KeyTargetH\x00R\x03key\x12)\n\tagreement\x18\x06 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?H\x00R\tagreement\x12!\n\x05model\x18\x07 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@H\x00R\x05model\x12!\n\x05stage\x18\x08 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?H\x00R\x05stageB\x0f\n\x06target\x12\x05\xbaH\x02\x08\x01\"\x91\x02\n\nWithdrawal\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x37\n\x06target\x18\x02 \x01(\x0b\x32\x1f.sluicegate.v1.WithdrawalTargetR\x06target\x12;\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12$\n\rjustification\x18\x04 \x01(\tR\rjustification\x12\x1a\n\x08operator\x18\x05 \x01(\tR\x08operator\x12;\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\"\xb1\x01\n\x17\x43reateWithdrawalRequest\x12?\n\x06target\x18\x01 \x01(\x0b\x32\x1f.sluicegate.v1.WithdrawalTargetB\x06\xbaH\x03\xc8\x01\x01R\x06target\x12\x30\n\rjustification\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03R\rjustification\x12#\n\rvalidate_only\x18\x03 \x01(\x08R\x0cvalidateOnly\"U\n\x18\x43reateWithdrawalResponse\x12\x39\n\nwithdrawal\x18\x01 \x01(\x0b\x32\x19.sluicegate.v1.WithdrawalR\nwithdrawal\"g\n\x16ListWithdrawalsRequest\x12$\n\tpage_size\x18\x01 \x01(\rB\x07\xbaH\x04*\x02\x18\x64R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\tpageToken\"~\n\x17ListWithdrawalsResponse\x12;\n\x0bwithdrawals\x18\x01 \x03(\x0b\x32\x19.sluicegate.v1.WithdrawalR\x0bwithdrawals\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"W\n\x10LiftingSignature\x12!\n\x06signer\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18?R\x06signer\x12 \n\x05value\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01R\x05value\"\xd4\x01\n\x15LiftWithdrawalRequest\x12\x19\n\x02id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x02id\x12\x30\n\rjustification\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03R\rjustification\x12I\n\nsignatures\x18\x03 \x03(\x0b\x32\x1f.sluicegate.v1.LiftingSignatureB\x08\xbaH\x05\x92\x01\x02\x10\nR\nsignatures\x12#\n\rvalidate_only\x18\x04 \x01(\x08R\x0cvalidateOnly\"\x18\n\x16LiftWithdrawalResponse2\xfb\x02\n\x11WithdrawalService\x12y\n\x10\x43reateWithdrawal\x12&.sluicegate.v1.CreateWithdrawalRequest\x1a\'.sluicegate.v1.CreateWithdrawalResponse\"\x14\xda\xe7\x18\x10release:withdraw\x12v\n\x0fListWithdrawals\x12%.sluicegate.v1.ListWithdrawalsRequest\x1a&.sluicegate.v1.ListWithdrawalsResponse\"\x14\xda\xe7\x18\x10release:withdraw\x12s\n\x0eLiftWithdrawal\x12$.sluicegate.v1.LiftWithdrawalRequest\x1a%.sluicegate.v1.LiftWithdrawalResponse\"\x14\xda\xe7\x18\x10release:withdrawb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -56,7 +56,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_KEYTARGET'].fields_by_name['issuer']._loaded_options = None
   _globals['_KEYTARGET'].fields_by_name['issuer']._serialized_options = b'\272H\007r\005\020\001\030\377\001'
   _globals['_KEYTARGET'].fields_by_name['key_id']._loaded_options = None
-  _globals['_KEYTARGET'].fields_by_name['key_id']._serialized_options = b'\272H\007r\005\020\001\030\377\001'
+  _globals['_KEYTARGET'].fields_by_name['key_id']._serialized_options = b'\272H!r\037\020\001\030\377\0012\030^[^\\x00-\\x1f\\x7f-\\x9f]+$'
   _globals['_WITHDRAWALTARGET'].oneofs_by_name['target']._loaded_options = None
   _globals['_WITHDRAWALTARGET'].oneofs_by_name['target']._serialized_options = b'\272H\002\010\001'
   _globals['_WITHDRAWALTARGET'].fields_by_name['agreement']._loaded_options = None
@@ -98,25 +98,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBJECTTARGET']._serialized_start=502
   _globals['_SUBJECTTARGET']._serialized_end=591
   _globals['_KEYTARGET']._serialized_start=593
-  _globals['_KEYTARGET']._serialized_end=675
-  _globals['_WITHDRAWALTARGET']._serialized_start=678
-  _globals['_WITHDRAWALTARGET']._serialized_end=1111
-  _globals['_WITHDRAWAL']._serialized_start=1114
-  _globals['_WITHDRAWAL']._serialized_end=1387
-  _globals['_CREATEWITHDRAWALREQUEST']._serialized_start=1390
-  _globals['_CREATEWITHDRAWALREQUEST']._serialized_end=1567
-  _globals['_CREATEWITHDRAWALRESPONSE']._serialized_start=1569
-  _globals['_CREATEWITHDRAWALRESPONSE']._serialized_end=1654
-  _globals['_LISTWITHDRAWALSREQUEST']._serialized_start=1656
-  _globals['_LISTWITHDRAWALSREQUEST']._serialized_end=1759
-  _globals['_LISTWITHDRAWALSRESPONSE']._serialized_start=1761
-  _globals['_LISTWITHDRAWALSRESPONSE']._serialized_end=1887
-  _globals['_LIFTINGSIGNATURE']._serialized_start=1889
-  _globals['_LIFTINGSIGNATURE']._serialized_end=1976
-  _globals['_LIFTWITHDRAWALREQUEST']._serialized_start=1979
-  _globals['_LIFTWITHDRAWALREQUEST']._serialized_end=2191
-  _globals['_LIFTWITHDRAWALRESPONSE']._serialized_start=2193
-  _globals['_LIFTWITHDRAWALRESPONSE']._serialized_end=2217
-  _globals['_WITHDRAWALSERVICE']._serialized_start=2220
-  _globals['_WITHDRAWALSERVICE']._serialized_end=2599
+  _globals['_KEYTARGET']._serialized_end=701
+  _globals['_WITHDRAWALTARGET']._serialized_start=704
+  _globals['_WITHDRAWALTARGET']._serialized_end=1137
+  _globals['_WITHDRAWAL']._serialized_start=1140
+  _globals['_WITHDRAWAL']._serialized_end=1413
+  _globals['_CREATEWITHDRAWALREQUEST']._serialized_start=1416
+  _globals['_CREATEWITHDRAWALREQUEST']._serialized_end=1593
+  _globals['_CREATEWITHDRAWALRESPONSE']._serialized_start=1595
+  _globals['_CREATEWITHDRAWALRESPONSE']._serialized_end=1680
+  _globals['_LISTWITHDRAWALSREQUEST']._serialized_start=1682
+  _globals['_LISTWITHDRAWALSREQUEST']._serialized_end=1785
+  _globals['_LISTWITHDRAWALSRESPONSE']._serialized_start=1787
+  _globals['_LISTWITHDRAWALSRESPONSE']._serialized_end=1913
+  _globals['_LIFTINGSIGNATURE']._serialized_start=1915
+  _globals['_LIFTINGSIGNATURE']._serialized_end=2002
+  _globals['_LIFTWITHDRAWALREQUEST']._serialized_start=2005
+  _globals['_LIFTWITHDRAWALREQUEST']._serialized_end=2217
+  _globals['_LIFTWITHDRAWALRESPONSE']._serialized_start=2219
+  _globals['_LIFTWITHDRAWALRESPONSE']._serialized_end=2243
+  _globals['_WITHDRAWALSERVICE']._serialized_start=2246
+  _globals['_WITHDRAWALSERVICE']._serialized_end=2625
 # @@protoc_insertion_point(module_scope)

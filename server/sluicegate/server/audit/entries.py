@@ -23,6 +23,7 @@ OTHER = "other"
 
 Name = Annotated[str, Meta(max_length=255, pattern=r"\A[^\x00-\x1f\x7f-\x9f\ud800-\udfff]+\Z")]
 """1 to 255 characters on one line."""
+Scope = Annotated[str, Meta(max_length=512, pattern=r"\A[\x21-\x7e]+\Z")]
 Words = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"\A[^\ud800-\udfff]*\Z")]
 """What an operator wrote: 1 to 500 characters."""
 Code = Annotated[str, Meta(pattern=r"\A[A-Z_]{2,32}\Z")]
@@ -61,9 +62,11 @@ class Opening:
     subject: Pseudonym | None
     jti_hash: Pseudonym | None
     kid: Name | None
-    scopes: tuple[Name, ...] = ()
+    scopes: tuple[Scope, ...] = ()
     agreement: Name | None = None
-    """The one that the token names; None where the claim is by the client's name, or there is none."""
+    """The one that the call comes under, or `other` for one that the policy does not have; None without a claim."""
+    is_claimed_by_token: bool = False
+    """The token names the agreement. Otherwise the agreement names the client."""
     purpose: Name | None = None
     """One that the claimed agreement has, or `other`: what else a caller writes here is the caller's text."""
     action: Name
@@ -111,7 +114,7 @@ class Interrupted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Withdrawn:
-    """A door was closed, or was about to be opened again (`lifted`), by operators."""
+    """An operator's order to close a door, or to open it again (`lifted`); written before it is carried out."""
 
     id: Name
     withdrawal: Name

@@ -146,14 +146,16 @@ def open_journal(
     clock: Clock | None = None,
     file_bytes: int = DEFAULT_FILE_BYTES,
     anchored: Head | None = None,
+    others: Sequence[Head] = (),
 ) -> Iterator[Journal]:
     """Open a log, or begin one: recover what a crash left, start a new file, interrupt the calls that were open.
 
-    `key` signs checkpoints; `anchored` is the newest head known elsewhere. Raises AuditError.
+    `key` signs checkpoints; `anchored` is the newest head known elsewhere; of the `others` those count that are of
+    this log. Raises AuditError.
     """
     with locked(directory):
         try:
-            end = recover(directory, anchored)
+            end = recover(directory, anchored, others)
             journal = Journal(directory, end, identity, key, clock=clock or Clock(), file_bytes=file_bytes)
             journal.interrupt_open_calls()
         except OSError as error:

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sluicegate.auth import Reason
 from sluicegate.server.audit.chain import Head
-from sluicegate.server.audit.entries import Closing, Decision, Opening, PolicyChanged, Withdrawn
+from sluicegate.server.audit.entries import Closing, Opening, PolicyChanged, Withdrawn
 from sluicegate.server.audit.errors import AuditUnavailable, Cause
 from sluicegate.server.audit.form import check
 from sluicegate.server.audit.journal import Clock, Identity, Journal, open_journal
@@ -76,22 +76,31 @@ class AuditLog:
         """Seconds since the last checkpoint became durable."""
         return self._clock.steady() - self._journal.checkpointed
 
-    async def open_call(self, opening: Opening) -> None:
-        """Return when the opening is durable: no token may leave before.
+    async def open_call(self, opening: Opening, *, on_late: Callable[[], None] | None = None) -> None:
+        """Return when the opening of an allowed call is durable: no token may leave before.
 
-        An allowed call must then be closed with `close_call`, whatever becomes of it. If this raises or is cancelled
-        it must not: should its opening have been written, the log closes it itself.
+        The call must then be closed with `close_call`, whatever becomes of it. If this raises or is cancelled it must
+        not: should its opening have been written all the same, the log closes it itself; or, with `on_late`, calls that
+        when it has been, and the call must be closed.
 
         Raises AuditUnavailable; at once as long as the disk takes nothing. Raises ValueError for an entry that
         breaks the rules of its fields.
         """
         check(opening)
-        if opening.decision is Decision.ALLOWED and len(self._open) >= MAX_OPEN_CALLS:
+        if len(self._open) >= MAX_OPEN_CALLS:
             self._hooks.on_failure(Cause.QUEUE_FULL)
             raise AuditUnavailable(Cause.QUEUE_FULL)
-        await self._durable(opening)
-        if opening.decision is Decision.ALLOWED:
-            self._open.add(opening.call)
+        await self._durable(opening, on_late)
+        self._open.add(opening.call)
+
+    def tell_denied(self, opening: Opening) -> None:
+        """Write the opening of a refused call, without waiting. If the disk does not take it, it is counted as lost.
+
+        Raises ValueError for an entry that breaks the rules of its fields.
+        """
+        check(opening)
+        with suppress(AuditUnavailable):
+            self._writer.put(Ticket(opening, is_kept=False))
 
     def close_call(self, closing: Closing) -> None:
         """Write the end of a call that `open_call` returned for, without waiting; it is kept until the disk takes it.
@@ -125,9 +134,11 @@ class AuditLog:
         if not await asyncio.to_thread(self._writer.stop, limit_seconds):
             self._hooks.on_failure(Cause.TIMEOUT)
 
-    async def _durable(self, entry: Opening | Withdrawn | PolicyChanged) -> None:
+    async def _durable(
+        self, entry: Opening | Withdrawn | PolicyChanged, on_late: Callable[[], None] | None = None
+    ) -> None:
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        ticket = Ticket(entry, written)
+        ticket = Ticket(entry, written, on_late=on_late)
         try:
             self._writer.put(ticket)
         except AuditUnavailable as error:
@@ -139,6 +150,8 @@ class AuditLog:
                 await written
         except (TimeoutError, asyncio.CancelledError) as error:
             ticket.is_abandoned = True
+            if isinstance(error, TimeoutError):
+                ticket.undone_as = ("UNAVAILABLE", Reason.AUDIT_UNAVAILABLE)
             if written.done() and not written.cancelled() and written.exception() is None:
                 self._undo(ticket)  # it was written, and the caller was ended before it could hear of it
             if isinstance(error, TimeoutError):
@@ -158,11 +171,18 @@ class AuditLog:
                 ticket.waiter.set_exception(AuditUnavailable(cause))
 
     def _undo(self, ticket: Ticket) -> None:
-        """Close a call that was opened for nobody."""
+        """Close a call that was opened for nobody, unless somebody cares for it."""
         entry = ticket.entry
-        if isinstance(entry, Opening) and entry.decision is Decision.ALLOWED:
-            closing = Closing(call=entry.call, emitted_tokens=0, code="CANCELLED", duration_ms=0)
-            self._writer.put(Ticket(closing))
+        if not isinstance(entry, Opening):
+            return
+        if ticket.on_late is not None:
+            self._open.add(entry.call)
+            ticket.on_late()
+        else:
+            code, reason = ticket.undone_as
+            self._writer.put(
+                Ticket(Closing(call=entry.call, emitted_tokens=0, code=code, reason=reason, duration_ms=0))
+            )
 
 
 @asynccontextmanager
@@ -175,14 +195,18 @@ async def open_audit_log(
     hooks: Hooks | None = None,
     clock: Clock | None = None,
     anchored: Head | None = None,
+    others: Sequence[Head] = (),
     close_seconds: float = 10.0,
 ) -> AsyncIterator[AuditLog]:
     """Open the log of a directory, recovering what a crash left; it is closed when the context is left.
 
-    `anchored` is the newest head that `Hooks.anchor` was told for this log. Raises AuditError.
+    `anchored` is the newest head that `Hooks.anchor` was told for this log; `others` are of any logs, of which those of
+    this one count too. Raises AuditError.
     """
     limits, clock = limits or Limits(), clock or Clock()
-    opening = open_journal(directory, identity, key, clock=clock, file_bytes=limits.file_bytes, anchored=anchored)
+    opening = open_journal(
+        directory, identity, key, clock=clock, file_bytes=limits.file_bytes, anchored=anchored, others=others
+    )
     with ExitStack() as opened:
         journal = await asyncio.to_thread(opened.enter_context, opening)
         log = AuditLog(journal, opened.pop_all(), limits, hooks or Hooks(), clock)

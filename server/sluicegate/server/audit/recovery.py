@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -23,7 +24,10 @@ from sluicegate.server.audit.reading import HALF_WRITTEN, Line, read_lines
 
 MAX_TORN_BYTES = 16 << 20
 """More than one write holds: a crash takes less."""
-_VERIFY = "run `sluicegate audit verify`; a log that was changed is kept, and a new one started in another directory"
+_VERIFY = (
+    "run `sluicegate audit verify`; keep a log that was changed, and start a new one with another `audit.directory`"
+    " and another `audit.replica`"
+)
 
 
 @dataclass(slots=True)
@@ -57,11 +61,11 @@ def follow_calls(open_calls: dict[str, int], entry: Entry) -> None:
             pass
 
 
-def recover(directory: Path, anchored: Head | None = None) -> LogEnd:
+def recover(directory: Path, anchored: Head | None = None, others: Sequence[Head] = ()) -> LogEnd:
     """Read the end of the log, and set half-written pieces aside. The directory must be locked.
 
-    `anchored` is a head that the log is known to have had. Raises OSError, and AuditLogDamaged for a flaw that no
-    crash explains, such as a log without that head.
+    `anchored` is a head that the log is known to have had, `others` are of any logs. Raises OSError, and
+    AuditLogDamaged for a flaw that no crash explains, such as a log without that head.
     """
     files = list_files(directory)
     if len({file.number for file in files}) != len(files):
@@ -78,6 +82,9 @@ def recover(directory: Path, anchored: Head | None = None) -> LogEnd:
     end.torn = tuple(_described(directory / piece.name) for piece in pieces)
     if anchored is not None:
         _require(directory, files, end, anchored)
+    for head in others:
+        if head.log == end.log:
+            _require(directory, files, end, head)
     return end
 
 

@@ -10,6 +10,8 @@ from collections.abc import Collection, Iterator
 from datetime import datetime
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from sluicegate.auth import Reason
 from sluicegate.auth.recorded import RecordedCall
 from sluicegate.server.audit.entries import OTHER, Opening
@@ -51,12 +53,12 @@ class Replaying:
         """The call of a record that `asked`; None if the record leaves out what decided it."""
         opening = record.entry
         assert isinstance(opening, Opening)
-        if OTHER in (opening.model, opening.purpose) or opening.reason in _NOT_ON_RECORD:
+        if OTHER in (opening.model, opening.purpose, opening.agreement) or opening.reason in _NOT_ON_RECORD:
             return None
         members: dict[str, object | None] = {
             "at": datetime.fromisoformat(record.at).timestamp(),
             "scopes": list(opening.scopes),
-            "agreement": opening.agreement,
+            "agreement": opening.agreement if opening.is_claimed_by_token else None,
             "action": _ACTIONS[opening.action],
             "model": opening.model,
             "purpose": opening.purpose,
@@ -68,7 +70,10 @@ class Replaying:
         if opening.client is not None:
             issuer, client = self._clients.get(opening.client, (UNKNOWN_ISSUER, opening.client))
             members |= {"issuer": issuer, "client": client}
-        return RecordedCall.model_validate({name: value for name, value in members.items() if value is not None})
+        try:
+            return RecordedCall.model_validate({name: value for name, value in members.items() if value is not None})
+        except ValidationError:  # a name that no policy could have
+            return None
 
 
 class OwnCalls:

@@ -19,7 +19,7 @@ class LogCheck:
     """Verifies the log in a directory while its records are read; `report` tells what was found.
 
     `public_keys`: base64url keys of checkpoints; empty takes the log's word for its key. `anchors`: heads kept
-    elsewhere, of any logs; `replicas`: the same, each by the replica whose log it is of. `is_part`: earlier files may
+    elsewhere, of any logs; `replicas`: the same, each by the replica that wrote its log. `is_part`: earlier files may
     be missing.
     """
 
@@ -134,7 +134,7 @@ class LogCheck:
         if own is not None and own.log != header.log:
             text = f"is not the log that replica {header.replica} had: {own} was anchored"
             self._find(FindingKind.ANCHOR_DIFFERS, text, record)
-        for anchor in (*self._all_anchors, *([own] if own is not None else ())):
+        for anchor in {*self._all_anchors, *self._replicas.values()}:
             if anchor.log == header.log:
                 report.is_anchored = True
                 self._anchors.setdefault(anchor.entry, []).append(anchor.hash)

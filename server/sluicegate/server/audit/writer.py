@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Protocol
@@ -41,10 +41,19 @@ class Ticket:
 
     entry: Entry
     waiter: asyncio.Future[None] | None = None
-    """Of the event loop; the thread only passes it on. With one, the entry is dropped if it cannot be written at once;
-    without, it is kept until it can."""
+    """Of the event loop; the thread only passes it on."""
+    is_kept: bool = True
+    """Without a waiter: keep it until it can be written. Otherwise it is dropped, and counted, if it cannot be now."""
     is_abandoned: bool = False
     """Nobody waits any more: it need not be written."""
+    undone_as: tuple[str, Reason | None] = ("CANCELLED", None)
+    """Code and reason of the end that an opening gets which was written for nobody."""
+    on_late: Callable[[], None] | None = None
+    """Of the event loop: an opening that was abandoned was written all the same, and is open."""
+
+    @property
+    def is_lost_on_failure(self) -> bool:
+        return self.waiter is not None or not self.is_kept
 
 
 class Told(Protocol):
@@ -84,6 +93,7 @@ class Writer:
         self._denials = DenialCounter()
         self._failure: _Failure | None = None
         self._is_stopping = False
+        self._writing_since: float | None = None
         # The thread's own:
         self._unwritten: list[Ticket] = []
         self._retry_at = 0.0
@@ -93,9 +103,9 @@ class Writer:
         self._thread.start()
 
     def put(self, ticket: Ticket) -> None:
-        """Queue an entry. Raises AuditUnavailable for one that is waited for, if it could not be written now."""
+        """Queue an entry. Raises AuditUnavailable for one that is not kept, if it could not be written now."""
         with self._changed:
-            if ticket.waiter is not None and (cause := self._refusal(ticket)) is not None:
+            if ticket.is_lost_on_failure and (cause := self._refusal(ticket)) is not None:
                 raise AuditUnavailable(cause)
             self._queue.append(ticket)
             self._changed.notify()
@@ -122,6 +132,9 @@ class Writer:
         if self._failure is not None:
             self._failure.openings_lost += isinstance(ticket.entry, Opening)
             return self._failure.cause
+        begun = self._writing_since
+        if begun is not None and self._clock.steady() - begun > self._limits.patience_seconds:
+            return Cause.TIMEOUT
         return Cause.QUEUE_FULL if len(self._queue) >= self._limits.queue_entries else None
 
     def _run(self) -> None:
@@ -130,6 +143,9 @@ class Writer:
                 self._tell_head()
                 while self._write_next():
                     pass
+            except BaseException:
+                self._told.failed(Cause.CLOSED)
+                raise
             finally:
                 with self._changed:
                     self._is_stopping = True
@@ -146,12 +162,15 @@ class Writer:
             entries.insert(0, outage)
         sign = is_last or outage is not None or self._seconds_to_checkpoint() <= 0
         waited_for = [ticket for ticket in tickets if ticket.waiter is not None]
+        self._writing_since = self._clock.steady()
         try:
             self._journal.commit(entries, sign=sign)
         except OSError as error:
-            self._unwritten = [ticket for ticket in tickets if ticket.waiter is None]
-            self._fail(cause_of(error), waited_for)
+            self._unwritten = [ticket for ticket in tickets if not ticket.is_lost_on_failure]
+            self._fail(cause_of(error), [ticket for ticket in tickets if ticket.is_lost_on_failure])
             return not is_last
+        finally:
+            self._writing_since = None
         self._unwritten.clear()
         if outage is not None:
             self._recover(outage)
@@ -184,17 +203,17 @@ class Writer:
     def _seconds_to_checkpoint(self) -> float:
         return self._journal.checkpointed + self._limits.checkpoint_seconds - self._clock.steady()
 
-    def _fail(self, cause: Cause, waited_for: Sequence[Ticket]) -> None:
+    def _fail(self, cause: Cause, lost: Sequence[Ticket]) -> None:
         self._retry_at = self._clock.steady() + self._limits.retry_seconds
         with self._changed:
-            refused = [*waited_for, *(ticket for ticket in self._queue if ticket.waiter is not None)]
-            self._queue = deque(ticket for ticket in self._queue if ticket.waiter is None)
+            lost = [*lost, *(ticket for ticket in self._queue if ticket.is_lost_on_failure)]
+            self._queue = deque(ticket for ticket in self._queue if not ticket.is_lost_on_failure)
             if self._failure is None:
                 self._failure = _Failure(cause, self._clock.unix(), 0)
             self._failure.cause = cause
-            self._failure.openings_lost += sum(isinstance(ticket.entry, Opening) for ticket in refused)
+            self._failure.openings_lost += sum(isinstance(ticket.entry, Opening) for ticket in lost)
         self._told.failed(cause)
-        self._told.settled(refused, cause)
+        self._told.settled([ticket for ticket in lost if ticket.waiter is not None], cause)
 
     def _recover(self, told: Outage) -> None:
         with self._changed:

@@ -178,7 +178,7 @@ def calls(metrics: Metrics, paths: frozenset[str], auditing: Auditing) -> Wrappi
                 if call.record is None:
                     auditing.count_denial(refused.reason)
                 else:
-                    await call.record.refused(code.name, refused.reason)
+                    call.record.refused(code.name, refused.reason)
                 raise
             except (asyncio.CancelledError, GeneratorExit):  # the latter: cancelled while a message of a stream left
                 code = StatusCode.CANCELLED

@@ -38,8 +38,8 @@ class Backend(Protocol):
     async def read(self, seen: Version | None) -> tuple[Version, list[str] | None]:
         """The version and all entries; None for the entries if `seen` is still the version. Raises HistoryLost."""
 
-    async def anchor(self, replica: str, head: str) -> None:
-        """Keep a replica's head in the place of the one before."""
+    async def anchor(self, replica: str, log: str, head: str) -> bool:
+        """Keep a replica's head in the place of the one before; whether it was kept: not in that of another log."""
 
     async def anchors(self) -> dict[str, str]:
         """Every replica's head."""

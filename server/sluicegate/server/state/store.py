@@ -86,9 +86,12 @@ class Store:
         version, entries = await self._carry_out(self._backend.read(seen))
         return None if entries is None else _snapshot(version, entries)
 
-    async def anchor(self, replica: str, head: str) -> None:
-        """Keep the head of a replica's audit log in the place of the one before."""
-        await self._carry_out(self._backend.anchor(replica, head))
+    async def anchor(self, replica: str, log: str, head: str) -> bool:
+        """Keep the head of a replica's audit log, `LOG:…`, in the place of the one before.
+
+        Gives whether it was kept: the head of another log stays. Two replicas of one name would lose theirs in turn.
+        """
+        return await self._carry_out(self._backend.anchor(replica, log, head))
 
     async def anchors(self) -> Mapping[str, str]:
         """The heads of all replicas' audit logs, by the replica's name."""

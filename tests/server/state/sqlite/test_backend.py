@@ -37,7 +37,7 @@ async def test_withdrawals_and_heads_are_on_disk_when_they_are_answered_and_the_
 
     await backend.withdraw("w-1", "{}", None)
     await backend.lift("w-1", "mark")
-    await backend.anchor("gate-0", "head")
+    await backend.anchor("gate-0", "log", "log:1:head")
     changes, writer.synced = writer.synced, []
     await backend.reserve("r-1", LAB, Quotas(), Wanted(output_tokens=1))
     await backend.renew(LAB, {"r-1": 0})

@@ -87,7 +87,7 @@ async def test_file_of_an_older_release_is_taken_over_with_what_is_in_it(file: P
 
     store = await open_store(url(file))
 
-    await store.anchor("gate-0", "a:1:x")
+    await store.anchor("gate-0", "a", "a:1:x")
     assert [entry.id for entry in (await store.entries()).entries] == ["w"]
     await store.close()
 

@@ -85,8 +85,8 @@ class RedisBackend:
             return seen, None
         return Version(self._identity, int(reply[1]), str(reply[2])), list(map(str, reply[3:]))
 
-    async def anchor(self, replica: str, head: str) -> None:
-        await self._run("anchor", ANCHORS, replica, head)
+    async def anchor(self, replica: str, log: str, head: str) -> bool:
+        return (await self._run("anchor", ANCHORS, replica, log, head))[0] == "kept"
 
     async def anchors(self) -> dict[str, str]:
         pairs = list(map(str, (await self._run("anchors", ANCHORS))[1:]))

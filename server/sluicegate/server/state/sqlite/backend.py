@@ -92,11 +92,16 @@ class SqliteBackend:
 
         return await self._writer.do(work, synced=False)
 
-    async def anchor(self, replica: str, head: str) -> None:
-        def work(connection: sqlite3.Connection) -> None:
-            connection.execute("REPLACE INTO anchors VALUES (?, ?)", (replica, head))
+    async def anchor(self, replica: str, log: str, head: str) -> bool:
+        def work(connection: sqlite3.Connection) -> bool:
+            cursor = connection.execute(
+                "INSERT INTO anchors VALUES (?, ?) ON CONFLICT (replica) DO UPDATE SET head = excluded.head"
+                " WHERE substr(head, 1, length(?)) = ?",
+                (replica, head, f"{log}:", f"{log}:"),
+            )
+            return cursor.rowcount == 1
 
-        await self._writer.do(work, synced=True)
+        return await self._writer.do(work, synced=True)
 
     async def anchors(self) -> dict[str, str]:
         def work(connection: sqlite3.Connection) -> dict[str, str]:

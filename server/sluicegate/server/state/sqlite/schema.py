@@ -108,6 +108,7 @@ def _prepare(connection: sqlite3.Connection, file: Path) -> str:
     if _switch_to_wal(connection) != "wal":
         raise StoreUnsuitable(f"{file}: this file system has no shared memory for SQLite; use a local disk, or Redis")
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")  # writer.py checkpoints
     (identity,) = connection.execute("SELECT identity FROM store").fetchone()
     return str(identity)
 

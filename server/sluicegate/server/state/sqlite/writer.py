@@ -34,6 +34,8 @@ CALL_SECONDS = 5.0
 """Longer than SQLite waits for the lock of another process; a disk that hangs longer counts as unavailable."""
 LARGEST_BATCH = 256
 SYNC_SECONDS = 1.0
+CHECKPOINT_BYTES = 4 << 20
+"""Of the write-ahead log; SQLite's own default, 1,000 pages."""
 
 _Result = TypeVar("_Result")
 Work = Callable[[sqlite3.Connection], _Result]
@@ -135,6 +137,8 @@ class Writer:
         except BaseException as error:
             self._opened.set_exception(error)
             return
+        self._sync_due = 0.0
+        self._sync(connection)  # the first write into an empty log syncs its header: not in the event loop
         self._opened.set_result(identity)
         try:
             while (batch := self._next_batch()) is not None:
@@ -182,7 +186,7 @@ class Writer:
             outcomes = [_outcome(job.work, connection) for job in batch]
             connection.execute("COMMIT")
             if connection.total_changes != before:
-                self._has_written(synced=synced)
+                self._has_written(synced=synced and self._log_bytes() <= CHECKPOINT_BYTES)
         except BaseException as error:
             with contextlib.suppress(sqlite3.Error):  # a full disk has rolled back already
                 connection.execute("ROLLBACK")
@@ -209,6 +213,12 @@ class Writer:
         elif self._sync_due is None:
             self._sync_due = time.monotonic() + SYNC_SECONDS
 
+    def _log_bytes(self) -> int:
+        try:
+            return self._file.with_name(f"{self._file.name}-wal").stat().st_size
+        except OSError:
+            return 0
+
     def _sync(self, connection: sqlite3.Connection) -> None:
         """Write something, synced: what was committed before goes to disk with it. If that fails, try again later.
 
@@ -220,6 +230,8 @@ class Writer:
         self._sync_due = None  # before the sync: what is written after it is not taken along
         try:
             connection.execute("PRAGMA synchronous = FULL")
+            if self._log_bytes() > CHECKPOINT_BYTES:  # then the write below begins the log anew, and syncs its header
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         except sqlite3.Error:
             self._sync_due = time.monotonic() + SYNC_SECONDS
