@@ -241,6 +241,12 @@ async def serving(
         check_audit_log(directory)
 
 
+def delete_state(directory: Path) -> None:
+    """Delete the file of a server's state."""
+    for path in directory.glob("sluicegate-state.db*"):
+        path.unlink()
+
+
 def check_audit_log(directory: Path) -> None:
     """The log of every server that a test ran must verify, and have an end for each call. Tests turn clocks back."""
     logs = Verification([directory / AUDIT["directory"]])

@@ -161,7 +161,15 @@ async def running(
                 ),
             ),
             withdrawals=WithdrawalServicer(
-                Closing(store, withdrawals, gate, _trust(settings.policy), auditing, clock=clock),
+                Closing(
+                    store,
+                    withdrawals,
+                    gate,
+                    _trust(settings.policy),
+                    auditing,
+                    issuers=[each.issuer for each in settings.tokens.issuers],
+                    clock=clock,
+                ),
                 max_lifetime_seconds=settings.tokens.max_lifetime_seconds,
                 clock=clock,
             ),

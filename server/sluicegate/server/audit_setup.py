@@ -13,7 +13,9 @@ from sluicegate.auth import Policy
 from sluicegate.server import config
 from sluicegate.server.anchoring import Anchoring
 from sluicegate.server.audit import (
+    Cause,
     Clock,
+    Head,
     Hooks,
     Identity,
     Limits,
@@ -40,6 +42,25 @@ class Keep(Protocol):
     """Runs a background task until the server stops."""
 
     def __call__(self, work: Callable[[], Coroutine[object, object, None]], name: str) -> None: ...
+
+
+def _hooks(metrics: Metrics, anchoring: Anchoring) -> Hooks:
+    """Failures are counted, and logged once until the log is written again; heads are kept."""
+    failing: set[Cause] = set()
+
+    def on_failure(cause: Cause) -> None:
+        metrics.audit_failures.labels(cause).inc()
+        if cause not in failing:
+            failing.add(cause)
+            log.error("audit_log_not_written", cause=cause.value)
+
+    def on_checkpoint(head: Head) -> None:
+        if failing:
+            failing.clear()
+            log.info("audit_log_written_again")
+        anchoring.keep(head)
+
+    return Hooks(on_failure=on_failure, anchor=on_checkpoint)
 
 
 def recorded_calls(terms: config.Audit | Literal["off"], auditing: Auditing) -> OwnCalls | None:
@@ -76,10 +97,11 @@ async def opened_auditing(
         Identity(TRIAL if trust == "off" else trust.deployment, terms.replica),
         read_key(terms.key),
         limits=Limits(checkpoint_seconds=terms.checkpoint_seconds, file_bytes=terms.file_bytes),
-        hooks=Hooks(on_failure=lambda cause: metrics.audit_failures.labels(cause).inc(), anchor=anchoring.keep),
+        hooks=_hooks(metrics, anchoring),
         clock=Clock(unix=clock),
         anchored=anchored,
         others=others,
+        must_be_anchored=not settings.state.is_new,
     ) as opened:
         metrics.audit_checkpoint_age_seconds.set_function(lambda: opened.last_checkpoint_age)
         auditing = Auditing(opened, names, policy, signatures_checked=trust != "off", denials_per_minute=limit)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from itertools import takewhile
 from typing import Any
 
@@ -18,11 +18,16 @@ from sluicegate.server.gate import Gate
 from sluicegate.server.metering import state_unavailable
 from sluicegate.server.state import (
     AgreementTarget,
+    ClientTarget,
+    IssuedBeforeTarget,
+    KeyTarget,
     ModelTarget,
     StageTarget,
     StateError,
     Store,
+    SubjectTarget,
     Target,
+    TokenTarget,
     Withdrawal,
     WithdrawalUnknown,
 )
@@ -31,10 +36,21 @@ from sluicegate.server.withdrawing import WithdrawalWatch
 log = structlog.get_logger()
 
 
+IDENTITY_FIELDS: Mapping[type[Target], str] = {
+    TokenTarget: "token",
+    IssuedBeforeTarget: "issued_before",
+    ClientTarget: "client",
+    SubjectTarget: "subject",
+    KeyTarget: "key",
+}
+"""Where the API's requests have targets that are about an issuer's names."""
+
+
 class Closing:
     """Makes and lifts withdrawals. One for the process; event loop only.
 
-    `trust`: who must sign what opens wider; None where the settings check no signatures.
+    `trust`: who must sign what opens wider; None where the settings check no signatures. `issuers`: whose tokens are
+    believed at all.
     """
 
     def __init__(
@@ -45,6 +61,7 @@ class Closing:
         trust: TrustRoot | None,
         auditing: Auditing,
         *,
+        issuers: Collection[str],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
@@ -52,6 +69,7 @@ class Closing:
         self._gate = gate
         self._trust = trust
         self._auditing = auditing
+        self._issuers = issuers
         self._running: set[asyncio.Task[None]] = set()
         self._clock = clock
 
@@ -130,6 +148,10 @@ class Closing:
         """Raise CallRefused for what would close nothing: a slip in a name must not look like a closed door."""
         policy = self._gate.policy
         match target:
+            case TokenTarget() | IssuedBeforeTarget() | ClientTarget() | SubjectTarget() | KeyTarget():
+                if target.issuer not in self._issuers:
+                    field = IDENTITY_FIELDS[type(target)]
+                    raise _invalid(f"target.{field}.issuer", "is an issuer of the settings, to the letter")
             case AgreementTarget(agreement=name) if name not in policy.agreements:
                 raise _invalid("target.agreement", "is the id of an agreement on file")
             case ModelTarget(model=name) if name not in policy.models:

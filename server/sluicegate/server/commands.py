@@ -37,6 +37,10 @@ def serve(
     state: Annotated[
         str | None, typer.Option(help="sqlite:///FILE or redis://HOST instead of the file's `state.url`.")
     ] = None,
+    new_state: Annotated[
+        bool,
+        typer.Option("--new-state", help="Start though the state store knows nothing of this audit log."),
+    ] = False,
     replica: Annotated[str | None, typer.Option(help="Name instead of the file's `audit.replica`.")] = None,
     audit_directory: Annotated[
         str | None, typer.Option(metavar="DIR", help="Directory instead of the file's `audit.directory`.")
@@ -49,6 +53,7 @@ def serve(
         "listen": listen,
         "metrics.listen": metrics_listen,
         "state.url": state,
+        "state.is_new": new_state or None,
         "audit.replica": replica,
         "audit.directory": audit_directory and str(Path(audit_directory).absolute()),
         "log.format": log_format,

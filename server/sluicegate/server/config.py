@@ -167,6 +167,7 @@ class State(Section):
 
     url: Annotated[str, Field(min_length=1, max_length=1024)] = "sqlite:///sluicegate-state.db"
     lease_seconds: Annotated[float, Field(ge=3, le=600)] = 30.0
+    is_new: bool = False
 
 
 class Audit(Section):

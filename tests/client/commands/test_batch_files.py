@@ -96,6 +96,11 @@ def test_all_bad_lines_are_listed_up_to_a_bound(prompts: Path) -> None:
     assert str(caught.value).endswith("and 5 more")
 
 
+def test_a_line_without_an_end_is_refused_and_not_read_to_it() -> None:
+    with pytest.raises(ConfigurationError, match="1: longer than 4194304 bytes; nothing was sent"):
+        read_items(Path("/dev/zero"), GenerationConfig())
+
+
 def test_an_id_that_stands_twice_is_refused(prompts: Path) -> None:
     prompts.write_text('{"prompt": "a", "id": "2"}\n{"prompt": "b"}')
 

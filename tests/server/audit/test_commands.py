@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from audit_cli import run
 from audit_logs import (
+    KEY,
+    OTHER_KEY,
     OTHER_PUBLIC_KEY,
     PUBLIC_KEY,
     START,
@@ -22,7 +24,7 @@ from audit_logs import (
     write_log,
 )
 
-from sluicegate.auth import Reason
+from sluicegate.auth import Reason, SigningKey, write_signing_key
 from sluicegate.server.audit import Head
 from sluicegate.server.audit.entries import Denials, Withdrawn
 from sluicegate.server.audit.form import time_text
@@ -103,6 +105,22 @@ def test_the_state_store_anchors_the_log_of_each_replica(log: Path, tmp_path: Pa
 
     assert (good.exit_code, good.stderr, "cannot be told" in good.stdout) == (0, "", False)
     assert (cut.exit_code, f"entry {last.number} was anchored" in cut.stderr) == (1, True)
+
+
+def test_a_state_store_that_knows_nothing_of_the_log_proves_nothing(log: Path, tmp_path: Path) -> None:
+    result = run("verify", log, *KEY_OPTION, "--state", state_with(tmp_path, elsewhere=Head("f" * 32, 7, "f" * 64)))
+
+    assert (result.exit_code, "[not_anchored]" in result.stderr) == (1, True)
+
+
+def test_the_key_may_be_given_as_its_file(log: Path, tmp_path: Path) -> None:
+    write_signing_key(tmp_path / "own.jwk", SigningKey("k", "EdDSA", KEY))
+    write_signing_key(tmp_path / "other.jwk", SigningKey("k", "EdDSA", OTHER_KEY))
+
+    own, other = (run("verify", log, "--public-key", tmp_path / f"{name}.jwk") for name in ("own", "other"))
+    none = run("verify", log, "--public-key", files(log)[0])
+
+    assert (own.exit_code, other.exit_code, none.exit_code) == (0, 1, 2)
 
 
 def test_a_head_that_is_kept_under_an_earlier_name_counts_too(log: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from harness import (
     SMALL,
     Server,
     bearer,
+    delete_state,
     demo_plan,
     open_agreement,
     refusal,
@@ -218,7 +219,7 @@ async def test_an_operators_missing_scope_is_on_record(server: Server) -> None:
 
     await refusal(service.CreateWithdrawal(request, metadata=bearer(scope="generate:x"), timeout=LONG_SECONDS))
 
-    [opening] = of(log(server), Opening)
+    [opening] = await written(server, Opening)
     assert (opening.reason, opening.action, opening.model) == (Reason.SCOPE_MISSING, "CreateWithdrawal", None)
 
 
@@ -256,9 +257,9 @@ async def test_the_longest_scope_that_a_token_may_have_is_on_record(server: Serv
     await generate(server, bearer(scope=scope))
     refused = await refusal(generate(server, bearer(scope=scope), model="gpt2-355m"))
 
-    await written(server, Closing)
+    openings = await written(server, Opening, 2)
     assert refused.verdict == "PERMISSION_DENIED SCOPE_MISSING"
-    assert [opening.scopes for opening in of(log(server), Opening)] == [tuple(sorted(scope.split()))] * 2
+    assert [opening.scopes for opening in openings] == [tuple(sorted(scope.split()))] * 2
 
 
 def claiming(*agreements: str, **claims: object) -> Any:
@@ -270,7 +271,7 @@ def claiming(*agreements: str, **claims: object) -> Any:
 async def test_an_agreement_that_is_not_on_file_is_not_written_as_its_caller_names_it(server: Server) -> None:
     refused = await refusal(generate(server, claiming("Not A Slug")))
 
-    [opening] = of(log(server), Opening)
+    [opening] = await written(server, Opening)
     assert refused.reason == "AGREEMENT_UNKNOWN"
     assert (opening.agreement, opening.is_claimed_by_token, opening.partner) == ("other", True, "public")
 
@@ -355,7 +356,7 @@ async def test_the_policy_in_force_and_each_change_of_it_are_on_record(server: S
 
 async def test_withdrawals_and_liftings_are_on_record_with_operator_and_words(server: Server) -> None:
     service: Any = WithdrawalServiceStub(server.channel)
-    asked = CreateWithdrawalRequest(target=WithdrawalTarget(model=SMALL), justification="Misuse.\nSee ticket 7.")
+    asked = CreateWithdrawalRequest(target=WithdrawalTarget(model=SMALL), justification="Misuse. See ticket 7.")
     made = (await service.CreateWithdrawal(asked, metadata=OPERATOR, timeout=LONG_SECONDS)).withdrawal
     lifting = LiftWithdrawalRequest(id=made.id, justification="Mended.")
 
@@ -364,7 +365,7 @@ async def test_withdrawals_and_liftings_are_on_record_with_operator_and_words(se
     closed, opened = await written(server, Withdrawn, 2)
     olga = Pseudonyms(read_secret(server.directory / AUDIT["secret"])).of("subject", ISSUER, "olga")
     assert (closed.id, closed.withdrawal, closed.target, closed.lifted) == (made.id, "model", SMALL, False)
-    assert (closed.by, closed.justification) == ((olga,), "Misuse.\nSee ticket 7.")
+    assert (closed.by, closed.justification) == ((olga,), "Misuse. See ticket 7.")
     assert (opened.id, opened.lifted, opened.justification) == (made.id, True, "Mended.")
 
 
@@ -579,6 +580,33 @@ async def test_another_name_does_not_hide_that_a_log_was_shortened(tmp_path: Pat
     with pytest.raises(Exception, match="it lacks"):
         async with serving(tmp_path, audit={**AUDIT, "replica": "pod-3"}):
             pass
+
+
+async def test_a_store_that_forgot_everything_does_not_go_unnoticed(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server:
+        await generate(server)
+    delete_state(tmp_path)
+
+    with pytest.raises(Exception, match="knows nothing of this log"):
+        async with serving(tmp_path):
+            pass
+
+    async with serving(tmp_path, state={"is_new": True}) as server:
+        await generate(server)
+
+
+async def test_a_log_that_is_deleted_under_the_server_refuses_calls_and_is_told(
+    tmp_path: Path, logs: Sequence[dict[str, Any]]
+) -> None:
+    async with serving(tmp_path, audit={**AUDIT, "replica": "gate-0"}) as server:
+        for path in files(log(server)):
+            path.unlink()
+
+        refused = await refusal(generate(server))
+
+        assert refused.verdict == "UNAVAILABLE AUDIT_UNAVAILABLE"
+        told = [entry["cause"] for entry in logs if entry["event"] == "audit_log_not_written"]
+        assert told == ["io_error"]
 
 
 async def test_a_server_without_a_log_serves_and_says_so(tmp_path: Path, logs: Sequence[dict[str, Any]]) -> None:

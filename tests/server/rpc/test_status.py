@@ -75,4 +75,4 @@ def test_every_denial_of_a_decision_has_a_remedy() -> None:
     rows = list(Reason)
     decided = rows[rows.index(Reason.SCOPE_MISSING) : rows.index(Reason.WITHDRAWALS_STALE)]
 
-    assert {*decided, Reason.TOKEN_MISSING, Reason.TOKEN_LIFETIME_EXCESSIVE} <= set(REMEDIES)
+    assert {*decided, Reason.TOKEN_MISSING, Reason.TOKEN_LIFETIME_EXCESSIVE, Reason.WITHDRAWALS_STALE} <= set(REMEDIES)

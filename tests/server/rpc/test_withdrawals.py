@@ -17,6 +17,7 @@ from harness import (
     Server,
     bearer,
     connected,
+    delete_state,
     demo_plan,
     open_agreement,
     refusal,
@@ -374,3 +375,43 @@ async def test_a_withdrawal_reaches_a_stream_that_waits_for_its_reader(tmp_path:
         ended = await refusal(stalled)
         assert ended.verdict == "PERMISSION_DENIED MODEL_WITHDRAWN"
         assert ended.usage is not None
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        WithdrawalTarget(token=TokenTarget(issuer=f"{ISSUER}/", token_id="token-1")),
+        WithdrawalTarget(client=ClientTarget(issuer="https://other.example", client_id="app")),
+        WithdrawalTarget(subject=SubjectTarget(issuer=f"{ISSUER}/", subject="alice")),
+        WithdrawalTarget(key=KeyTarget(issuer="", key_id="k")),
+        WithdrawalTarget(issued_before=IssuedBeforeTarget(issuer=f"{ISSUER}/")),
+    ],
+    ids=lambda target: target.WhichOneof("target"),
+)
+async def test_a_slip_in_an_issuer_does_not_look_like_a_closed_door(tmp_path: Path, target: WithdrawalTarget) -> None:
+    async with serving(tmp_path) as server:
+        request = CreateWithdrawalRequest(target=target, justification="a drill", validate_only=True)
+
+        refused = await refusal(service(server).CreateWithdrawal(request, metadata=OPERATOR, timeout=LONG_SECONDS))
+
+        assert list(refused.violations) == [f"target.{target.WhichOneof('target')}.issuer"]
+
+
+@pytest.mark.parametrize("words", ["a\nclosed everything", "\x1b[31mred", "   ", "\x9b"])
+async def test_a_justification_is_words_on_one_line(tmp_path: Path, words: str) -> None:
+    async with serving(tmp_path) as server:
+        request = CreateWithdrawalRequest(target=WithdrawalTarget(model=SMALL), justification=words)
+
+        refused = await refusal(service(server).CreateWithdrawal(request, metadata=OPERATOR, timeout=LONG_SECONDS))
+
+        assert list(refused.violations) == ["justification"]
+
+
+async def test_a_state_file_that_is_deleted_makes_the_list_stale_and_closes_nothing_in_silence(tmp_path: Path) -> None:
+    async with serving(tmp_path, agreements=[open_agreement()]) as server:
+        delete_state(tmp_path)
+        request = CreateWithdrawalRequest(target=WithdrawalTarget(model=SMALL), justification="a drill")
+
+        refused = await refusal(service(server).CreateWithdrawal(request, metadata=OPERATOR, timeout=LONG_SECONDS))
+
+        assert refused.verdict == "UNAVAILABLE STATE_UNAVAILABLE"

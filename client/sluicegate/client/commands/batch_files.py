@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,8 @@ _KEYS = frozenset({"id", "prompt", "config", "purpose"})
 _CONFIG_KEYS = frozenset(each.name for each in fields(GenerationConfig))
 _LINE_START = b'{"id": '
 _MOST_PROBLEMS = 20
+_MAX_LINE_BYTES = 4 << 20
+"""As long as the longest request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,14 @@ def read_items(path: Path, defaults: GenerationConfig) -> list[Item]:
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     try:
         with path.open("rb") as file:
-            yield from ((number, line) for number, line in enumerate(file, 1) if line.strip())
+            for number in itertools.count(1):
+                line = file.readline(_MAX_LINE_BYTES + 1)
+                if not line:
+                    return
+                if len(line) > _MAX_LINE_BYTES:
+                    raise ConfigurationError(f"{path}:{number}: longer than {_MAX_LINE_BYTES} bytes; nothing was sent")
+                if line.strip():
+                    yield number, line
     except OSError as fault:
         raise ConfigurationError(f"{path} cannot be read: {fault.strerror}") from fault
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -104,6 +105,8 @@ class LogFile:
             while left:
                 left = left[os.write(self._descriptor, left) :]
             os.fdatasync(self._descriptor)
+            if not os.fstat(self._descriptor).st_nlink:
+                raise OSError(errno.ENOENT, "the file was deleted")
         except OSError:
             with suppress(OSError):
                 self._take_back()

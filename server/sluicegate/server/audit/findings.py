@@ -51,6 +51,8 @@ class FindingKind(StrEnum):
     """More entries without a checkpoint than a server leaves."""
     TRUNCATED = auto()
     """The log ends before the anchored entry."""
+    NOT_ANCHORED = auto()
+    """The state store that was given has no head of the log."""
     ANCHOR_DIFFERS = auto()
     """The entry of the anchor's number is another one."""
     CALL_OPENED_TWICE = auto()

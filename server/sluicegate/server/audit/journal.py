@@ -147,6 +147,7 @@ def open_journal(
     file_bytes: int = DEFAULT_FILE_BYTES,
     anchored: Head | None = None,
     others: Sequence[Head] = (),
+    must_be_anchored: bool = False,
 ) -> Iterator[Journal]:
     """Open a log, or begin one: recover what a crash left, start a new file, interrupt the calls that were open.
 
@@ -155,7 +156,7 @@ def open_journal(
     """
     with locked(directory):
         try:
-            end = recover(directory, anchored, others)
+            end = recover(directory, anchored, others, must_be_anchored=must_be_anchored)
             journal = Journal(directory, end, identity, key, clock=clock or Clock(), file_bytes=file_bytes)
             journal.interrupt_open_calls()
         except OSError as error:

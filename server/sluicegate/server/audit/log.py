@@ -196,6 +196,7 @@ async def open_audit_log(
     clock: Clock | None = None,
     anchored: Head | None = None,
     others: Sequence[Head] = (),
+    must_be_anchored: bool = False,
     close_seconds: float = 10.0,
 ) -> AsyncIterator[AuditLog]:
     """Open the log of a directory, recovering what a crash left; it is closed when the context is left.
@@ -205,7 +206,14 @@ async def open_audit_log(
     """
     limits, clock = limits or Limits(), clock or Clock()
     opening = open_journal(
-        directory, identity, key, clock=clock, file_bytes=limits.file_bytes, anchored=anchored, others=others
+        directory,
+        identity,
+        key,
+        clock=clock,
+        file_bytes=limits.file_bytes,
+        anchored=anchored,
+        others=others,
+        must_be_anchored=must_be_anchored,
     )
     with ExitStack() as opened:
         journal = await asyncio.to_thread(opened.enter_context, opening)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from sluicegate.auth import Reason
+from sluicegate.auth import IssuingError, Reason, read_signing_key
 from sluicegate.auth.encoding import decode_base64url
 from sluicegate.auth.terminal import stop
 from sluicegate.server.audit.chain import Head, parse_head
@@ -19,12 +19,18 @@ from sluicegate.server.state import StateError, open_store
 
 
 def _public_key(text: str) -> str:
+    """A key, or that in a file that `keys generate` wrote. Raises BadParameter."""
+    if Path(text).is_file():
+        try:
+            return str(read_signing_key(Path(text)).public_jwk().get("x"))
+        except IssuingError as error:
+            raise typer.BadParameter(str(error)) from error
     try:
         is_key = len(decode_base64url(text)) == 32
     except ValueError:
         is_key = False
     if not is_key:
-        raise typer.BadParameter("write the key as `keys generate` shows it: 43 characters of base64url")
+        raise typer.BadParameter("give the file of `keys generate --private`, or the key: 43 characters of base64url")
     return text
 
 
@@ -64,10 +70,10 @@ Since = Annotated[str | None, typer.Option(metavar="TIME", parser=_time, help="F
 Until = Annotated[str | None, typer.Option(metavar="TIME", parser=_time, help="Before this time; UTC.")]
 
 
-def heads(url: str | None) -> dict[str, Head]:
-    """The heads in a state store, by replica."""
+def heads(url: str | None) -> dict[str, Head] | None:
+    """The heads in a state store, by replica; None without one."""
     if url is None:
-        return {}
+        return None
 
     async def read() -> Mapping[str, str]:
         store = await open_store(url, must_exist=True)

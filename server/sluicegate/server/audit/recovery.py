@@ -61,10 +61,17 @@ def follow_calls(open_calls: dict[str, int], entry: Entry) -> None:
             pass
 
 
-def recover(directory: Path, anchored: Head | None = None, others: Sequence[Head] = ()) -> LogEnd:
+def recover(
+    directory: Path,
+    anchored: Head | None = None,
+    others: Sequence[Head] = (),
+    *,
+    must_be_anchored: bool = False,
+) -> LogEnd:
     """Read the end of the log, and set half-written pieces aside. The directory must be locked.
 
-    `anchored` is a head that the log is known to have had, `others` are of any logs. Raises OSError, and
+    `anchored` is a head that the log is known to have had, `others` are of any logs;
+    `must_be_anchored`: a log that none of them is of is not gone on with. Raises OSError, and
     AuditLogDamaged for a flaw that no crash explains, such as a log without that head.
     """
     files = list_files(directory)
@@ -80,6 +87,11 @@ def recover(directory: Path, anchored: Head | None = None, others: Sequence[Head
             named = frozenset(piece.file for piece in header.torn)
     pieces = [each for each in torn_pieces(directory) if each.number >= end.file and each.name not in named]
     end.torn = tuple(_described(directory / piece.name) for piece in pieces)
+    if end.log is not None and must_be_anchored and end.log not in {head.log for head in (anchored, *others) if head}:
+        raise AuditLogDamaged(
+            f"{directory}: the state store knows nothing of this log. Is it the right one? If it has lost what it "
+            "knew, withdrawals are forgotten too: make them again, and start with `--new-state` once"
+        )
     if anchored is not None:
         _require(directory, files, end, anchored)
     for head in others:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 
 from sluicegate.server.audit.chain import Head
 from sluicegate.server.audit.findings import Finding, FindingKind, Report
@@ -25,10 +24,12 @@ class Verification:
         *,
         public_keys: Collection[str] = (),
         anchors: Sequence[Head] = (),
-        replicas: Mapping[str, Head] = MappingProxyType({}),
+        replicas: Mapping[str, Head] | None = None,
         is_part: bool = False,
     ) -> None:
+        """`replicas`: None where no state store was asked; otherwise each log must be anchored."""
         self._anchors = anchors
+        self._must_be_anchored, replicas = replicas is not None, replicas or {}
         self._checks = [
             LogCheck(directory, public_keys=public_keys, anchors=anchors, replicas=replicas, is_part=is_part)
             for directory in directories
@@ -61,6 +62,9 @@ class Verification:
                 text = f"is the same log as {places[report.log]}"
                 yield Finding(FindingKind.FORK, str(report.directory), None, None, text)
             places[report.log] = report.directory
+            if self._must_be_anchored and not report.is_anchored:
+                text = f"has no head in the state store: not that of replica {report.replica}, nor any other's"
+                yield Finding(FindingKind.NOT_ANCHORED, str(report.directory), None, None, text)
         for log in {anchor.log for anchor in self._anchors} - set(places):
             text = f"log {log} was anchored, and is in none of the directories"
             yield Finding(FindingKind.NO_LOG, str(self.reports[0].directory), None, None, text)

@@ -63,6 +63,8 @@ class SqliteBackend:
         return await self._writer.do(work, synced=False)
 
     async def withdraw(self, id_: str, entry: str, expires_at: int | None) -> int:
+        self._writer.check_place()
+
         def work(connection: sqlite3.Connection) -> int:
             if (epoch := _epoch_of(connection, id_)) is not None:
                 return epoch
@@ -73,6 +75,8 @@ class SqliteBackend:
         return await self._writer.do(work, synced=True)
 
     async def lift(self, id_: str, mark: str) -> int:
+        self._writer.check_place()
+
         def work(connection: sqlite3.Connection) -> int:
             if not connection.execute("DELETE FROM withdrawals WHERE id = ?", (id_,)).rowcount:
                 raise WithdrawalUnknown(id_)
@@ -81,6 +85,8 @@ class SqliteBackend:
         return await self._writer.do(work, synced=True)
 
     async def read(self, seen: Version | None) -> tuple[Version, list[str] | None]:
+        self._writer.check_place()
+
         def work(connection: sqlite3.Connection) -> tuple[Version, list[str] | None]:
             if seen is not None and not self._knows(connection, seen):
                 raise HistoryLost(f"the state file holds no change {seen.epoch} as it was read before")
@@ -93,6 +99,8 @@ class SqliteBackend:
         return await self._writer.do(work, synced=False)
 
     async def anchor(self, replica: str, log: str, head: str) -> bool:
+        self._writer.check_place()
+
         def work(connection: sqlite3.Connection) -> bool:
             cursor = connection.execute(
                 "INSERT INTO anchors VALUES (?, ?) ON CONFLICT (replica) DO UPDATE SET head = excluded.head"

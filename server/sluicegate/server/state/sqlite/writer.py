@@ -27,7 +27,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from sluicegate.server.state.errors import StateError, StateUnavailable
+from sluicegate.server.state.errors import HistoryLost, StateError, StateUnavailable
 from sluicegate.server.state.sqlite.schema import APPLICATION_ID, connect, connect_impatient
 
 CALL_SECONDS = 5.0
@@ -71,6 +71,7 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="state-writer", daemon=True)
         self._closed = False
         self._own: sqlite3.Connection | None = None  # the event loop's
+        self._place: tuple[int, int] | None = None
         self._waiting = 0  # jobs that the thread has not answered; the event loop's
         self._sync_due: float | None = None  # by the monotonic clock; None while all is on disk
 
@@ -83,7 +84,13 @@ class Writer:
             self._jobs.put(None)
             raise
         self._own = connect_impatient(self._file)
+        self._place = _place_of(self._file)
         return identity
+
+    def check_place(self) -> None:
+        """Raise HistoryLost if the file was deleted or replaced: SQLite would go on with what nobody else sees."""
+        if _place_of(self._file) != self._place:
+            raise HistoryLost(f"{self._file}: was deleted or replaced while it was open")
 
     async def do_short(self, work: Work[_Result]) -> _Result:
         """The result of work that is short and need not be synced; in the event loop, unless it would wait there.
@@ -235,6 +242,15 @@ class Writer:
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         except sqlite3.Error:
             self._sync_due = time.monotonic() + SYNC_SECONDS
+
+
+def _place_of(file: Path) -> tuple[int, int] | None:
+    """What tells a file from another of its name; None without one."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _has_begun(connection: sqlite3.Connection) -> bool:
