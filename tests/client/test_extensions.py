@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -106,3 +107,11 @@ def test_nothing_is_loaded_to_list_the_commands(installed: Path) -> None:
 
     assert all(name in result.stdout for name in EXTENSIONS)
     assert MODULE not in sys.modules
+
+
+def test_output_that_cannot_be_written_is_told_in_a_line() -> None:
+    command = [str(Path(sys.executable).with_name("sluicegate")), "policy", "--help"]
+    with Path("/dev/full").open("wb") as full:
+        result = subprocess.run(command, check=False, stdout=full, stderr=subprocess.PIPE, text=True)
+
+    assert (result.returncode, result.stderr) == (2, "sluicegate: input or output failed: No space left on device\n")

@@ -6,6 +6,7 @@ package never imports either. An entry point's name is the command, its value a 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -13,7 +14,7 @@ from types import MappingProxyType
 
 import typer
 
-from sluicegate.client.commands.exits import Exit
+from sluicegate.client.commands.exits import Exit, reported
 from sluicegate.client.commands.terminal import note
 
 GROUP = "sluicegate.commands"
@@ -58,7 +59,11 @@ def register(app: typer.Typer) -> None:
 
 def _run(context: typer.Context) -> None:
     name = context.info_name or ""
-    load(name)(args=context.args, prog_name=context.command_path)
+    with reported():
+        try:
+            load(name)(args=context.args, prog_name=context.command_path)
+        finally:
+            sys.stdout.flush()  # a disk that is full is told here, and not by Python as it exits
 
 
 def load(name: str) -> typer.Typer:
