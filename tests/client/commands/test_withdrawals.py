@@ -100,7 +100,7 @@ def test_lifting_says_what_it_opens_and_passes_the_signatures_on(server: FakeSer
 
     ended = lift(server, "w-1", "--signature", "release-lead=AA-_", "--signature", "safety-lead=BBBB")
 
-    told = f"w-1 closed model m, since 2026-02-02 02:40:00 UTC, by olga of {ISSUER}: Misuse[2J.\n"
+    told = f"asking to lift w-1: model m, closed since 2026-02-02 02:40:00 UTC, by olga of {ISSUER}: Misuse[2J.\n"
     assert ended == (0, OPENED, told)
     assert server.calls[-1].request == LiftWithdrawalRequest(
         id="w-1",

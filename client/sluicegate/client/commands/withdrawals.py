@@ -87,7 +87,9 @@ async def _lift(
         listed = await client.list_withdrawals()
         found = next((each for each in listed if each.id == id_), None)
         if found is not None:
-            note(safe(f"{id_} closed {described(found.target)}, {_since(found)}: {found.justification}"))
+            note(
+                safe(f"asking to lift {id_}: {described(found.target)}, closed {_since(found)}: {found.justification}")
+            )
         await client.lift_withdrawal(id_, justification, signatures=signatures, validate_only=dry_run)
     what = described(found.target) if found is not None else f"what {id_} closed"
     write(f"{'would no longer be' if dry_run else 'no longer'} closed by it: {what}\n")
