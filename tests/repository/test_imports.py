@@ -27,7 +27,15 @@ BELOW: dict[str, set[str]] = {
     "sluicegate.server.settings_file": {"sluicegate.server.config", "sluicegate.server.errors"},
     "sluicegate.server.audit": {"sluicegate.auth", "sluicegate.server.errors", "sluicegate.server.state"},
     "sluicegate.server.state": {"sluicegate.auth"},
-    # Opens the audit log: a part of the composition root.
+    # Parts of the composition root.
+    "sluicegate.server.engine_setup": {
+        "sluicegate.auth",
+        "sluicegate.server",
+        "sluicegate.server.config",
+        "sluicegate.server.engine",
+        "sluicegate.server.errors",
+        "sluicegate.server.observe",
+    },
     "sluicegate.server.audit_setup": {
         "sluicegate.auth",
         "sluicegate.server",
@@ -67,6 +75,7 @@ BELOW: dict[str, set[str]] = {
         "sluicegate.auth",
         "sluicegate.server",
         "sluicegate.server.audit_setup",
+        "sluicegate.server.engine_setup",
         "sluicegate.server.config",
         "sluicegate.server.engine",
         "sluicegate.server.errors",

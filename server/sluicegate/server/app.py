@@ -37,12 +37,11 @@ from sluicegate.server.access import Access
 from sluicegate.server.audit_setup import opened_auditing, recorded_calls
 from sluicegate.server.catalog import Catalog
 from sluicegate.server.changes import Changes
-from sluicegate.server.checkpoints import locate
 from sluicegate.server.closing import Closing
 from sluicegate.server.engine.engines import Engines
-from sluicegate.server.engine.messages import Load
 from sluicegate.server.engine.process import process_launcher
-from sluicegate.server.engine.supervisor import Engine, Launch, Limits, ModelState
+from sluicegate.server.engine.supervisor import Launch
+from sluicegate.server.engine_setup import build_engines, model_loads, worker_arguments
 from sluicegate.server.errors import SettingsError
 from sluicegate.server.gate import Gate
 from sluicegate.server.generation import Generations
@@ -108,7 +107,7 @@ async def running(
 
         watch = _watch_policy(settings.policy, metrics, changed)
         in_force = PolicyInForce(lambda: watch.current)
-        loads = _loads(settings, watch.current)
+        loads = model_loads(settings, watch.current)
         verifier = await _verifier(stack, settings.tokens, metrics, clock, failed)
         _keep(stack, watch.run, "policy", failed)
         store = await _open_store(stack, settings.state, clock)
@@ -131,8 +130,8 @@ async def running(
         address = bind(server, settings)
 
         tokenizers = {load.model: await asyncio.to_thread(Tokenizer.load, Path(load.directory)) for load in loads}
-        launch = launch or process_launcher(arguments=_worker_arguments(settings))
-        engines = Engines(_engines(settings.engine, loads, launch, metrics, changes))
+        launch = launch or process_launcher(arguments=worker_arguments(settings))
+        engines = Engines(build_engines(settings.engine, loads, launch, metrics, changes))
         await stack.enter_async_context(engines)
 
         gate = Gate(in_force, metrics, clock, withdrawals_age=lambda: withdrawals.age_seconds)
@@ -285,62 +284,6 @@ def _key_origin(issuer: config.Issuer) -> KeySetOrigin:
 
 def _warn_of_keys(error: KeySetError) -> None:
     log.error("keys_not_refreshed", problem=str(error))
-
-
-def _loads(settings: config.Settings, policy: Policy) -> list[Load]:
-    """What the engines are to load. Raises SettingsError, CheckpointError."""
-    problems = [
-        f"models.{model}: the policy has no such model; it has {', '.join(policy.models)}"
-        for model in settings.models
-        if model not in policy.models
-    ]
-    if problems:
-        raise SettingsError(problems)
-    loads = []
-    for model, hosting in settings.models.items():
-        entry = policy.models[model]
-        if entry.weights_sha256 is None:
-            log.warning("weights_not_pinned", model=model, advice="give weights_sha256 in the policy")
-        loads.append(
-            Load(
-                model=model,
-                directory=str(locate(policy.weights_directory(model), entry.source)),
-                weights_sha256=entry.weights_sha256,
-                device=hosting.device,
-                dtype=hosting.dtype,
-                slots=hosting.slots,
-                step_tokens=hosting.step_tokens,
-            )
-        )
-    return loads
-
-
-def _engines(
-    settings: config.Engine, loads: Sequence[Load], launch: Launch, metrics: Metrics, changes: Changes
-) -> list[Engine]:
-    """One engine for each device; it hosts all models placed there."""
-
-    def show(model: str, state: ModelState) -> None:
-        metrics.take_state(model, is_ready=state is ModelState.SERVING)
-        changes.announce()
-
-    return [
-        Engine(
-            [load for load in loads if load.device == device],
-            launch,
-            limits=Limits(load_seconds=settings.load_seconds),
-            on_figures=metrics.take_figures,
-            on_state=show,
-            on_restart=metrics.engine_restarts.inc,
-        )
-        for device in dict.fromkeys(load.device for load in loads)
-    ]
-
-
-def _worker_arguments(settings: config.Settings) -> list[str]:
-    """What an engine process is told on its command line."""
-    threads = [] if settings.engine.threads is None else ["--threads", str(settings.engine.threads)]
-    return [*threads, "--log-level", settings.log.level, "--log-format", settings.log.format]
 
 
 def _keep(

@@ -1,0 +1,74 @@
+"""What settings and policy say of the engines: which models each loads, and within what limits. A part of app.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+
+from sluicegate.auth import Policy
+from sluicegate.server import config
+from sluicegate.server.changes import Changes
+from sluicegate.server.checkpoints import locate
+from sluicegate.server.engine.messages import Load
+from sluicegate.server.engine.supervisor import Engine, Launch, Limits, ModelState
+from sluicegate.server.errors import SettingsError
+from sluicegate.server.observe.metrics import Metrics
+
+log = structlog.get_logger()
+
+
+def model_loads(settings: config.Settings, policy: Policy) -> list[Load]:
+    """What the engines are to load. Raises SettingsError, CheckpointError."""
+    problems = [
+        f"models.{model}: the policy has no such model; it has {', '.join(policy.models)}"
+        for model in settings.models
+        if model not in policy.models
+    ]
+    if problems:
+        raise SettingsError(problems)
+    loads = []
+    for model, hosting in settings.models.items():
+        entry = policy.models[model]
+        if entry.weights_sha256 is None:
+            log.warning("weights_not_pinned", model=model, advice="give weights_sha256 in the policy")
+        loads.append(
+            Load(
+                model=model,
+                directory=str(locate(policy.weights_directory(model), entry.source)),
+                weights_sha256=entry.weights_sha256,
+                device=hosting.device,
+                dtype=hosting.dtype,
+                slots=hosting.slots,
+                step_tokens=hosting.step_tokens,
+            )
+        )
+    return loads
+
+
+def build_engines(
+    settings: config.Engine, loads: Sequence[Load], launch: Launch, metrics: Metrics, changes: Changes
+) -> list[Engine]:
+    """One engine for each device; it hosts all models placed there."""
+
+    def show(model: str, state: ModelState) -> None:
+        metrics.take_state(model, is_ready=state is ModelState.SERVING)
+        changes.announce()
+
+    return [
+        Engine(
+            [load for load in loads if load.device == device],
+            launch,
+            limits=Limits(load_seconds=settings.load_seconds),
+            on_figures=metrics.take_figures,
+            on_state=show,
+            on_restart=metrics.engine_restarts.inc,
+        )
+        for device in dict.fromkeys(load.device for load in loads)
+    ]
+
+
+def worker_arguments(settings: config.Settings) -> list[str]:
+    """What an engine process is told on its command line."""
+    threads = [] if settings.engine.threads is None else ["--threads", str(settings.engine.threads)]
+    return [*threads, "--log-level", settings.log.level, "--log-format", settings.log.format]
