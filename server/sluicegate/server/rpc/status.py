@@ -91,9 +91,7 @@ STATUSES: dict[Reason, Row] = {
     Reason.REQUEST_RATE_LIMIT: Row(_EXHAUSTED, "too many requests a minute; wait and try again"),
     Reason.TOKEN_RATE_LIMIT: Row(_EXHAUSTED, "too many tokens a minute; wait and try again"),
     Reason.DAILY_TOKEN_QUOTA: Row(_EXHAUSTED, "the day's tokens are used up"),
-    Reason.STATE_UNAVAILABLE: Row(
-        _UNAVAILABLE, "the state that servers share could not be asked, and nothing was done; try again later"
-    ),
+    Reason.STATE_UNAVAILABLE: Row(_UNAVAILABLE, "the state that servers share could not be asked; try again later"),
     Reason.MODEL_NOT_READY: Row(_UNAVAILABLE, "the model is not loaded at present; try again"),
     Reason.SERVER_OVERLOADED: Row(_UNAVAILABLE, "this replica's queue is full; try another, or wait"),
     Reason.AUDIT_UNAVAILABLE: Row(_UNAVAILABLE, "the audit record could not be written; try again later"),
