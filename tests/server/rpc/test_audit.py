@@ -496,13 +496,18 @@ async def test_a_refusal_waits_for_no_disk(server: Server, monkeypatch: pytest.M
     assert len(await written(server, Opening, 3)) == 3
 
 
+@pytest.mark.parametrize("is_behind_another", [False, True])
 async def test_an_opening_that_comes_late_is_followed_by_the_end_that_the_call_had(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_behind_another: bool
 ) -> None:
     monkeypatch.setattr("sluicegate.server.audit_setup.Limits", partial(Limits, patience_seconds=0.05))
     async with serving(tmp_path, demo_plan(on_audit_lost={"public": "serve"})) as server:
+        await written(server, PolicyChanged)
         disk = HungDisk(monkeypatch)
         disk.hang()
+        if is_behind_another:
+            await refusal(generate(server, bearer(scope="generate:x")))
+            await asyncio.to_thread(disk.is_asked.wait)
 
         answer = await generate(server, tokens=3)
 

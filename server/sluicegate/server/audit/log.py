@@ -80,8 +80,8 @@ class AuditLog:
         """Return when the opening of an allowed call is durable: no token may leave before.
 
         The call must then be closed with `close_call`, whatever becomes of it. If this raises or is cancelled it must
-        not: should its opening have been written all the same, the log closes it itself; or, with `on_late`, calls that
-        when it has been, and the call must be closed.
+        not: should its opening have been written all the same, the log closes it itself. With `on_late` the call goes
+        on without: an opening that comes late is still written, `on_late` is called then, and the call must be closed.
 
         Raises AuditUnavailable; at once as long as the disk takes nothing. Raises ValueError for an entry that
         breaks the rules of its fields.

@@ -45,11 +45,15 @@ class Ticket:
     is_kept: bool = True
     """Without a waiter: keep it until it can be written. Otherwise it is dropped, and counted, if it cannot be now."""
     is_abandoned: bool = False
-    """Nobody waits any more: it need not be written."""
+    """Nobody waits any more: it need not be written, unless `on_late` is to hear that it was."""
     undone_as: tuple[str, Reason | None] = ("CANCELLED", None)
     """Code and reason of the end that an opening gets which was written for nobody."""
     on_late: Callable[[], None] | None = None
-    """Of the event loop: an opening that was abandoned was written all the same, and is open."""
+    """Of the event loop: an opening that nobody waited for any more was written all the same, and is open."""
+
+    @property
+    def is_wanted(self) -> bool:
+        return not self.is_abandoned or self.on_late is not None
 
     @property
     def is_lost_on_failure(self) -> bool:
@@ -155,7 +159,7 @@ class Writer:
     def _write_next(self) -> bool:
         """Wait for something to write and write it; gives whether more may follow."""
         tickets, failure, is_last = self._next()
-        tickets = [*self._unwritten, *(ticket for ticket in tickets if not ticket.is_abandoned)]
+        tickets = [*self._unwritten, *(ticket for ticket in tickets if ticket.is_wanted)]
         entries = [ticket.entry for ticket in tickets]
         outage = None if failure is None else _outage(failure, failure.openings_lost)
         if outage is not None:
