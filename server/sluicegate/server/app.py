@@ -62,6 +62,7 @@ from sluicegate.server.rpc.listener import add_services, bind, build_server
 from sluicegate.server.rpc.methods import own_services, required_scopes
 from sluicegate.server.rpc.models import ModelServicer
 from sluicegate.server.rpc.peer import Peers
+from sluicegate.server.rpc.probes import ProbeListener
 from sluicegate.server.rpc.release import ReleaseServicer
 from sluicegate.server.rpc.withdrawals import WithdrawalServicer
 from sluicegate.server.scoring import Scoring
@@ -82,6 +83,7 @@ class Running:
 
     address: str
     metrics_address: str | None
+    health_address: str | None
     draining: Draining
     failed: asyncio.Event
 
@@ -128,6 +130,7 @@ async def running(
         server = build_server(settings, peers, authenticator, limiters, metrics=metrics, auditing=auditing)
         stack.push_async_callback(server.stop, None)
         address = bind(server, settings)
+        probes = _probes(stack, settings.health.listen)
 
         tokenizers = {load.model: await asyncio.to_thread(Tokenizer.load, Path(load.directory)) for load in loads}
         launch = launch or process_launcher(arguments=worker_arguments(settings))
@@ -177,10 +180,22 @@ async def running(
         )
         metrics.expect_methods(required_scopes())
         await server.start()
+        await probes.start(health)
         log.info(
-            "serving", address=address, metrics=metrics_address, models=list(models.hosted), stage=in_force().stage.id
+            "serving",
+            address=address,
+            metrics=metrics_address,
+            health=probes.address,
+            models=list(models.hosted),
+            stage=in_force().stage.id,
         )
-        yield Running(address, metrics_address, Draining(server, health, catalog, live, settings.drain), failed)
+        yield Running(
+            address,
+            metrics_address,
+            probes.address,
+            Draining(server, health, catalog, live, settings.drain),
+            failed,
+        )
 
 
 def _export(stack: AsyncExitStack, metrics: Metrics, listen: str | None) -> str | None:
@@ -189,6 +204,13 @@ def _export(stack: AsyncExitStack, metrics: Metrics, listen: str | None) -> str 
         return None
     port = stack.enter_context(exported(metrics, listen))
     return f"{listen.rpartition(':')[0]}:{port}"
+
+
+def _probes(stack: AsyncExitStack, listen: str | None) -> ProbeListener:
+    """Take the port of probes. It closes late: while the server drains, they hear that it does not serve."""
+    probes = ProbeListener(listen)
+    stack.push_async_callback(probes.stop)
+    return probes
 
 
 def _watch_policy(settings: config.Policy, metrics: Metrics, changed: Callable[[], None]) -> PolicyWatch:

@@ -210,6 +210,12 @@ class Metrics(Section):
     listen: Address | None = "127.0.0.1:9464"
 
 
+class Health(Section):
+    """A second listener, on which health answers without TLS and nothing else does."""
+
+    listen: Address | None = None
+
+
 class Log(Section):
     """The log, on standard error."""
 
@@ -239,6 +245,7 @@ class Settings(Section):
     limits: Limits = Limits()
     drain: Drain = Drain()
     metrics: Metrics = Metrics()
+    health: Health = Health()
     log: Log = Log()
     reflection: bool = True
 

@@ -45,6 +45,11 @@ class HealthServicer(HealthServicerBase):
         self._is_serving = True
         self._is_closed = False
 
+    @property
+    def is_serving(self) -> bool:
+        """What the server as a whole answers: false once it drains."""
+        return self._is_serving
+
     def register(self, server: grpc.aio.Server) -> None:
         """Add this service to a server."""
         add_HealthServicer_to_server(self, server)
