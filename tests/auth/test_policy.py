@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import pytest
 from policies import agreement, policy, release
 
-from sluicegate.auth import Audience, anonymous
+from sluicegate.auth import Audience, AuthorizationDetail, anonymous
 
 
 def test_a_revision_cannot_be_changed() -> None:
@@ -60,3 +60,34 @@ def test_models_are_listed_in_the_order_of_the_plan() -> None:
     plan = release()
 
     assert list(policy(plan).models) == list(plan["models"])
+
+
+@pytest.mark.parametrize(
+    ("client", "details", "partner"),
+    [
+        ("lab-app", (), "example-lab"),
+        ("eval-team", (), "internal"),
+        ("somebody", (), "public"),
+        # Another's agreement makes nobody its partner, and hides nobody's own.
+        ("somebody", ("agr-example-lab",), "public"),
+        ("lab-app", ("agr-other",), "example-lab"),
+        ("other-app", ("agr-other",), "other-lab"),
+        ("lab-app", ("agr-nowhere",), "example-lab"),
+    ],
+)
+def test_a_caller_is_of_its_clients_partner_whatever_its_token_claims(
+    client: str, details: tuple[str, ...], partner: str
+) -> None:
+    clients = [{"issuer": "https://issuer.example", "client": "other-app"}]
+    loaded = policy(None, agreement(), agreement(id="agr-other", partner="other-lab", clients=clients))
+    claimed = tuple(AuthorizationDetail(id_, None, None, None, {}) for id_ in details)
+    caller = replace(anonymous(), issuer="https://issuer.example", client_id=client, authorization_details=claimed)
+
+    assert loaded.partner_of(replace(caller, anonymous=False)) == partner
+
+
+def test_a_client_name_means_nothing_at_another_issuer() -> None:
+    caller = replace(anonymous(), issuer="https://elsewhere.example", client_id="lab-app", anonymous=False)
+
+    assert policy(None, agreement()).partner_of(caller) == "public"
+    assert policy(None, agreement()).partner_of(anonymous()) == "public"

@@ -109,6 +109,18 @@ class Policy:
         """The agreement that a caller claims, if it is its own."""
         return decision.identify(self, principal).agreement
 
+    def partner_of(self, principal: Principal) -> str:
+        """Who a caller is by its client, whatever its token claims: a partner's name, `internal` or `public`.
+
+        Of several agreements that name the client, the one that counts elsewhere is taken: the claimed one if it is
+        its own, else the first in force.
+        """
+        client = (principal.issuer, principal.client_id)
+        own = self.agreement_of(principal) or next(iter(self.agreements_by_client.get(client, ())), None)
+        if own is not None:
+            return own.partner
+        return "internal" if client in self.internal_clients else "public"
+
     def claim_of(self, principal: Principal, request: AccessRequest | None) -> Claim | None:
         """The claim that a call is judged by; without a request, the caller's first. It need not be its own."""
         claims = claims_of(self, principal)
