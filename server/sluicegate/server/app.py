@@ -34,13 +34,14 @@ from sluicegate.auth import (
 )
 from sluicegate.server import config
 from sluicegate.server.access import Access
-from sluicegate.server.audit_setup import opened_auditing, recorded_calls
+from sluicegate.server.audit_setup import Keep, opened_auditing, recorded_calls
 from sluicegate.server.catalog import Catalog
 from sluicegate.server.changes import Changes
 from sluicegate.server.closing import Closing
 from sluicegate.server.engine.engines import Engines
+from sluicegate.server.engine.messages import Load
 from sluicegate.server.engine.process import process_launcher
-from sluicegate.server.engine.supervisor import Launch
+from sluicegate.server.engine.supervisor import Engine, Launch
 from sluicegate.server.engine_setup import build_engines, model_loads, worker_arguments
 from sluicegate.server.errors import SettingsError
 from sluicegate.server.gate import Gate
@@ -52,14 +53,16 @@ from sluicegate.server.metering import Meter
 from sluicegate.server.models import Models
 from sluicegate.server.observe.exporter import exported
 from sluicegate.server.observe.metrics import Metrics
+from sluicegate.server.policy_figures import PolicyFigures
 from sluicegate.server.queueing import Queue
+from sluicegate.server.quota_figures import QuotaFigures
 from sluicegate.server.rpc.access import AccessServicer
 from sluicegate.server.rpc.authenticator import Authenticator
 from sluicegate.server.rpc.drain import Draining
 from sluicegate.server.rpc.generation import GenerationServicer
 from sluicegate.server.rpc.health import HealthServicer
 from sluicegate.server.rpc.listener import add_services, bind, build_server
-from sluicegate.server.rpc.methods import own_services, required_scopes
+from sluicegate.server.rpc.methods import own_services
 from sluicegate.server.rpc.models import ModelServicer
 from sluicegate.server.rpc.peer import Peers
 from sluicegate.server.rpc.probes import ProbeListener
@@ -104,11 +107,12 @@ async def running(
 
         def changed() -> None:
             """Another policy is in force: one was loaded, or the withdrawals narrow it otherwise than before."""
-            metrics.policy_info.info({"revision": in_force().shown_revision, "stage": in_force().stage.id})
+            policy_figures.show()
             changes.announce()
 
         watch = _watch_policy(settings.policy, metrics, changed)
         in_force = PolicyInForce(lambda: watch.current)
+        policy_figures = PolicyFigures(in_force, metrics, clock)
         loads = model_loads(settings, watch.current)
         verifier = await _verifier(stack, settings.tokens, metrics, clock, failed)
         _keep(stack, watch.run, "policy", failed)
@@ -120,9 +124,9 @@ async def running(
         auditing = await stack.enter_async_context(opened)
         _keep(stack, lambda: auditing.run(changes), "audit", failed)
         _keep(stack, withdrawals.run, "withdrawals", failed)
-        metrics.withdrawals_age_seconds.set_function(lambda: withdrawals.age_seconds or 0.0)
-        meter = Meter(store, in_force)
-        _keep(stack, meter.run, "quotas", failed)
+        metrics.control.withdrawals_age_seconds.set_function(lambda: withdrawals.age_seconds or 0.0)
+        keep(policy_figures.run, "policy figures")
+        meter = _open_meter(keep, store, in_force, metrics)
 
         peers = Peers(settings.trusted_proxies)
         authenticator = Authenticator(verifier, peers, in_force)
@@ -132,13 +136,10 @@ async def running(
         address = bind(server, settings)
         probes = _probes(stack, settings.health.listen)
 
-        tokenizers = {load.model: await asyncio.to_thread(Tokenizer.load, Path(load.directory)) for load in loads}
         launch = launch or process_launcher(arguments=worker_arguments(settings))
-        engines = Engines(build_engines(settings.engine, loads, launch, metrics, changes))
-        await stack.enter_async_context(engines)
-
+        engines = build_engines(settings.engine, loads, launch, metrics, changes)
+        models = await _open_models(stack, loads, engines, in_force)
         gate = Gate(in_force, metrics, clock, withdrawals_age=lambda: withdrawals.age_seconds)
-        models = Models(engines, tokenizers, in_force)
         queue, live = Queue(settings.limits.queued_requests, settings.limits.queued_share), LiveCalls()
         judge = Judge(gate)
         _keep(stack, lambda: judge.run(changes), "judge", failed)
@@ -178,7 +179,6 @@ async def running(
             health=health,
             with_reflection=settings.reflection,
         )
-        metrics.expect_methods(required_scopes())
         await server.start()
         await probes.start(health)
         log.info(
@@ -223,18 +223,18 @@ def _watch_policy(settings: config.Policy, metrics: Metrics, changed: Callable[[
     def take(policy: Policy) -> None:
         log.info("policy_loaded", revision=policy.shown_revision, stage=policy.stage.id)
         allow(policy)
-        metrics.policy_reloads.labels("loaded").inc()
+        metrics.control.policy_reloads.labels("loaded").inc()
         changed()
 
     def refuse(problems: Sequence[Problem]) -> None:
         log.error("policy_refused", problems=[str(problem) for problem in problems])
-        metrics.policy_reloads.labels("refused").inc()
+        metrics.control.policy_reloads.labels("refused").inc()
 
     watch = PolicyWatch(
         settings.directory, trust, on_change=take, on_failure=refuse, interval_seconds=settings.reload_seconds
     )
     allow(watch.current)
-    metrics.policy_signed.set(trust is not None)
+    metrics.control.policy_signed.set(trust is not None)
     if trust is None:
         log.warning("policy_signatures_off", advice="anyone who can write the policy can open a model")
     return watch
@@ -254,6 +254,23 @@ async def _open_store(stack: AsyncExitStack, state: config.State, clock: Callabl
     store = await open_store(state.url, lease_seconds=state.lease_seconds, clock=own)
     stack.push_async_callback(store.close)
     return store
+
+
+async def _open_models(
+    stack: AsyncExitStack, loads: Sequence[Load], engines: Sequence[Engine], policy: Callable[[], Policy]
+) -> Models:
+    """The models, once each of them answers. Raises CheckpointError, ModelLoadError and EngineLost."""
+    tokenizers = {load.model: await asyncio.to_thread(Tokenizer.load, Path(load.directory)) for load in loads}
+    return Models(await stack.enter_async_context(Engines(engines)), tokenizers, policy)
+
+
+def _open_meter(keep: Keep, store: Store, policy: Callable[[], Policy], metrics: Metrics) -> Meter:
+    """What keeps calls within their quotas, and shows how much of them is used."""
+    figures = QuotaFigures(store, policy, metrics)
+    meter = Meter(store, policy, on_call=figures.hear)
+    keep(figures.run, "quota figures")
+    keep(meter.run, "quotas")
+    return meter
 
 
 def _limiters(limits: config.Limits, clock: Callable[[], float]) -> Limiters:
@@ -289,7 +306,7 @@ async def _verifier(
         algorithms = frozenset(algorithm.value for algorithm in issuer.algorithms)
         trusted.append(TrustedIssuer(issuer.issuer, issuer.audience, algorithms, ring))
         _keep(stack, ring.run, "keys", failed)
-    metrics.keys_age_seconds.set_function(
+    metrics.control.keys_age_seconds.set_function(
         lambda: max(math.inf if ring.age_seconds is None else ring.age_seconds for ring in rings)
     )
     return TokenVerifier(trusted, clock=clock, max_lifetime_seconds=tokens.max_lifetime_seconds)

@@ -49,7 +49,7 @@ def _hooks(metrics: Metrics, anchoring: Anchoring) -> Hooks:
     failing: set[Cause] = set()
 
     def on_failure(cause: Cause) -> None:
-        metrics.audit_failures.labels(cause).inc()
+        metrics.control.audit_failures.labels(cause).inc()
         if cause not in failing:
             failing.add(cause)
             log.error("audit_log_not_written", cause=cause.value)
@@ -80,7 +80,7 @@ async def opened_auditing(
 ) -> AsyncIterator[Auditing]:
     """What tells the log, which is closed with the context. Raises AuditError, SettingsError, StateError."""
     trust, limit = settings.policy.signatures, settings.limits.denials_per_minute
-    metrics.audit_enabled.set(settings.audit != "off")
+    metrics.control.audit_enabled.set(settings.audit != "off")
     if settings.audit == "off":
         log.warning("audit_off", advice="nothing will prove who was served what")
         yield Auditing(
@@ -103,7 +103,7 @@ async def opened_auditing(
         others=others,
         must_be_anchored=not settings.state.is_new,
     ) as opened:
-        metrics.audit_checkpoint_age_seconds.set_function(lambda: opened.last_checkpoint_age)
+        metrics.control.audit_checkpoint_age_seconds.set_function(lambda: opened.last_checkpoint_age)
         auditing = Auditing(opened, names, policy, signatures_checked=trust != "off", denials_per_minute=limit)
         try:
             yield auditing

@@ -52,7 +52,7 @@ def build_engines(
     """One engine for each device; it hosts all models placed there."""
 
     def show(model: str, state: ModelState) -> None:
-        metrics.take_state(model, is_ready=state is ModelState.SERVING)
+        metrics.engine.take_state(model, is_ready=state is ModelState.SERVING)
         changes.announce()
 
     return [
@@ -60,9 +60,9 @@ def build_engines(
             [load for load in loads if load.device == device],
             launch,
             limits=Limits(load_seconds=settings.load_seconds),
-            on_figures=metrics.take_figures,
+            on_figures=metrics.engine.take_figures,
             on_state=show,
-            on_restart=metrics.engine_restarts.inc,
+            on_restart=metrics.engine.restarts.inc,
         )
         for device in dict.fromkeys(load.device for load in loads)
     ]

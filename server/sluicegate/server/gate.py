@@ -8,7 +8,8 @@ from collections.abc import Callable
 from sluicegate.auth import AccessRequest, Denied, Grant, Policy, Principal, Reason
 from sluicegate.server.caller import Call, Caller
 from sluicegate.server.errors import CallRefused
-from sluicegate.server.observe.metrics import NO_REASON, Metrics
+from sluicegate.server.observe.access import NO_REASON
+from sluicegate.server.observe.metrics import Metrics
 
 NOT_IN_THIS_VERSION = "not_in_this_version"
 """Fact of a refusal that no request can avoid: the server lacks what the agreement demands."""
@@ -93,14 +94,17 @@ class Gate:
     def admit(self, call: Call, request: AccessRequest, *, counted_as: str) -> Grant:
         """The grant that the call runs under. Raises CallRefused with the first check that failed.
 
-        `counted_as`: one of metrics.ACTIONS.
+        `counted_as`: one of observe.access.ACTIONS.
         """
         model, caller = self._metrics.model(request.model), call.caller
         call.record.asks(counted_as, request)
         outcome = self._decide(caller, request) if counted_as == "tokenize" else self.decide(caller, request)
         if isinstance(outcome, Denied):
-            self._metrics.decisions.labels("denied", outcome.reason.value, model).inc()
+            self._metrics.access.decisions.labels("denied", outcome.reason.value, model).inc()
             raise CallRefused(outcome.reason, outcome.detail)
-        self._metrics.decisions.labels("allowed", NO_REASON, model).inc()
-        self._metrics.requests.labels(self._metrics.partner(outcome.partner), model, counted_as).inc()
+        self._metrics.access.decisions.labels("allowed", NO_REASON, model).inc()
+        partner = self._metrics.partner(outcome.partner)
+        self._metrics.access.requests.labels(partner, model, counted_as).inc()
+        if outcome.outside_hours:
+            self._metrics.access.offhours_requests.labels(partner).inc()
         return outcome

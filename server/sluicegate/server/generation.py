@@ -19,7 +19,7 @@ from sluicegate.server.caller import Call, identity_of
 from sluicegate.server.engine import messages
 from sluicegate.server.errors import CallRefused
 from sluicegate.server.models import HostedModel, engine_faults
-from sluicegate.server.observe.metrics import CANCELLED
+from sluicegate.server.observe.rpcs import CANCELLED
 from sluicegate.server.output import Usage
 from sluicegate.server.request import GenerationRequest
 from sluicegate.server.running import Generation
@@ -111,7 +111,7 @@ class Generations:
         """The books of one call: gauges, and at the end the counts and times of its generation, if it came to one."""
         metrics, books = self._serving.metrics, _Books()
         model, partner = metrics.model(grant.model), metrics.partner(grant.partner)
-        metrics.streams_active.labels(partner, model).inc()
+        metrics.access.streams_active.labels(partner, model).inc()
         try:
             yield books
         except CallRefused as refused:
@@ -121,24 +121,24 @@ class Generations:
             books.cause = CANCELLED
             raise
         finally:
-            metrics.streams_active.labels(partner, model).dec()
+            metrics.access.streams_active.labels(partner, model).dec()
             if books.generation is not None:
                 call.record.finishes = books.generation.finishes
                 self._count(call, books.generation, partner, model)
                 if books.cause is not None:
-                    metrics.streams_terminated.labels(books.cause, model).inc()
+                    metrics.rpcs.streams_terminated.labels(books.cause, model).inc()
 
     def _count(self, call: Call, generation: Generation, partner: str, model: str) -> None:
         metrics = self._serving.metrics
         if generation.has_started:
-            metrics.tokens.labels(partner, model, "input").inc(generation.usage.prompt_tokens)
-        metrics.tokens.labels(partner, model, "output").inc(generation.usage.output_tokens)
-        metrics.request_seconds.labels(model).observe(self._serving.clock() - call.arrived)
+            metrics.access.tokens.labels(partner, model, "input").inc(generation.usage.prompt_tokens)
+        metrics.access.tokens.labels(partner, model, "output").inc(generation.usage.output_tokens)
+        metrics.latency.request_seconds.labels(model).observe(self._serving.clock() - call.arrived)
         if generation.first_token is not None and generation.last_token is not None:
-            metrics.first_token_seconds.labels(model).observe(generation.first_token - call.arrived)
+            metrics.latency.first_token_seconds.labels(model).observe(generation.first_token - call.arrived)
             if gaps := generation.longest - 1:
                 seconds = generation.last_token - generation.first_token
-                metrics.per_token_seconds.labels(model).observe(seconds / gaps)
+                metrics.latency.per_token_seconds.labels(model).observe(seconds / gaps)
 
 
 @dataclass(slots=True)

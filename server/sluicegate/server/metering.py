@@ -22,7 +22,17 @@ from sluicegate.server.caller import Caller
 from sluicegate.server.errors import CallRefused, QuotaFailure
 from sluicegate.server.live import LiveCall
 from sluicegate.server.output import Usage
-from sluicegate.server.state import Account, Refusal, Reservation, StateError, StateUnavailable, Store, Wanted, account
+from sluicegate.server.state import (
+    Account,
+    Quota,
+    Refusal,
+    Reservation,
+    StateError,
+    StateUnavailable,
+    Store,
+    Wanted,
+    account,
+)
 from sluicegate.server.state import Usage as QuotaUsage
 
 RENEWALS_A_LEASE = 3
@@ -46,19 +56,28 @@ class Hold:
     held_until: float = field(default=0.0)
 
 
+def _tell_nobody(_grant: Grant, _refused_by: Quota | None) -> None:
+    """Nobody wants to hear of calls."""
+
+
 class Meter:
-    """Keeps running calls within their quotas. One for the process; event loop only; `run` it in the background."""
+    """Keeps running calls within their quotas. One for the process; event loop only; `run` it in the background.
+
+    `on_call` hears of every call that the ledger counted, or refused for want of room in a quota.
+    """
 
     def __init__(
         self,
         store: Store,
         policy: Callable[[], Policy],
         *,
+        on_call: Callable[[Grant, Quota | None], None] = _tell_nobody,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._store = store
         self._policy = policy
+        self._on_call = on_call
         self._clock = clock
         self._sleep = sleep
         self._holds: set[Hold] = set()
@@ -124,6 +143,7 @@ class Meter:
             if self._serves_without(grant):
                 return
             raise state_unavailable() from error
+        self._on_call(grant, outcome.usage.quota if isinstance(outcome, Refusal) else None)
         if isinstance(outcome, Refusal):
             raise _refused(outcome.usage, outcome.reason)
         hold.reservation, hold.held_until = outcome, asked + self._store.lease_seconds
@@ -148,12 +168,16 @@ class Meter:
     def _account(self, caller: Caller, grant: Grant) -> Account:
         """Partners are counted by agreement, others by issuer and client, anonymous callers by their network."""
         if grant.agreement is not None:
-            agreement = self._policy().agreements.get(grant.agreement)
-            zone = agreement.timezone if agreement is not None else UTC
-            return account("agreement", grant.agreement, zone=zone)
+            return agreement_account(self._policy(), grant.agreement)
         if caller.principal.anonymous:
             return account("anonymous", _network(caller), zone=UTC)
         return account("client", caller.principal.issuer, caller.principal.client_id, zone=UTC)
+
+
+def agreement_account(policy: Policy, id_: str) -> Account:
+    """The account that all calls under an agreement are on. Its days are those of the agreement's time zone."""
+    agreement = policy.agreements.get(id_)
+    return account("agreement", id_, zone=agreement.timezone if agreement is not None else UTC)
 
 
 def _network(caller: Caller) -> str:

@@ -67,8 +67,8 @@ class Scoring:
             raise CallRefused(FORCED_ENDS.get(ended, Reason.INTERNAL))
         metrics = serving.metrics
         model = metrics.model(grant.model)
-        metrics.tokens.labels(metrics.partner(grant.partner), model, "input").inc(len(ids))
-        metrics.request_seconds.labels(model).observe(serving.clock() - call.arrived)
+        metrics.access.tokens.labels(metrics.partner(grant.partner), model, "input").inc(len(ids))
+        metrics.latency.request_seconds.labels(model).observe(serving.clock() - call.arrived)
         return Scored(
             started=Started(
                 request_id=call.request_id,

@@ -17,7 +17,7 @@ def get(port: int, path: str = "/metrics") -> httpx.Response:
 
 def test_metrics_are_served_in_the_format_that_prometheus_reads() -> None:
     metrics = Metrics()
-    metrics.engine_restarts.inc()
+    metrics.engine.restarts.inc()
 
     with exported(metrics, "127.0.0.1:0") as port:
         answer = get(port)

@@ -7,8 +7,11 @@ import pytest
 from prometheus_client import generate_latest
 
 from sluicegate.auth import Reason
-from sluicegate.server.engine.messages import Figures
-from sluicegate.server.observe.metrics import ACTIONS, CANCELLED, GRPC_CODES, OTHER, Metrics
+from sluicegate.server.observe.access import ACTIONS
+from sluicegate.server.observe.exposition import WithoutCreated
+from sluicegate.server.observe.labels import OTHER
+from sluicegate.server.observe.metrics import Metrics
+from sluicegate.server.observe.rpcs import CANCELLED, GRPC_CODES
 from sluicegate.server.rpc.status import STATUSES
 
 HOSTILE = ["x" * 10_000, 'a"} 1\ninjected{b="', "\x00", "../../etc", "", "gpt2-124m "]
@@ -22,10 +25,10 @@ def metrics() -> Metrics:
 
 
 def samples(metrics: Metrics) -> dict[str, float]:
-    """Every sample but the times at which series were made."""
-    lines = generate_latest(metrics.registry).decode().splitlines()
+    """Every sample, by its name with labels as Prometheus writes them."""
+    lines = generate_latest(WithoutCreated(metrics.registry)).decode().splitlines()
     pairs = [line.rpartition(" ") for line in lines if not line.startswith("#")]
-    return {name: float(value) for name, _, value in pairs if "_created" not in name}
+    return {name: float(value) for name, _, value in pairs}
 
 
 def combinations() -> Iterator[str]:
@@ -58,7 +61,7 @@ def test_series_exist_at_the_start_with_nothing_counted(metrics: Metrics) -> Non
 
 
 def test_a_series_of_every_code_exists_for_every_method(metrics: Metrics) -> None:
-    metrics.expect_methods(["/package.Service/Method"])
+    metrics.rpcs.expect(["/package.Service/Method"])
 
     found = samples(metrics)
 
@@ -77,7 +80,7 @@ def test_a_model_that_nobody_knows_is_counted_as_other(metrics: Metrics, name: s
     before = set(samples(metrics))
 
     label = metrics.model(name)
-    metrics.decisions.labels("denied", "MODEL_NOT_RELEASED", label).inc()
+    metrics.access.decisions.labels("denied", "MODEL_NOT_RELEASED", label).inc()
 
     after = samples(metrics)
     assert label == OTHER
@@ -97,40 +100,6 @@ def test_what_a_policy_has_keeps_its_name_also_after_the_next_policy(metrics: Me
     assert [metrics.model(name) for name in ("gpt2-124m", "gpt2-355m")] == ["gpt2-124m", "gpt2-355m"]
     assert [metrics.partner(name) for name in ("example-lab", "other-lab")] == ["example-lab", "other-lab"]
     assert 'sluicegate_requests_total{action="score",model="gpt2-124m",partner="other-lab"}' in samples(metrics)
-
-
-def figures(model: str = "gpt2-124m", **changes: int) -> Figures:
-    members = {"queued": 3, "running": 2, "slots": 8, "batch_rows": 2, "prefill_tokens": 7, **changes}
-    return Figures(model=model, step_seconds=0.004, **members)
-
-
-def test_a_step_is_shown(metrics: Metrics) -> None:
-    metrics.take_figures(figures())
-
-    found = samples(metrics)
-    assert found['sluicegate_engine_queue_length{model="gpt2-124m"}'] == 3
-    assert found['sluicegate_engine_sequences_running{model="gpt2-124m"}'] == 2
-    assert found['sluicegate_engine_slots_used_ratio{model="gpt2-124m"}'] == 0.25
-    assert found['sluicegate_engine_step_duration_seconds_count{model="gpt2-124m"}'] == 1
-    assert found['sluicegate_engine_batch_size_sum{model="gpt2-124m"}'] == 2
-    assert found['sluicegate_engine_prefill_tokens_total{model="gpt2-124m"}'] == 7
-
-
-def test_figures_without_a_step_count_no_step(metrics: Metrics) -> None:
-    metrics.take_figures(figures(batch_rows=0, running=0, queued=0))
-
-    assert samples(metrics).get('sluicegate_engine_step_duration_seconds_count{model="gpt2-124m"}', 0) == 0
-
-
-def test_a_model_that_does_not_answer_has_nothing_queued_and_nothing_running(metrics: Metrics) -> None:
-    metrics.take_figures(figures())
-    metrics.take_state("gpt2-124m", is_ready=True)
-
-    metrics.take_state("gpt2-124m", is_ready=False)
-
-    found = samples(metrics)
-    for name in ("sluicegate_model_ready", "sluicegate_engine_queue_length", "sluicegate_engine_sequences_running"):
-        assert found[f'{name}{{model="gpt2-124m"}}'] == 0
 
 
 def test_names_have_their_unit_and_help_is_a_sentence(metrics: Metrics) -> None:

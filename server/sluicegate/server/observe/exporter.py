@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from prometheus_client import start_http_server
 
 from sluicegate.server.errors import SettingsError
+from sluicegate.server.observe.exposition import WithoutCreated
 from sluicegate.server.observe.metrics import Metrics
 
 
@@ -19,7 +20,7 @@ def exported(metrics: Metrics, listen: str) -> Iterator[int]:
     """
     host, _, port = listen.rpartition(":")
     try:
-        server, thread = start_http_server(int(port), host.strip("[]"), metrics.registry)
+        server, thread = start_http_server(int(port), host.strip("[]"), WithoutCreated(metrics.registry))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise SettingsError([f"metrics.listen: cannot listen on {listen}: {reason}"]) from None

@@ -19,8 +19,8 @@ from sluicegate.server.output import Usage
 class RpcCall:
     """What is known of one RPC while it runs.
 
-    `caller` and `record` are set by Authentication; by servicers `usage`, and `denied` where the answer is that a call
-    would be.
+    `caller` and `record` are set by Authentication; by servicers `usage`, `has_answered` where answers go on without
+    usage, and `denied` where the answer is that a call would be.
     """
 
     service: str
@@ -30,7 +30,13 @@ class RpcCall:
     caller: Caller | None = None
     record: CallRecord | None = None
     usage: Usage | None = None
+    has_answered: bool = False
     denied: Reason | None = None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it was served so far: what ends it then refuses nothing."""
+        return self.usage is not None or self.has_answered
 
 
 _current: ContextVar[RpcCall] = ContextVar("rpc_call")

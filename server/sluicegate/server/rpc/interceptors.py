@@ -17,12 +17,14 @@ import structlog
 from google.protobuf.message import DecodeError
 from grpc import StatusCode
 
-from sluicegate.auth import Reason
+from sluicegate.auth import Policy, Reason
 from sluicegate.server.auditing import Auditing
 from sluicegate.server.caller import Caller
 from sluicegate.server.errors import CallRefused, FieldViolation
 from sluicegate.server.limiters import DenialLimiter, PeerLimiter
-from sluicegate.server.observe.metrics import NO_REASON, OTHER, Metrics
+from sluicegate.server.observe.access import NO_REASON
+from sluicegate.server.observe.labels import OTHER
+from sluicegate.server.observe.metrics import Metrics
 from sluicegate.server.rpc import call as rpc_call
 from sluicegate.server.rpc.authenticator import Authenticator
 from sluicegate.server.rpc.methods import EXEMPT_SERVICES
@@ -157,7 +159,7 @@ def _usage_trailer(call: rpc_call.RpcCall) -> tuple[tuple[str, bytes], ...]:
 
 
 def calls(metrics: Metrics, paths: frozenset[str], auditing: Auditing) -> Wrapping:
-    """Counts RPCs by method and code, tells the audit log of their ends, and writes one log line for each.
+    """Counts RPCs by method and code, and denials; tells the audit log of their ends, and writes one log line for each.
 
     `paths` are the methods that exist.
     """
@@ -169,12 +171,14 @@ def calls(metrics: Metrics, paths: frozenset[str], auditing: Auditing) -> Wrappi
         @asynccontextmanager
         async def count(context: Context) -> AsyncIterator[None]:
             call = rpc_call.current()
-            metrics.rpcs_started.labels(*labels).inc()
+            metrics.rpcs.started.labels(*labels).inc()
             code, reason = StatusCode.OK, NO_REASON
             try:
                 yield
             except CallRefused as refused:
                 code, reason = status_code(refused.reason), refused.reason.value
+                if not call.has_begun:
+                    metrics.access.take_denial(refused.reason, _partner(metrics, auditing.policy(), call.caller))
                 if call.record is None:
                     auditing.count_denial(refused.reason)
                 else:
@@ -192,7 +196,7 @@ def calls(metrics: Metrics, paths: frozenset[str], auditing: Auditing) -> Wrappi
             finally:
                 if call.record is not None:
                     call.record.close(code.name, None if reason == NO_REASON else Reason(reason), call.usage)
-                metrics.rpcs_handled.labels(*labels, code.name).inc()
+                metrics.rpcs.handled.labels(*labels, code.name).inc()
                 # A network that calls too often could fill a disk with lines; the metrics have its number.
                 if service not in EXEMPT_SERVICES and reason != Reason.PEER_RATE_LIMIT:
                     log.info(
@@ -211,6 +215,11 @@ def calls(metrics: Metrics, paths: frozenset[str], auditing: Auditing) -> Wrappi
     return Wrapping(around)
 
 
+def _partner(metrics: Metrics, policy: Policy, caller: Caller | None) -> str:
+    """The partner label of a refused call: by its client, or `other` where nothing is believed of the caller."""
+    return OTHER if caller is None else metrics.partner(policy.partner_of(caller.principal))
+
+
 def _elapsed(call: rpc_call.RpcCall) -> float:
     return asyncio.get_running_loop().time() - call.arrived
 
@@ -227,7 +236,7 @@ def peer_limit(peers: Peers, limiter: PeerLimiter, metrics: Metrics) -> Wrapping
             try:
                 limiter.admit(peers.of(context).address or connection_address(context))
             except CallRefused as refused:
-                metrics.decisions.labels("denied", refused.reason.value, OTHER).inc()
+                metrics.access.decisions.labels("denied", refused.reason.value, OTHER).inc()
                 raise
             yield
 
@@ -259,7 +268,7 @@ def authentication(
                     caller = authenticator.identify(context)
                     limiter.admit(caller)
                 except CallRefused as refused:
-                    metrics.decisions.labels("denied", refused.reason.value, OTHER).inc()
+                    metrics.access.decisions.labels("denied", refused.reason.value, OTHER).inc()
                     raise
                 call = rpc_call.current()
                 call.caller, call.record = caller, auditing.record(caller, call.request_id, method, call.arrived)
@@ -267,7 +276,7 @@ def authentication(
                     try:
                         authenticator.check_scope(caller, scopes[path])
                     except CallRefused as refused:
-                        metrics.decisions.labels("denied", refused.reason.value, OTHER).inc()
+                        metrics.access.decisions.labels("denied", refused.reason.value, OTHER).inc()
                         raise
                     yield
                 return

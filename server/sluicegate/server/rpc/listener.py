@@ -35,6 +35,11 @@ SHORTEST_PING_INTERVAL_MILLISECONDS = 10_000
 log = structlog.get_logger()
 
 
+def served_methods() -> frozenset[str]:
+    """The path of every method that is served, of our services and of the exempt ones."""
+    return frozenset(required_scopes()) | HEALTH_METHODS | REFLECTION_METHODS
+
+
 def build_server(
     settings: Settings,
     peers: Peers,
@@ -46,9 +51,11 @@ def build_server(
 ) -> grpc.aio.Server:
     """A server without services and without a port."""
     scopes = required_scopes()
+    methods = served_methods()
+    metrics.rpcs.expect(methods)
     interceptors = [
         errors(),
-        calls(metrics, frozenset(scopes) | HEALTH_METHODS | REFLECTION_METHODS, auditing),
+        calls(metrics, methods, auditing),
         peer_limit(peers, limiters.peers, metrics),
         authentication(authenticator, limiters.denials, scopes, metrics, auditing),
     ]

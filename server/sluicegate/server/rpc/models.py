@@ -9,7 +9,7 @@ import grpc
 from sluicegate.server.catalog import Catalog
 from sluicegate.server.paging import page
 from sluicegate.server.rpc import responses
-from sluicegate.server.rpc.call import authenticated
+from sluicegate.server.rpc.call import authenticated, current
 from sluicegate.server.rpc.validation import validate
 from sluicegate.v1 import model_service_pb2
 from sluicegate.v1.model_service_pb2_grpc import ModelServiceServicer
@@ -45,4 +45,5 @@ class ModelServicer(ModelServiceServicer):
         call = authenticated(context)
         validate(request)
         async for views in self._catalog.watch(call):
+            current().has_answered = True
             yield model_service_pb2.WatchModelsResponse(models=map(responses.model, views))
