@@ -44,6 +44,18 @@ BELOW: dict[str, set[str]] = {
         "sluicegate.server.observe",
         "sluicegate.server.state",
     },
+    "sluicegate.server.metrics_setup": {
+        "sluicegate.server",
+        "sluicegate.server.config",
+        "sluicegate.server.errors",
+        "sluicegate.server.observe",
+    },
+    "sluicegate.server.file_checks": {
+        "sluicegate.server",
+        "sluicegate.server.config",
+        "sluicegate.server.errors",
+        "sluicegate.server.metrics_setup",
+    },
     "sluicegate.server.observe": {"sluicegate.auth", "sluicegate.server.engine", "sluicegate.server.errors"},
     # The use cases: the modules that stand directly in server/sluicegate/server/.
     "sluicegate.server": {
@@ -76,6 +88,7 @@ BELOW: dict[str, set[str]] = {
         "sluicegate.server",
         "sluicegate.server.audit_setup",
         "sluicegate.server.engine_setup",
+        "sluicegate.server.metrics_setup",
         "sluicegate.server.config",
         "sluicegate.server.engine",
         "sluicegate.server.errors",
@@ -95,6 +108,7 @@ BELOW: dict[str, set[str]] = {
         "sluicegate.auth",
         "sluicegate.server.app",
         "sluicegate.server.config",
+        "sluicegate.server.file_checks",
         "sluicegate.server.settings_file",
         "sluicegate.server.engine",
         "sluicegate.server.errors",

@@ -62,7 +62,7 @@ AUDIT = {"directory": "audit", "key": "audit.jwk", "secret": "audit.secret", "re
 NO_LIMITERS = {"peer_calls_per_minute": 1_000_000, "denials_per_minute": 1_000_000}
 """Settings that keep the limiters out of the way: the clock of tests stands still, so nothing would refill."""
 METRICS = {"listen": "127.0.0.1:0"}
-"""The setting for tests that read metrics. Others do without: the endpoint takes half a second to close."""
+"""The setting for tests that read metrics."""
 LONG_SECONDS = 20.0
 """Deadline of calls that a working server answers at once: a broken one fails the test instead of hanging it."""
 

@@ -50,8 +50,8 @@ from sluicegate.server.judging import Judge
 from sluicegate.server.limiters import DenialLimiter, Limiters, Networks, PeerLimiter
 from sluicegate.server.live import LiveCalls
 from sluicegate.server.metering import Meter
+from sluicegate.server.metrics_setup import Endpoint
 from sluicegate.server.models import Models
-from sluicegate.server.observe.exporter import exported
 from sluicegate.server.observe.metrics import Metrics
 from sluicegate.server.policy_figures import PolicyFigures
 from sluicegate.server.queueing import Queue
@@ -103,7 +103,7 @@ async def running(
     """
     async with AsyncExitStack() as stack:
         metrics, changes, failed = Metrics(), Changes(), asyncio.Event()
-        metrics_address = _export(stack, metrics, settings.metrics.listen)
+        metrics_address = stack.enter_context(Endpoint(settings.metrics).opened(metrics))
 
         def changed() -> None:
             """Another policy is in force: one was loaded, or the withdrawals narrow it otherwise than before."""
@@ -196,14 +196,6 @@ async def running(
             Draining(server, health, catalog, live, settings.drain),
             failed,
         )
-
-
-def _export(stack: AsyncExitStack, metrics: Metrics, listen: str | None) -> str | None:
-    """Open the metrics endpoint; gives its address."""
-    if listen is None:
-        return None
-    port = stack.enter_context(exported(metrics, listen))
-    return f"{listen.rpartition(':')[0]}:{port}"
 
 
 def _probes(stack: AsyncExitStack, listen: str | None) -> ProbeListener:

@@ -18,6 +18,7 @@ from sluicegate.server import app
 from sluicegate.server.config import Settings
 from sluicegate.server.engine.errors import EngineError
 from sluicegate.server.errors import ServerError
+from sluicegate.server.file_checks import check_files
 from sluicegate.server.observe.log import configure
 from sluicegate.server.scaffold import Scaffold, write_scaffold
 from sluicegate.server.settings_file import SETTINGS_FILE_VARIABLE, load_settings
@@ -46,7 +47,7 @@ def serve(
         str | None, typer.Option(metavar="DIR", help="Directory instead of the file's `audit.directory`.")
     ] = None,
     log_format: Annotated[str | None, typer.Option(help="json or console instead of the file's.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Read settings and stop.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Read settings and listeners' files, and stop.")] = False,
 ) -> None:
     """Serve models as the settings say, until SIGTERM or Ctrl-C; then drain. A second signal ends it at once."""
     flags = {
@@ -62,6 +63,7 @@ def serve(
     try:
         settings = load_settings(config, overrides)
         if check:
+            check_files(settings)
             typer.echo(f"{config or SETTINGS_FILE_VARIABLE}: good")
             return
         configure(settings.log.level, settings.log.format)

@@ -33,6 +33,7 @@ def _with_off(data: Any, setting: str) -> Any:
 FilePath = Annotated[Path, BeforeValidator(_path)]
 Seconds = Annotated[float, Field(gt=0, le=86_400), BeforeValidator(lambda v: float(v) if type(v) is int else v)]
 Share = Annotated[float, Field(gt=0, le=1), BeforeValidator(lambda v: float(v) if type(v) is int else v)]
+LOOPBACK = re.compile(r"(?:127(?:\.\d{1,3}){3}|localhost|\[::1\]):")
 ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.%\w]+\]|[\w.-]+):(\d{1,5})")
 
 
@@ -204,10 +205,26 @@ class Drain(Section):
     grace_seconds: Annotated[float, Field(ge=0, le=3_600)] = 30.0
 
 
+class BasicAuth(Section):
+    """Who may fetch metrics: one user, with the password in a file."""
+
+    user: Annotated[str, Field(pattern=r"^[^:\x00-\x1f\x7f]{1,128}$")]
+    password_file: FilePath
+
+
 class Metrics(Section):
     """The Prometheus endpoint."""
 
     listen: Address | None = "127.0.0.1:9464"
+    tls: Tls | None = None
+    basic_auth: BasicAuth | None = None
+
+    @model_validator(mode="after")
+    def _password_is_not_sent_in_the_clear(self) -> Self:
+        is_far = self.listen is not None and not LOOPBACK.match(self.listen)
+        if self.basic_auth is not None and self.tls is None and is_far:
+            raise ValueError("basic_auth: needs tls, else the password travels in the clear; or listen on loopback")
+        return self
 
 
 class Health(Section):

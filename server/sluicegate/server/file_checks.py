@@ -1,0 +1,25 @@
+"""What `serve --check` looks at beyond the settings themselves: the files that they name. A part of app.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sluicegate.server.certificate_files import CertificateFiles
+from sluicegate.server.config import Settings
+from sluicegate.server.errors import SettingsError
+from sluicegate.server.metrics_setup import Endpoint
+
+
+def check_files(settings: Settings) -> None:
+    """Raise SettingsError with every file of the listeners that cannot be used."""
+    checks: list[Callable[[], object]] = [lambda: Endpoint(settings.metrics)]
+    if (tls := settings.tls) is not None:
+        checks.append(CertificateFiles("tls", tls.certificate, tls.key, tls.client_ca).read)
+    problems: list[str] = []
+    for check in checks:
+        try:
+            check()
+        except SettingsError as error:
+            problems += error.problems
+    if problems:
+        raise SettingsError(problems)

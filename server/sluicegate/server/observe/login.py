@@ -1,0 +1,81 @@
+"""HTTP Basic authentication (RFC 7617) of the metrics endpoint: one user, with a password in a file."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import os
+import stat
+from pathlib import Path
+
+import structlog
+
+from sluicegate.server.errors import SettingsError
+
+LEAST_PASSWORD_BYTES, MOST_PASSWORD_BYTES = 16, 1024
+CHALLENGE = 'Basic realm="sluicegate metrics", charset="UTF-8"'
+
+log = structlog.get_logger()
+
+
+def read_password(path: Path) -> bytes:
+    """The first line of the file. Raises SettingsError for a short one, and if everybody could read the file."""
+    problem: str | None
+    try:
+        with path.open("rb") as file:
+            is_open = bool(stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o007)
+            password = file.read(MOST_PASSWORD_BYTES + 2).removesuffix(b"\n").removesuffix(b"\r")
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror}"
+    else:
+        if is_open:
+            problem = f"can be read by everybody; run: chmod o-rwx {path}"
+        elif not LEAST_PASSWORD_BYTES <= len(password) <= MOST_PASSWORD_BYTES or b"\n" in password:
+            problem = f"must hold one line of {LEAST_PASSWORD_BYTES} to {MOST_PASSWORD_BYTES} bytes"
+        else:
+            return password
+    raise SettingsError([f"metrics.basic_auth.password_file: {path} {problem}"])
+
+
+class Login:
+    """Whom the endpoint answers. The file is read for each request, so that a new password counts at once.
+
+    While it cannot be used, nobody is let in. Neither right nor wrong passwords are logged.
+    """
+
+    def __init__(self, user: str, password_file: Path) -> None:
+        """Raises SettingsError if the file cannot be used now."""
+        self._user = user.encode()
+        self._password_file = password_file
+        self._told: str | None = None
+        read_password(password_file)
+
+    def admits(self, authorization: str | None) -> bool:
+        """Whether an `Authorization` header has the user and the password, compared in constant time."""
+        try:
+            wanted = self._user + b":" + read_password(self._password_file)
+        except SettingsError as error:
+            if str(error) != self._told:  # strangers make requests
+                self._told = str(error)
+                log.error("metrics_password_unusable", problem=self._told)
+            return False
+        self._told = None
+        # Digests, since the time that a comparison takes tells of different lengths.
+        return hmac.compare_digest(_digest(_credentials(authorization)), _digest(wanted))
+
+
+def _credentials(authorization: str | None) -> bytes:
+    """What stands behind `Basic`, decoded; empty for anything else."""
+    scheme, _, value = (authorization or "").partition(" ")
+    if scheme.lower() != "basic":
+        return b""
+    try:
+        return base64.b64decode(value.strip(), validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def _digest(value: bytes) -> bytes:
+    return hashlib.sha256(value).digest()
