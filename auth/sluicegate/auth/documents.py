@@ -49,10 +49,10 @@ for _tag, _pattern, _first in _RESOLVED:
     _Loader.add_implicit_resolver(_tag, _pattern, _first)
 
 
-def parse_document(raw: bytes) -> Document:
+def parse_document(raw: bytes, max_bytes: int = MAX_FILE_BYTES) -> Document:
     """The mapping in a file, of str, int, bool, None, list and dict only. Raises DocumentError."""
-    if len(raw) > MAX_FILE_BYTES:
-        raise DocumentError(f"is larger than {MAX_FILE_BYTES} bytes")
+    if len(raw) > max_bytes:
+        raise DocumentError(f"is larger than {max_bytes} bytes")
     try:
         loader = _Loader(raw.decode("utf-8"))
         try:
