@@ -24,7 +24,7 @@ e2e: setup ## The server as a process, with grpcurl, buf, Node and promtool agai
 soak: setup ## Minutes of load, cancels and reloads; reports as it goes
 	$(BIN)/python -m pytest -m soak -s tests/soak
 
-check: setup ## Lint, format, types, stubs and model cards, all without changing a file
+check: setup ## Lint, format, types, stubs, model cards and dashboards, all without changing a file
 	$(BIN)/python tools/check.py
 
 fix: setup ## Repair what ruff can repair

@@ -18,6 +18,7 @@ CHECKS: dict[str, tuple[str, ...]] = {
     "types": (*MODULE, "mypy", *TYPED),
     "stubs": (sys.executable, "protos/generate.py", "--check"),
     "model cards": (*MODULE, "tools.demo_models.card", "--check"),
+    "dashboards": (*MODULE, "tools.dashboards", "--check"),
 }
 
 

@@ -30,7 +30,7 @@ class RedisServer:
         program = shutil.which("redis-server")
         assert program is not None, "redis-server is not installed: run `make e2e`"
         self.directory = directory
-        self.port = _free_port()
+        self.port = free_port()
         ports = ["--port", "0", "--tls-port", str(self.port)] if tls else ["--port", str(self.port)]
         certificates = (("cert", "localhost.pem"), ("key", "localhost.key"), ("ca-cert", "ca.pem"))
         for kind, file in certificates if tls else ():
@@ -108,7 +108,7 @@ def redis_server(directory: Path, *options: str, tls: Path | None = None) -> Ite
         server.kill()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """One that has a port 10,000 above it, which a server of a cluster takes too."""
     while True:
         with closing(socket.socket()) as probe:

@@ -1,0 +1,280 @@
+"""Is it being misused? What alerts say, who tries doors, and what the watch on prompts and outputs sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from grafana_foundation_sdk.models import dashboard
+
+from tools.dashboards.frame import Row, framed
+from tools.dashboards.limits import limit
+from tools.dashboards.panels import RED, Column, Panel, Query, columns, graph, timeline
+
+PARTNER = 'job=~"$job", partner=~"$partner"'
+MODEL = '{job=~"$job", model=~"$model"}'
+FORGED = "TOKEN_SIGNATURE_INVALID|TOKEN_KEY_UNKNOWN|TOKEN_ALG_FORBIDDEN|TOKEN_HEADER_FORBIDDEN|TOKEN_TYPE_INVALID"
+ALERTS = 'ALERTS{area=~"misuse|control|service", alertstate="firing", job=~"$job|"}'
+DENIED = 'sluicegate_decisions_total{job=~"$job", decision="denied"'
+
+
+def build() -> dashboard.Dashboard:
+    """The dashboard."""
+    return framed(
+        "sluicegate-misuse",
+        "Sluicegate: misuse",
+        "Firing alerts, doors that are tried, and what the watch on prompts and outputs sees.",
+        ["job", "partner", "model"],
+        [
+            Row("Alerts", _alerts()),
+            Row("Doors that are tried", _doors()),
+            Row("Repetition", _repetition()),
+            Row("Tokens and hours", _tokens()),
+            Row("Content of outputs", _content()),
+            Row("Is the watch complete?", _watch()),
+        ],
+    )
+
+
+def _alerts() -> list[Panel]:
+    return [
+        columns(
+            "Alerts that fire",
+            "Every alert of Sluicegate that fires now. Its runbook has the alert's name.",
+            [
+                ("alertname", "Alert"),
+                ("severity", "Severity"),
+                ("partner", "Partner"),
+                ("model", "Model"),
+                ("job", "Deployment"),
+            ],
+            [Column("Series", f"count by (alertname, severity, partner, model, job) ({ALERTS})", "none")],
+            width=12,
+        ),
+        timeline(
+            "Alerts over time",
+            "When which alert fired, by partner or model.",
+            Query(f"count by (alertname, partner, model) ({ALERTS}) > bool 0", "{{alertname}} {{partner}}{{model}}"),
+            {"1": ("firing", RED)},
+        ),
+    ]
+
+
+def _doors() -> list[Panel]:
+    return [
+        _counted(
+            "Denials by class",
+            "sluicegate_denials_total",
+            ["partner", "class"],
+            window="10m",
+            description="Calls denied in ten minutes. ScopeProbing: scope and stage together above the line.",
+            alert="ScopeProbing",
+        ),
+        graph(
+            "Forged tokens by reason",
+            "Calls in ten minutes with a token that no trusted issuer made. Nothing in it says whose it is.",
+            "short",
+            Query(
+                f'sum by (reason) (increase({DENIED}, reason=~"{FORGED}"}}[10m])) > 0',
+                "{{reason}}",
+            ),
+            line=limit("ForgedTokens"),
+            alerts=("ForgedTokens",),
+        ),
+        graph(
+            "Withdrawn, still tried",
+            "Calls in a quarter of an hour with what was withdrawn.",
+            "short",
+            Query(
+                f'sum by (reason) (increase({DENIED}, reason=~"TOKEN_WITHDRAWN|CALLER_WITHDRAWN"}}[15m]))', "{{reason}}"
+            ),
+            alerts=("RevokedTokenInUse",),
+        ),
+        graph(
+            "Unknown names",
+            "Names in an hour that the policy does not have, by their kind.",
+            "short",
+            Query('sum by (label) (increase(sluicegate_label_overflow_total{job=~"$job"}[1h]))', "{{label}}"),
+            line=limit("LabelOverflow"),
+            alerts=("LabelOverflow",),
+        ),
+    ]
+
+
+def _repetition() -> list[Panel]:
+    return [
+        _merged(
+            "Near-duplicates among prompts",
+            "sluicegate_prompt_duplicate_ratio",
+            "percentunit",
+            "Share of the last hour's prompts that are nearly an earlier one.",
+            alert="MassDuplicates",
+            top=1,
+        ),
+        _merged(
+            "Near-duplicates among outputs",
+            "sluicegate_output_duplicate_ratio",
+            "percentunit",
+            "Share of the last hour's outputs that are nearly an earlier one.",
+            alert="MassDuplicates",
+            top=1,
+        ),
+        _merged(
+            "Campaigns",
+            "sluicegate_template_campaigns",
+            "short",
+            "Clusters of more than 50 prompts from one template in the last hour. One is enough for TemplateCampaign.",
+            alert="TemplateCampaign",
+        ),
+        _merged(
+            "Different prompts in a day",
+            "sluicegate_prompts_distinct_estimate",
+            "short",
+            "How many different prompts each partner sent in 24 hours, estimated.",
+        ),
+        graph(
+            "Prompts and duplicates",
+            "Prompts looked at in each interval, and near-duplicates among them (dashed).",
+            "short",
+            Query(
+                f"sum by (partner) (increase(sluicegate_prompts_seen_total{{{PARTNER}}}[$__rate_interval])) > 0",
+                "{{partner}}",
+            ),
+            Query(
+                f"sum by (partner) (increase(sluicegate_prompt_duplicates_total{{{PARTNER}}}[$__rate_interval])) > 0",
+                "{{partner}} alike",
+                is_dashed=True,
+            ),
+        ),
+        graph(
+            "Outputs and duplicates",
+            "Outputs looked at in each interval, and near-duplicates among them (dashed).",
+            "short",
+            Query(
+                f"sum by (partner) (increase(sluicegate_outputs_seen_total{{{PARTNER}}}[$__rate_interval])) > 0",
+                "{{partner}}",
+            ),
+            Query(
+                f"sum by (partner) (increase(sluicegate_output_duplicates_total{{{PARTNER}}}[$__rate_interval])) > 0",
+                "{{partner}} alike",
+                is_dashed=True,
+            ),
+        ),
+    ]
+
+
+def _tokens() -> list[Panel]:
+    return [
+        _merged(
+            "Networks of one token",
+            "sluicegate_networks_per_token_max",
+            "short",
+            "Most networks that one token of the partner came from in 24 hours.",
+            alert="TokenSharing",
+        ),
+        _counted(
+            "Outside agreed hours",
+            "sluicegate_offhours_requests_total",
+            ["partner"],
+            window="1h",
+            description="Requests in an hour outside the hours of the agreement.",
+            alert="OffHoursUse",
+        ),
+    ]
+
+
+def _content() -> list[Panel]:
+    return [
+        _counted(
+            "Personal data in outputs",
+            "sluicegate_pii_found_total",
+            ["partner", "type"],
+            window="1h",
+            description="Finds in an hour. PiiBurst: above the line, and one for every five outputs.",
+            alert="PiiBurst",
+            width=8,
+        ),
+        _counted(
+            "Flagged words by category",
+            "sluicegate_flagged_lexicon_total",
+            ["partner", "category"],
+            window="1h",
+            description="Finds in an hour. FlaggedContent: above the line, and one in ten outputs.",
+            alert="FlaggedContent",
+            width=8,
+        ),
+        graph(
+            "Outputs that look memorised",
+            "In an hour, by model. MemorisedOutput: above the line, and one in twenty generations.",
+            "short",
+            Query(
+                f"sum by (model) (increase(sluicegate_memorisation_suspects_total{MODEL}[1h])) > 0",
+                "{{model}}",
+            ),
+            width=8,
+            line=limit("MemorisedOutput"),
+            alerts=("MemorisedOutput",),
+        ),
+    ]
+
+
+def _watch() -> list[Panel]:
+    dropped = "sluicegate_signals_dropped_total"
+    seen = ("sluicegate_prompts_seen_total", "sluicegate_outputs_seen_total")
+    return [
+        graph(
+            "Texts not looked at",
+            "Share of prompts and outputs in ten minutes that were dropped, since the watcher was behind.",
+            "percentunit",
+            Query(
+                f"{_in_ten_minutes(dropped)} / ({' + '.join(map(_in_ten_minutes, (dropped, *seen)))})",
+                "dropped",
+            ),
+            line=limit("SignalsBehind"),
+            alerts=("SignalsBehind",),
+        ),
+        graph(
+            "Age of the exchange",
+            "Since a replica last exchanged what it saw. Above 5 min the figures by partner are partial.",
+            "s",
+            Query('max by (instance) (sluicegate_signals_exchange_age_seconds{job=~"$job"})', "{{instance}}"),
+            line=300,
+            alerts=("SignalsBehind",),
+        ),
+    ]
+
+
+def _in_ten_minutes(counter: str) -> str:
+    return f'sum(increase({counter}{{job=~"$job"}}[10m]))'
+
+
+def _merged(
+    title: str, gauge: str, unit: str, description: str, *, alert: str | None = None, top: float | None = None
+) -> Panel:
+    """A gauge over all replicas, of which each exports the same figure."""
+    return graph(
+        title,
+        description,
+        unit,
+        Query(f"max by (partner) ({gauge}{{{PARTNER}}}) > 0", "{{partner}}"),
+        line=None if alert is None else limit(alert) or None,
+        top=top,
+        alerts=() if alert is None else (alert,),
+    )
+
+
+def _counted(
+    title: str, counter: str, labels: Sequence[str], *, window: str, description: str, alert: str, width: int = 12
+) -> Panel:
+    """How much a counter has grown in the window of its alert."""
+    return graph(
+        title,
+        description,
+        "short",
+        Query(
+            f"sum by ({', '.join(labels)}) (increase({counter}{{{PARTNER}}}[{window}])) > 0",
+            " ".join(f"{{{{{label}}}}}" for label in labels),
+        ),
+        width=width,
+        line=limit(alert),
+        alerts=(alert,),
+    )

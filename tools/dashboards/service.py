@@ -1,0 +1,291 @@
+"""Is the service well? How fast, how much, how full, and how much of the error budget is left."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.models import dashboard
+
+from tools.dashboards.frame import Row, framed
+from tools.dashboards.limits import limit
+from tools.dashboards.panels import GREEN, RED, YELLOW, Panel, Query, graph, number, timeline
+
+OURS = 'job=~"$job", grpc_service=~"sluicegate[.]v1[.].+"'
+ALERTS = 'job=~"$job|", area=~"misuse|control|service", alertstate="firing"'
+SCOPE = '{job=~"$job", model=~"$model"}'
+CALLS = f"grpc_server_handled_total{{{OURS}"
+FAILED = f'{CALLS}, grpc_code=~"INTERNAL|UNKNOWN|UNAVAILABLE"}}'
+BUDGET = 0.005
+"""Share of calls that may fail: the objective is 99.5 %."""
+FAST, SLOW = "ErrorBudgetBurnFast", "ErrorBudgetBurnSlow"
+
+
+def build() -> dashboard.Dashboard:
+    """The dashboard."""
+    return framed(
+        "sluicegate-service",
+        "Sluicegate: service",
+        "Is the service well: calls, latency, engine and error budget.",
+        ["job", "model"],
+        [
+            Row("At a glance", _glance()),
+            Row("Calls", _calls()),
+            Row("Latency", _latency()),
+            Row("Engine", _engine()),
+            Row("Error budget", [_burn()]),
+            Row("Front-end processes", _processes(), is_folded=True),
+        ],
+    )
+
+
+def _glance() -> list[Panel]:
+    return [
+        number(
+            "Replicas",
+            "Replicas that Prometheus reaches.",
+            "none",
+            Query('sum(up{job=~"$job", job=~".*sluicegate.*"}) or vector(0)'),
+            colours=((0, RED), (1, GREEN)),
+            alerts=("ServerDown", "ReplicaDown"),
+        ),
+        number(
+            "Firing alerts",
+            "Alerts of severity page that fire now.",
+            "none",
+            Query(f'count(ALERTS{{{ALERTS}, severity="page"}}) or vector(0)'),
+            colours=((1, RED),),
+        ),
+        number(
+            "Calls",
+            "Calls of the API that ended, a second.",
+            "reqps",
+            Query(f"sum(rate({CALLS}}}[$__rate_interval]))"),
+        ),
+        number(
+            "Failed calls",
+            "Share of the calls of the last five minutes that failed by the server's fault. Refusals are no faults.",
+            "percentunit",
+            Query('max(job:sluicegate_rpc_errors:ratio_rate5m{job=~"$job"})'),
+            colours=((BUDGET, YELLOW), (limit(FAST), RED)),
+            alerts=(FAST,),
+        ),
+        number(
+            "First token, 95 %",
+            "95 of 100 generations of the last five minutes had their first token within this time, queue included.",
+            "s",
+            Query(_quantile(0.95, "gen_ai_server_time_to_first_token_seconds", "5m")),
+            colours=((1, YELLOW), (5, RED)),
+        ),
+        number(
+            "Ready",
+            "Models that answer on every replica, as a share of those served.",
+            "percentunit",
+            Query('avg(min by (job, model) (sluicegate_model_ready{job=~"$job", model=~"$model"}))'),
+            colours=((0, RED), (1, GREEN)),
+            alerts=("EngineRestarting",),
+        ),
+    ]
+
+
+def _calls() -> list[Panel]:
+    return [
+        graph(
+            "Calls by method",
+            "Calls that began, a second.",
+            "reqps",
+            Query(
+                f"sum by (grpc_method) (rate(grpc_server_started_total{{{OURS}}}[$__rate_interval])) > 0",
+                "{{grpc_method}}",
+            ),
+            is_stacked=True,
+        ),
+        graph(
+            "Calls by code",
+            "How calls ended, a second. PERMISSION_DENIED, UNAUTHENTICATED and RESOURCE_EXHAUSTED are refusals.",
+            "reqps",
+            Query(f"sum by (grpc_code) (rate({CALLS}}}[$__rate_interval])) > 0", "{{grpc_code}}"),
+            is_stacked=True,
+        ),
+        graph(
+            "Errors by code",
+            "Calls that failed by the server's fault, a second. UNAVAILABLE: queue full, engine lost, control stale.",
+            "reqps",
+            Query(
+                f"sum by (grpc_method, grpc_code) (rate({FAILED}[$__rate_interval])) > 0",
+                "{{grpc_method}} {{grpc_code}}",
+            ),
+            alerts=(FAST, SLOW),
+        ),
+        graph(
+            "Early ends of generations",
+            "Generations that ended before their own limits did, in each interval, by cause.",
+            "short",
+            Query(
+                f"sum by (cause) (increase(sluicegate_streams_terminated_total{SCOPE}[$__rate_interval])) > 0",
+                "{{cause}}",
+            ),
+            is_stacked=True,
+        ),
+    ]
+
+
+def _latency() -> list[Panel]:
+    return [
+        _quantiles(
+            "Time to first token",
+            "gen_ai_server_time_to_first_token_seconds",
+            "From a call's arrival to its first token, queue included.",
+        ),
+        _quantiles(
+            "Time per token",
+            "gen_ai_server_time_per_output_token_seconds",
+            "Mean time between two tokens of one call, after the first.",
+        ),
+        _quantiles(
+            "Duration of a generation",
+            "gen_ai_server_request_duration_seconds",
+            "From a call's arrival to its end, however it ended.",
+        ),
+    ]
+
+
+def _engine() -> list[Panel]:
+    step = "sluicegate_engine_step_duration_seconds_bucket"
+    return [
+        graph(
+            "Streams",
+            "Generations under way, waiting ones included.",
+            "short",
+            Query(f"sum by (model) (sluicegate_streams_active{SCOPE}) > 0", "{{model}}"),
+            width=8,
+            is_stacked=True,
+        ),
+        graph(
+            "Queue",
+            "Requests that wait for a slot, over all replicas.",
+            "short",
+            Query(f"sum by (model) (sluicegate_engine_queue_length{SCOPE})", "{{model}}"),
+            width=8,
+        ),
+        graph(
+            "Slots in use",
+            "Share of slots that hold a sequence, of the fullest replica. At 100 % for long: more slots or replicas.",
+            "percentunit",
+            Query(f"max by (model) (sluicegate_engine_slots_used_ratio{SCOPE})", "{{model}}"),
+            width=8,
+            line=0.9,
+            top=1,
+        ),
+        graph(
+            "Tokens",
+            "Prompt tokens that engines read, and tokens that callers got, a second.",
+            "short",
+            Query(f"sum(rate(sluicegate_engine_prefill_tokens_total{SCOPE}[$__rate_interval]))", "read"),
+            Query(
+                f'sum(rate(sluicegate_tokens_total{SCOPE[:-1]}, direction="output"}}[$__rate_interval]))',
+                "generated",
+            ),
+            width=8,
+        ),
+        graph(
+            "Batch",
+            "Mean number of sequences in a forward pass, and how many hold a slot.",
+            "short",
+            Query(
+                f"sum by (model) (rate(sluicegate_engine_batch_size_sum{SCOPE}[$__rate_interval]))"
+                f" / sum by (model) (rate(sluicegate_engine_batch_size_count{SCOPE}[$__rate_interval]))",
+                "{{model}} in a pass",
+            ),
+            Query(f"sum by (model) (sluicegate_engine_sequences_running{SCOPE})", "{{model}} in slots", is_dashed=True),
+            width=8,
+        ),
+        graph(
+            "Step",
+            "Time of a forward pass with its sampling.",
+            "s",
+            *(
+                Query(
+                    f"histogram_quantile({share}, sum by (le, model) (rate({step}{SCOPE}[$__rate_interval])))",
+                    f"{{{{model}}}} {_percent(share)}",
+                )
+                for share in (0.5, 0.95)
+            ),
+            width=8,
+        ),
+        timeline(
+            "Models ready",
+            "Whether a model answers on every replica.",
+            Query(f"min by (model) (sluicegate_model_ready{SCOPE})", "{{model}}"),
+            {"0": ("not ready", RED), "1": ("ready", GREEN)},
+            width=16,
+        ),
+        graph(
+            "Engine restarts",
+            "Engine processes that were lost, in a quarter of an hour. The line is where EngineRestarting pages.",
+            "short",
+            Query('sum by (instance) (increase(sluicegate_engine_restarts_total{job=~"$job"}[15m]))', "{{instance}}"),
+            width=8,
+            line=limit("EngineRestarting"),
+            alerts=("EngineRestarting",),
+        ),
+    ]
+
+
+def _burn() -> Panel:
+    return graph(
+        "Burn rate",
+        "How many times faster than allowed the error budget (0.5 % of calls) is used. ErrorBudgetBurnFast: 5m and 1h"
+        " above 14.4. ErrorBudgetBurnSlow: 30m and 6h above 6.",
+        "none",
+        *(
+            Query(f'max(job:sluicegate_rpc_errors:ratio_rate{window}{{job=~"$job"}}) / {BUDGET}', window)
+            for window in ("5m", "30m", "1h", "6h")
+        ),
+        width=24,
+        line=14.4,
+        alerts=(FAST, SLOW),
+    )
+
+
+def _processes() -> list[Panel]:
+    return [
+        graph(
+            "CPU",
+            "Cores that the front end uses. One Python process: at 1 for long it is the bottleneck.",
+            "none",
+            Query('rate(process_cpu_seconds_total{job=~"$job"}[$__rate_interval])', "{{instance}}"),
+            width=8,
+        ),
+        graph(
+            "Memory",
+            "Resident memory of the front end, engines left out.",
+            "bytes",
+            Query('process_resident_memory_bytes{job=~"$job"}', "{{instance}}"),
+            width=8,
+        ),
+        graph(
+            "Open files",
+            "Files and sockets of the front end, as a share of its limit.",
+            "percentunit",
+            Query('process_open_fds{job=~"$job"} / process_max_fds{job=~"$job"}', "{{instance}}"),
+            width=8,
+            line=0.8,
+        ),
+    ]
+
+
+def _quantile(share: float, histogram: str, window: str = "$__rate_interval") -> str:
+    series = f'{histogram}_bucket{{job=~"$job", gen_ai_request_model=~"$model"}}'
+    return f"histogram_quantile({share}, sum by (le) (rate({series}[{window}])))"
+
+
+def _quantiles(title: str, histogram: str, description: str) -> Panel:
+    return graph(
+        title,
+        f"{description} Half, 95 % and 99 % of calls are below the lines.",
+        "s",
+        *(Query(_quantile(share, histogram), _percent(share)) for share in (0.5, 0.95, 0.99)),
+        width=8,
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:g} %"
