@@ -15,6 +15,7 @@ from state_kill_suite import *  # noqa: F403
 from state_ledger_suite import *  # noqa: F403
 from state_random_suite import *  # noqa: F403
 from state_replicas import LAB, FreshUrl, reserved, used
+from state_sketches_suite import *  # noqa: F403
 from state_withdrawals_suite import *  # noqa: F403
 
 from sluicegate.auth import Quotas
@@ -64,6 +65,8 @@ async def refuse_all(store: Store) -> None:
             store.usage(LAB, BY_DAY),
             store.withdraw(ENTRY),
             store.entries(),
+            store.put_sketches("life-1", {"a": b"1"}),
+            store.sketches("life-1"),
         ):
             with pytest.raises(StateUnavailable):
                 await call
@@ -213,7 +216,7 @@ async def test_redis_whose_settings_cannot_be_read_is_refused(own: RedisServer) 
 async def test_user_needs_rights_to_few_commands_and_to_our_keys_only(own: RedisServer) -> None:
     rights = (
         "+evalsha +script|load +config|get +get +set +time +hmget +hgetall +hset +hdel +hvals +pexpire +lpos +lindex"
-        " +llen +rpush +zadd +zrem +zrangebyscore"
+        " +llen +rpush +zadd +zcard +zrem +zrangebyscore"
     )
     own.command("ACL", "SETUSER", "gate", "on", ">hunter2", "~{sluicegate}:*", *rights.split())
 
@@ -223,9 +226,50 @@ async def test_user_needs_rights_to_few_commands_and_to_our_keys_only(own: Redis
     await store.settle(reservation, emitted=5)
     await store.withdraw(ENTRY)
     await store.lift(ENTRY.id)
+    await store.salt()
+    await store.put_sketches("life-1", {"a": b"1"})
 
     assert await used(store, BY_DAY) == {Quota.OUTPUT_TOKENS_PER_DAY: 5}
     assert (await store.entries()).entries == ()
+    assert len((await store.sketches("life-2")).sketches) == 1
+    await store.close()
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe", b"a b", b"A" * 100_000], ids=["no text", "no base64", "too long"])
+async def test_sketch_that_nobody_of_ours_put_is_left_out_and_the_others_are_read(
+    own: RedisServer, data: bytes
+) -> None:
+    store = await open_store(own.url())
+    await store.put_sketches("life-1", {"a": b"1", "b": b"2"})
+
+    with closing(own.client()) as client:
+        client.hset("{sluicegate}:sketches", "life-1 a", data)
+        client.zadd("{sluicegate}:sketch-numbers", {b"\xff x": 9, b"no-partner": 10})
+        client.hset("{sluicegate}:sketches", b"\xff x", "AAAA")
+
+    assert [each.data for each in (await store.sketches("life-2")).sketches] == [b"2"]
+    await store.close()
+
+
+async def test_base64_that_is_cut_off_is_given_as_it_is(own: RedisServer) -> None:
+    store = await open_store(own.url())
+    await store.put_sketches("life-1", {"a": b"1"})
+
+    with closing(own.client()) as client:
+        client.hset("{sluicegate}:sketches", "life-1 a", "AAA")
+
+    assert [each.data for each in (await store.sketches("life-2")).sketches] == [b"AAA"]
+    await store.close()
+
+
+async def test_sketches_are_gone_a_day_after_the_last_was_put_though_nobody_puts_more(own: RedisServer) -> None:
+    store = await open_store(own.url())
+
+    await store.put_sketches("life-1", {"a": b"1"})
+
+    for key in ("sketches", "sketch-numbers", "sketch-times"):
+        assert 86_000 < int(own.command("TTL", f"{{sluicegate}}:{key}")) <= 86_400
+    assert own.command("TTL", "{sluicegate}:signals") == "-1"  # the numbers go on, or readers would miss some
     await store.close()
 
 

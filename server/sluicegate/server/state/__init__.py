@@ -1,4 +1,4 @@
-"""State that outlives the process and that replicas share: quota ledger, withdrawals, anchors of the audit logs."""
+"""State that outlives the process and that replicas share: quotas, withdrawals, heads of audit logs, sketches."""
 
 from sluicegate.server.state.errors import (
     HistoryLost,
@@ -9,6 +9,7 @@ from sluicegate.server.state.errors import (
 )
 from sluicegate.server.state.ledger import Account, Quota, Refusal, Reservation, Usage, Wanted, account
 from sluicegate.server.state.opening import open_store
+from sluicegate.server.state.sketches import Sketch, SketchPage
 from sluicegate.server.state.store import Store
 from sluicegate.server.state.withdrawals import (
     AgreementTarget,
@@ -36,6 +37,8 @@ __all__ = [
     "Quota",
     "Refusal",
     "Reservation",
+    "Sketch",
+    "SketchPage",
     "Snapshot",
     "StageTarget",
     "StateError",

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from sluicegate.auth import Quotas
 from sluicegate.server.state.ledger import Account, Refusal, Usage, Wanted
+from sluicegate.server.state.sketches import SketchPage
 from sluicegate.server.state.withdrawals import Version
 
 
@@ -43,5 +44,17 @@ class Backend(Protocol):
 
     async def anchors(self) -> dict[str, str]:
         """Every replica's head."""
+
+    async def salt(self, new: bytes) -> bytes:
+        """The salt of the signals: `new` if there was none."""
+
+    async def put_sketches(self, source: str, sketches: Mapping[str, bytes]) -> None:
+        """Keep a source's sketches by partner, each in the place of the one before; need not survive a loss of power.
+
+        A store that has more than sketches.MOST, or has some for longer than KEPT_SECONDS, forgets them.
+        """
+
+    async def sketches(self, source: str, after: int) -> SketchPage:
+        """Sketches of other sources that were put after a number; those that are left come with the next question."""
 
     async def close(self) -> None: ...

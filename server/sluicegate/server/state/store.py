@@ -1,9 +1,10 @@
-"""The state that replicas share: quota ledger, withdrawals, anchors of the audit logs. In SQLite or Redis."""
+"""The state that replicas share: quota ledger, withdrawals, heads of audit logs, sketches. In SQLite or Redis."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import uuid
 from collections import defaultdict
 from collections.abc import Coroutine, Mapping
@@ -11,8 +12,9 @@ from typing import Any, TypeVar
 
 from sluicegate.auth import Quotas
 from sluicegate.server.state.backend import Backend
-from sluicegate.server.state.errors import StateError
+from sluicegate.server.state.errors import StateError, StateUnavailable
 from sluicegate.server.state.ledger import Account, Refusal, Reservation, Usage, Wanted
+from sluicegate.server.state.sketches import SALT_BYTES, SketchPage
 from sluicegate.server.state.withdrawals import Snapshot, Version, Withdrawal, decode, encode
 
 _Result = TypeVar("_Result")
@@ -96,6 +98,25 @@ class Store:
     async def anchors(self) -> Mapping[str, str]:
         """The heads of all replicas' audit logs, by the replica's name."""
         return await self._carry_out(self._backend.anchors())
+
+    async def salt(self) -> bytes:
+        """The deployment's salt for fingerprints, 32 bytes: made by whoever asks first, and the same ever after."""
+        salt = await self._carry_out(self._backend.salt(secrets.token_bytes(SALT_BYTES)))
+        if len(salt) != SALT_BYTES:
+            raise StateUnavailable("the store's salt for fingerprints is not one of ours")
+        return salt
+
+    async def put_sketches(self, source: str, sketches: Mapping[str, bytes]) -> None:
+        """Keep what a life of a replica has seen of partners, each in the place of what it had put of it before.
+
+        `source` names that life and has no spaces; no two replicas may share one. A sketch has at most 64 KiB.
+        """
+        if sketches:
+            await self._carry_out(self._backend.put_sketches(source, sketches))
+
+    async def sketches(self, source: str, after: int = 0) -> SketchPage:
+        """What other lives have put after a number, the oldest first; ask again until `after` stays what it was."""
+        return await self._carry_out(self._backend.sketches(source, after))
 
     async def close(self) -> None:
         """Finish what is under way, and let go of the store."""

@@ -1,4 +1,4 @@
-"""What of the state goes to disk at once: withdrawals do, the ledger within a second."""
+"""What of the state goes to disk at once: withdrawals do, the ledger and sketches within a second."""
 
 from __future__ import annotations
 
@@ -31,13 +31,16 @@ class WatchedWriter(Writer):
         return await self.do(work, synced=False)
 
 
-async def test_withdrawals_and_heads_are_on_disk_when_they_are_answered_and_the_ledger_is_not(tmp_path: Path) -> None:
+async def test_withdrawals_heads_and_the_salt_are_on_disk_when_they_are_answered_and_all_else_is_not(
+    tmp_path: Path,
+) -> None:
     writer = WatchedWriter(tmp_path / "state.db")
     backend = SqliteBackend(writer, await writer.open(), 30_000, FakeClock())
 
     await backend.withdraw("w-1", "{}", None)
     await backend.lift("w-1", "mark")
     await backend.anchor("gate-0", "log", "log:1:head")
+    await backend.salt(b"s" * 32)
     changes, writer.synced = writer.synced, []
     await backend.reserve("r-1", LAB, Quotas(), Wanted(output_tokens=1))
     await backend.renew(LAB, {"r-1": 0})
@@ -45,8 +48,10 @@ async def test_withdrawals_and_heads_are_on_disk_when_they_are_answered_and_the_
     await backend.usage(LAB, Quotas())
     await backend.read(None)
     await backend.anchors()
+    await backend.put_sketches("life-1", {"a": b"1"})
+    await backend.sketches("life-2", 0)
     ledger = writer.synced
     await backend.close()
 
-    assert changes == [True] * 3
-    assert ledger == [False] * 6
+    assert changes == [True] * 4
+    assert ledger == [False] * 8

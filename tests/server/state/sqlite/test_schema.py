@@ -72,23 +72,32 @@ async def test_every_commit_is_synced_to_disk(file: Path) -> None:
 
 async def test_file_of_a_newer_release_is_refused(file: Path) -> None:
     await (await open_store(url(file))).close()
-    change(file, "PRAGMA user_version = 3")
+    change(file, "PRAGMA user_version = 4")
 
-    with pytest.raises(StoreUnsuitable, match="schema 3 of a newer release; this one knows up to 2"):
+    with pytest.raises(StoreUnsuitable, match="schema 4 of a newer release; this one knows up to 3"):
         await open_store(url(file))
 
 
-async def test_file_of_an_older_release_is_taken_over_with_what_is_in_it(file: Path) -> None:
+@pytest.mark.parametrize(
+    ("schema_of_then", "made_since"), [(1, ("anchors", "salt", "sketches")), (2, ("salt", "sketches"))]
+)
+async def test_file_of_an_older_release_is_taken_over_with_what_is_in_it(
+    file: Path, schema_of_then: int, made_since: tuple[str, ...]
+) -> None:
     store = await open_store(url(file))
     await store.withdraw(withdrawal("w"))
     await store.close()
-    change(file, "DROP TABLE anchors")
-    change(file, "PRAGMA user_version = 1")
+    for table in made_since:
+        change(file, f"DROP TABLE {table}")
+    change(file, f"PRAGMA user_version = {schema_of_then}")
 
     store = await open_store(url(file))
 
     await store.anchor("gate-0", "a", "a:1:x")
+    await store.put_sketches("life-1", {"example-lab": b"sketch"})
     assert [entry.id for entry in (await store.entries()).entries] == ["w"]
+    assert [each.data for each in (await store.sketches("life-2")).sketches] == [b"sketch"]
+    assert await store.salt() == await store.salt()
     await store.close()
 
 

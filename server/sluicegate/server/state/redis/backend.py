@@ -1,13 +1,15 @@
-"""Ledger, withdrawals and anchors in Redis, each operation one Lua script and so one atomic step."""
+"""Ledger, withdrawals, anchors and sketches in Redis, each operation one Lua script and so one atomic step."""
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Mapping
 
 from sluicegate.auth import Quotas
 from sluicegate.server.state.errors import HistoryLost, StateUnavailable, WithdrawalUnknown
 from sluicegate.server.state.ledger import Account, Quota, Refusal, Usage, Wanted
 from sluicegate.server.state.redis.connection import Reply, Scripts, connect
+from sluicegate.server.state.sketches import KEPT_SECONDS, LARGEST_BYTES, MOST, PAGE_BYTES, Sketch, SketchPage, pages
 from sluicegate.server.state.windows import day_of
 from sluicegate.server.state.withdrawals import Version
 
@@ -15,6 +17,8 @@ PREFIX = "{sluicegate}:"  # the braces keep all keys in one slot of a Redis clus
 IDENTITY = f"{PREFIX}identity"
 WITHDRAWALS = [IDENTITY, f"{PREFIX}history", f"{PREFIX}withdrawals", f"{PREFIX}expiries"]
 ANCHORS = [IDENTITY, f"{PREFIX}anchors"]
+SIGNALS = f"{PREFIX}signals"
+SKETCHES = [IDENTITY, SIGNALS, f"{PREFIX}sketches", f"{PREFIX}sketch-numbers", f"{PREFIX}sketch-times"]
 DAY_TRIES = 3
 
 _MINUTE_QUOTAS = (Quota.REQUESTS_PER_MINUTE, Quota.OUTPUT_TOKENS_PER_MINUTE)
@@ -92,6 +96,28 @@ class RedisBackend:
         pairs = list(map(str, (await self._run("anchors", ANCHORS))[1:]))
         return dict(zip(pairs[::2], pairs[1::2], strict=True))
 
+    async def salt(self, new: bytes) -> bytes:
+        reply = await self._run("salt", [IDENTITY, SIGNALS], new.hex())
+        try:
+            return bytes.fromhex(str(reply[1]))
+        except ValueError:
+            raise StateUnavailable("redis: the salt of the signals is none of ours") from None
+
+    async def put_sketches(self, source: str, sketches: Mapping[str, bytes]) -> None:
+        now = "" if self._clock is None else int(self._clock())
+        for page in pages(sketches):
+            flat = [text for partner, data in page.items() for text in (partner, base64.b64encode(data).decode())]
+            await self._run("put_sketches", SKETCHES, now, KEPT_SECONDS, MOST, source, *flat)
+
+    async def sketches(self, source: str, after: int) -> SketchPage:
+        reply = await self._run("sketches", SKETCHES, source, after, _base64_size(LARGEST_BYTES), PAGE_BYTES)
+        texts = list(map(str, reply[2:]))
+        found = []
+        for field, text in zip(texts[::2], texts[1::2], strict=True):
+            origin, _, partner = field.partition(" ")
+            found.append(Sketch(origin, partner, _unpacked(text)))
+        return SketchPage(tuple(found), int(reply[1]))
+
     async def close(self) -> None:
         await self._scripts.close()
 
@@ -112,6 +138,18 @@ class RedisBackend:
         if reply[0] == "lost":
             raise HistoryLost("this Redis has forgotten what it was told; was it emptied, or restored from a copy?")
         return reply
+
+
+def _base64_size(size: int) -> int:
+    return 4 * ((size + 2) // 3)
+
+
+def _unpacked(text: str) -> bytes:
+    """The bytes of base64. What is none was put by somebody else, and is given as it is: its reader will refuse it."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        return text.encode()
 
 
 def _or_empty(number: int | None) -> str | int:

@@ -1,4 +1,4 @@
-"""Ledger and withdrawals in one SQLite file.
+"""Ledger, withdrawals, anchors and sketches in one SQLite file.
 
 A withdrawal is on disk when it is answered: what was closed stays closed, whatever happens. The ledger's entries
 survive the end of the process, and reach the disk within a second (writer.py). If the machine dies, the streams of all
@@ -8,6 +8,7 @@ tokens sent in it; of a settlement, that it was made, so that the reservation la
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import astuple
@@ -18,6 +19,7 @@ from sluicegate.auth import Quotas
 from sluicegate.server.state.books import Books, Lease
 from sluicegate.server.state.errors import HistoryLost, WithdrawalUnknown
 from sluicegate.server.state.ledger import Account, Refusal, Usage, Wanted
+from sluicegate.server.state.sketches import KEPT_SECONDS, LARGEST_BYTES, MOST, PAGE_BYTES, Sketch, SketchPage, pages
 from sluicegate.server.state.sqlite.writer import Writer
 from sluicegate.server.state.windows import day_of
 from sluicegate.server.state.withdrawals import Version
@@ -117,6 +119,27 @@ class SqliteBackend:
 
         return await self._writer.do(work, synced=False)
 
+    async def salt(self, new: bytes) -> bytes:
+        def work(connection: sqlite3.Connection) -> bytes:
+            connection.execute("INSERT INTO salt SELECT ? WHERE NOT EXISTS (SELECT * FROM salt)", (new,))
+            (salt,) = connection.execute("SELECT bytes FROM salt").fetchone()
+            return bytes(salt)
+
+        return await self._writer.do(work, synced=True)
+
+    async def put_sketches(self, source: str, sketches: Mapping[str, bytes]) -> None:
+        self._writer.check_place()
+        for page in pages(sketches):
+            await self._writer.do(functools.partial(self._put_page, source, page), synced=False)
+
+    async def sketches(self, source: str, after: int) -> SketchPage:
+        def work(connection: sqlite3.Connection) -> SketchPage:
+            last = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'sketches'").fetchone()
+            start = after if last is not None and after <= last[0] else 0  # this file may be an older copy
+            return _page(connection, source, start)
+
+        return await self._writer.do(work, synced=False)
+
     async def close(self) -> None:
         await self._writer.close()
 
@@ -138,6 +161,18 @@ class SqliteBackend:
 
         return await self._writer.do_short(work)
 
+    def _put_page(self, source: str, page: Mapping[str, bytes], connection: sqlite3.Connection) -> None:
+        now = int(self._clock())
+        connection.executemany(
+            "REPLACE INTO sketches (source, partner, put_at, data) VALUES (?, ?, ?, ?)",
+            [(source, partner, now, data) for partner, data in page.items()],
+        )
+        connection.execute("DELETE FROM sketches WHERE put_at <= ?", (now - KEPT_SECONDS,))
+        connection.execute(
+            "DELETE FROM sketches WHERE number <= (SELECT number FROM sketches ORDER BY number DESC LIMIT 1 OFFSET ?)",
+            (MOST,),
+        )
+
     def _turn(self, books: Books, account: Account) -> None:
         now_ms = max(int(self._clock() * 1000), books.time_ms)
         books.turn(now_ms, day_of(now_ms, account.zone))
@@ -146,6 +181,22 @@ class SqliteBackend:
         if seen.store != self._identity:
             return False
         return seen.epoch == 0 or _epoch_of(connection, seen.mark) == seen.epoch
+
+
+def _page(connection: sqlite3.Connection, source: str, after: int) -> SketchPage:
+    """What others put after a number. What nobody of ours can have put is left out."""
+    rows = connection.execute(
+        "SELECT number, source, partner, data FROM sketches WHERE number > ? AND source != ?"
+        " AND typeof(data) = 'blob' AND length(data) <= ? ORDER BY number",
+        (after, source, LARGEST_BYTES),
+    )
+    found, size = [], 0
+    for number, origin, partner, data in rows:
+        found.append(Sketch(str(origin), str(partner), bytes(data)))
+        after, size = number, size + len(data)
+        if size > PAGE_BYTES:
+            break
+    return SketchPage(tuple(found), after)
 
 
 def _load(connection: sqlite3.Connection, key: str) -> Books:

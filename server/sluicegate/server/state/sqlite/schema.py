@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sluicegate.server.state.errors import StateUnavailable, StoreUnsuitable
 
-SCHEMA = 2
+SCHEMA = 3
 APPLICATION_ID = 0x51A1CE57  # tells our files from others', in bytes 68 to 71 of the file
 BUSY_SECONDS = 2.0
 PRIVATE = 0o600
@@ -35,6 +35,15 @@ _TABLES = (
 )
 _ANCHORS = "CREATE TABLE anchors (replica TEXT PRIMARY KEY, head TEXT NOT NULL) WITHOUT ROWID"
 """Since schema 2."""
+_SIGNALS = (
+    "CREATE TABLE salt (bytes BLOB NOT NULL)",
+    """CREATE TABLE sketches (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        source TEXT NOT NULL, partner TEXT NOT NULL, put_at INTEGER NOT NULL, data BLOB NOT NULL,
+        UNIQUE (source, partner)
+    )""",
+)
+"""Since schema 3."""
 
 
 def connect(file: Path) -> tuple[sqlite3.Connection, str]:
@@ -101,8 +110,12 @@ def _prepare(connection: sqlite3.Connection, file: Path) -> str:
             connection.execute(table)
         connection.execute("INSERT INTO store VALUES (?)", (uuid.uuid4().hex,))
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    if schema < SCHEMA:
+    if schema < 2:
         connection.execute(_ANCHORS)
+    if schema < 3:
+        for table in _SIGNALS:
+            connection.execute(table)
+    if schema < SCHEMA:
         connection.execute(f"PRAGMA user_version = {SCHEMA}")
     connection.execute("COMMIT")
     if _switch_to_wal(connection) != "wal":
