@@ -66,6 +66,7 @@ BELOW: dict[str, set[str]] = {
         "sluicegate.server.guard",
         "sluicegate.server.errors",
         "sluicegate.server.observe",
+        "sluicegate.server.signals",
         "sluicegate.server.state",
     },
     "sluicegate.server.rpc": {
@@ -164,8 +165,13 @@ HOMES: dict[str, set[str]] = {
     },
     "huggingface_hub": {"sluicegate.server.checkpoints"},
     "jwt": {"sluicegate.auth"},
-    "msgspec": {"sluicegate.server.audit", "sluicegate.server.engine", "sluicegate.server.generation"},
-    "numpy": {"sluicegate.server.gpt2"},
+    "msgspec": {
+        "sluicegate.server.audit",
+        "sluicegate.server.engine",
+        "sluicegate.server.generation",
+        "sluicegate.server.signals.sketches.extracts",
+    },
+    "numpy": {"sluicegate.server.gpt2", "sluicegate.server.signals.sketches"},
     "phonenumbers": {"sluicegate.server.signals.pii"},
     "presidio_analyzer": {"sluicegate.server.signals.pii.presidio"},
     "prometheus_client": {"sluicegate.server.observe"},

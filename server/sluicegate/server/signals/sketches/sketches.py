@@ -1,0 +1,142 @@
+"""What all replicas have seen of all partners: this one's own sketches, and the extracts of the others'."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+
+from sluicegate.server.signals.sketches.errors import ExtractInvalid
+from sluicegate.server.signals.sketches.extracts import Extract, decode, encode
+from sluicegate.server.signals.sketches.figures import Figures, figures
+from sluicegate.server.signals.sketches.fingerprints import Fingerprints
+from sluicegate.server.signals.sketches.sketch import Sketch
+from sluicegate.server.signals.sketches.windows import Moment, moment
+
+OTHER = "other"
+PARTNERS = 256
+"""With sketches of their own; what comes of any more counts for OTHER."""
+EXTRACTS = 1_024
+"""Of other replicas, at 58 KiB at most; beyond that, the one that was longest not renewed makes room."""
+SOURCES = 32
+"""Of these, for one partner: adding them up takes a second at worst, whatever is in them."""
+LONGEST_NAME = 255
+BACK_HOURS = 1
+"""A clock that goes back by less stands still until it has caught up; if by more, all that was seen is forgotten."""
+
+
+class Sketches:
+    """One thread only. `now` is Unix seconds; `partner` comes from a closed set.
+
+    No text, token or network is kept: hashes under the salt, and counts, for a day at most.
+    """
+
+    def __init__(self, salt: bytes) -> None:
+        self._fingerprints = Fingerprints(salt)
+        self._latest = Moment(0, 0)
+        self._own: dict[str, Sketch] = {}
+        self._others: dict[tuple[str, str], Extract] = {}  # by source and partner, from the longest unrenewed
+        self._touched: set[str] = set()  # partners whose extract is older than their sketch
+        self._extracts: dict[str, Extract] = {}
+        self._told: dict[str, bytes] = {}  # digests
+        self._untold: dict[str, bytes] = {}
+        self._stale: set[str] = set()  # partners whose figures are older than their extracts
+        self._figures: dict[str, Figures] = {}
+        self._slid_to = Moment(0, 0)
+
+    def see_prompt(self, partner: str, text: str, now: float) -> bool:
+        """Count a prompt; whether it is a near duplicate of one that this replica saw in the last hour."""
+        at = self._moment(now)
+        fingerprint, exact = self._fingerprints.of_text(text), self._fingerprints.exact(text)
+        return self._sketch(partner).see_prompt(fingerprint, exact, at)
+
+    def see_output(self, partner: str, text: str, now: float) -> bool:
+        """Count an output; whether it is a near duplicate of one that this replica saw in the last hour."""
+        at = self._moment(now)
+        return self._sketch(partner).see_output(self._fingerprints.of_text(text), at)
+
+    def see_token(self, partner: str, token: bytes, network: bytes, now: float) -> None:
+        """Count a use of a token, named by bytes that are no other token's, from a network."""
+        at = self._moment(now)
+        token_hash, network_hash = self._fingerprints.of_token(token), self._fingerprints.of_network(network)
+        self._sketch(partner).see_token(token_hash, network_hash, at)
+
+    def changed(self, now: float) -> dict[str, bytes]:
+        """The extract of each partner that has another than when this was last asked: for the other replicas."""
+        self._refresh(self._moment(now))
+        untold, self._untold = self._untold, {}
+        return untold
+
+    def absorb(self, source: str, partner: str, data: bytes) -> None:
+        """Take what another replica has seen of a partner in the place of what it said before.
+
+        Raises ExtractInvalid, and keeps what it said before. Never give a replica's own: that would count twice.
+        """
+        if len(source) > LONGEST_NAME or len(partner) > LONGEST_NAME:
+            raise ExtractInvalid("of a source or a partner with too long a name")
+        extract = decode(data)
+        self._others.pop((source, partner), None)
+        self._others[source, partner] = extract
+        self._stale.add(partner)
+        of_partner = [key for key in self._others if key[1] == partner]
+        if len(of_partner) > SOURCES:
+            del self._others[of_partner[0]]
+        if len(self._others) > EXTRACTS:
+            oldest = next(iter(self._others))
+            del self._others[oldest]
+            self._stale.add(oldest[1])
+
+    def figures(self, now: float) -> dict[str, Figures]:
+        """The figures of every partner of whom some replica has seen something within the windows."""
+        at = self._moment(now)
+        self._refresh(at)
+        extracts: dict[str, list[Extract]] = defaultdict(list)
+        for partner, extract in self._extracts.items():
+            extracts[partner].append(extract)
+        for (_, partner), extract in self._others.items():
+            extracts[partner].append(extract)
+        self._figures = {
+            partner: figures(each, at) if partner in self._stale else self._figures[partner]
+            for partner, each in extracts.items()
+        }
+        self._stale.clear()
+        return dict(self._figures)
+
+    def _moment(self, now: float) -> Moment:
+        """The moment of a time, or the latest one where the clock has gone back by a little."""
+        at = moment(now)
+        if at.hour + BACK_HOURS < self._latest.hour:
+            self._own.clear()
+            self._touched.clear()
+            self._extracts.clear()
+            self._latest = at
+        if at.part > self._latest.part:
+            self._latest = at
+        return self._latest
+
+    def _sketch(self, partner: str) -> Sketch:
+        """The partner's sketch, which is about to change."""
+        if partner not in self._own and len(self._own) >= PARTNERS:
+            partner = OTHER
+        self._touched.add(partner)
+        if partner not in self._own:
+            self._own[partner] = Sketch()
+        return self._own[partner]
+
+    def _refresh(self, at: Moment) -> None:
+        """Renew the extracts of what has changed, and forget what has left the windows."""
+        if at != self._slid_to:
+            self._slid_to = at
+            self._others = {key: extract for key, extract in self._others.items() if not extract.is_over(at)}
+            self._touched.update(self._own)
+            self._stale.update(self._extracts, (partner for _, partner in self._others))
+        for partner in self._touched:
+            extract = self._own[partner].extract(at)
+            data = encode(extract)
+            digest = hashlib.blake2b(data, digest_size=16).digest()
+            if self._told.get(partner) != digest:
+                self._told[partner], self._untold[partner] = digest, data
+            self._extracts[partner] = extract
+            self._stale.add(partner)
+            if extract.is_over(at):
+                del self._own[partner], self._extracts[partner], self._told[partner]
+        self._touched.clear()
