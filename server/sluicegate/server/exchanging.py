@@ -1,0 +1,136 @@
+"""Tells other replicas what this one has seen of each partner, and hears of theirs, through the state store.
+
+Every life of a replica, from its start to its end, is a source of its own. So two replicas of one name do not overwrite
+each other, and after a restart what was seen before is heard of as another's, until it has left the windows: nothing
+is counted twice, and nothing has to be taken over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Protocol, TypeVar
+
+import structlog
+
+from sluicegate.server.signals.sketches import ExtractInvalid, Figures, Sketches
+from sluicegate.server.state import Sketch, StateError, Store
+
+EXCHANGE_SECONDS = 5.0
+LAST_WORD_SECONDS = 2.0
+"""For what is still to be told when the server stops."""
+
+_Result = TypeVar("_Result")
+
+log = structlog.get_logger()
+
+
+class OnThread(Protocol):
+    """Runs work on the thread that the sketches belong to, and gives its result."""
+
+    def __call__(self, work: Callable[[], _Result], /) -> Awaitable[_Result]: ...
+
+
+class Exchanging:
+    """Event loop only; `run` it in the background. The sketches are touched through `on_thread` alone.
+
+    `clock` gives Unix seconds, `age_clock` any that never goes back. `on_figures` hears of the newest figures.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        sketches: Sketches,
+        on_thread: OnThread,
+        *,
+        on_figures: Callable[[Mapping[str, Figures]], None],
+        clock: Callable[[], float] = time.time,
+        age_clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._store = store
+        self._sketches = sketches
+        self._on_thread = on_thread
+        self._on_figures = on_figures
+        self._clock = clock
+        self._age_clock = age_clock
+        self._sleep = sleep
+        self._source = uuid.uuid4().hex
+        self._after = 0
+        self._untold: dict[str, bytes] = {}
+        self._exchanged_at: float | None = None
+        self._problem: str | None = None
+        self._unreadable: set[str] = set()
+        self.refused = 0
+        """Sketches of others that could not be read, since the start."""
+
+    @property
+    def age_seconds(self) -> float | None:
+        """How long ago sketches were last exchanged; None before the first time."""
+        return None if self._exchanged_at is None else self._age_clock() - self._exchanged_at
+
+    async def run(self) -> None:
+        """Exchange at once, then every EXCHANGE_SECONDS until cancelled; then tell what is left, if the store answers.
+
+        While the store does not answer, figures go on with what was heard last.
+        """
+        try:
+            while True:
+                try:
+                    await self.exchange()
+                except StateError as error:
+                    self._tell(type(error).__name__)
+                else:
+                    self._tell(None)
+                self._on_figures(await self._on_thread(lambda: self._sketches.figures(self._clock())))
+                await self._sleep(EXCHANGE_SECONDS)
+        finally:
+            with suppress(StateError, TimeoutError):
+                async with asyncio.timeout(LAST_WORD_SECONDS):
+                    await self._put()
+
+    async def exchange(self) -> None:
+        """Put what has changed, and absorb what others have put. Raises StateError; what was not put comes again."""
+        begun = self._age_clock()
+        await self._put()
+        while (page := await self._store.sketches(self._source, self._after)).after != self._after:
+            unreadable = await self._on_thread(functools.partial(self._absorb, page.sketches))
+            self._after = page.after
+            self._count(unreadable)
+        self._exchanged_at = begun
+
+    async def _put(self) -> None:
+        self._untold |= await self._on_thread(lambda: self._sketches.changed(self._clock()))
+        await self._store.put_sketches(self._source, self._untold)
+        self._untold = {}
+
+    def _absorb(self, sketches: Sequence[Sketch]) -> list[tuple[str, str]]:
+        """On the thread. The sources of what could not be read, and why not."""
+        unreadable = []
+        for each in sketches:
+            try:
+                self._sketches.absorb(each.source, each.partner, each.data)
+            except ExtractInvalid as error:
+                unreadable.append((each.source, str(error)))
+        return unreadable
+
+    def _count(self, unreadable: Sequence[tuple[str, str]]) -> None:
+        """Count what could not be read, and log it once for all: a release being rolled out makes many."""
+        self.refused += len(unreadable)
+        for _, problem in unreadable:
+            if problem not in self._unreadable:
+                self._unreadable.add(problem)
+                log.warning("signals_of_another_replica_unreadable", problem=problem)
+
+    def _tell(self, problem: str | None) -> None:
+        """Log a problem once, and its end."""
+        if problem != self._problem:
+            self._problem = problem
+            if problem is None:
+                log.info("signals_exchanged_again")
+            else:
+                log.error("signals_not_exchanged", error=problem)

@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import TypeVar
+
+import pytest
+from issuer import FakeClock
+from structlog.testing import capture_logs
+from templates import unlike
+
+from sluicegate.server.exchanging import EXCHANGE_SECONDS, Exchanging
+from sluicegate.server.signals.sketches import Figures, Sketches
+from sluicegate.server.state import StateUnavailable, Store
+from sluicegate.server.state.sketches import Sketch, SketchPage
+
+_Result = TypeVar("_Result")
+
+
+class FakeBackend:
+    """Keeps sketches in memory, two to a page, unless it is down."""
+
+    def __init__(self) -> None:
+        self.kept: list[Sketch] = []
+        self.is_down = False
+
+    async def put_sketches(self, source: str, sketches: Mapping[str, bytes]) -> None:
+        self._check()
+        self.kept += [Sketch(source, partner, data) for partner, data in sketches.items()]
+
+    async def sketches(self, source: str, after: int) -> SketchPage:
+        self._check()
+        page = self.kept[after : after + 2]
+        return SketchPage(tuple(each for each in page if each.source != source), after + len(page))
+
+    async def close(self) -> None: ...
+
+    def _check(self) -> None:
+        if self.is_down:
+            raise StateUnavailable("down")
+
+
+async def on_thread(work: Callable[[], _Result]) -> _Result:
+    await asyncio.sleep(0)
+    return work()
+
+
+class Turns:
+    """A sleep that ends when a test says so, and by which a test waits for the end of a turn."""
+
+    def __init__(self) -> None:
+        self.asked: list[float] = []
+        self._ended = asyncio.Semaphore(0)
+        self._begun = asyncio.Semaphore(0)
+
+    async def __call__(self, seconds: float) -> None:
+        self.asked.append(seconds)
+        self._ended.release()
+        await self._begun.acquire()
+
+    async def next(self) -> None:
+        """Let the next turn run to its end."""
+        self._begun.release()
+        await self._ended.acquire()
+
+    async def first(self) -> None:
+        await self._ended.acquire()
+
+
+class Replica:
+    """One life of a replica."""
+
+    def __init__(self, backend: FakeBackend) -> None:
+        self.clock, self.turns = FakeClock(), Turns()
+        self.sketches = Sketches(b"s" * 32)
+        self.figures: Mapping[str, Figures] = {}
+        self.exchanging = Exchanging(
+            Store(backend, lease_seconds=30.0),  # type: ignore[arg-type]
+            self.sketches,
+            on_thread,
+            on_figures=self._take,
+            clock=self.clock,
+            age_clock=self.clock,
+            sleep=self.turns,
+        )
+
+    def see(self, *numbers: int, partner: str = "a") -> None:
+        for number in numbers:
+            self.sketches.see_prompt(partner, unlike(number), self.clock.now)
+
+    def _take(self, figures: Mapping[str, Figures]) -> None:
+        self.figures = figures
+
+
+async def stopped(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+@pytest.fixture
+def backend() -> FakeBackend:
+    return FakeBackend()
+
+
+async def test_each_replica_has_the_figures_of_all(backend: FakeBackend) -> None:
+    one, other = Replica(backend), Replica(backend)
+    one.see(1, 2)
+    other.see(2, 3)
+    tasks = [asyncio.create_task(each.exchanging.run()) for each in (one, other)]
+    for each in (one, other):
+        await each.turns.first()
+
+    await one.turns.next()
+
+    assert one.figures == other.figures == {"a": Figures(0.25, 0.0, 3, 0, 0)}
+    assert one.turns.asked == [EXCHANGE_SECONDS] * 2
+    for task in tasks:
+        await stopped(task)
+
+
+async def test_own_sketches_are_not_counted_twice(backend: FakeBackend) -> None:
+    one = Replica(backend)
+    one.see(1)
+    task = asyncio.create_task(one.exchanging.run())
+    await one.turns.first()
+
+    one.see(2)
+    await one.turns.next()
+
+    assert one.figures == {"a": Figures(0.0, 0.0, 2, 0, 0)}
+    await stopped(task)
+
+
+async def test_next_life_of_a_replica_goes_on_with_the_figures_of_the_last(backend: FakeBackend) -> None:
+    before, after = Replica(backend), Replica(backend)
+    before.see(1, 1, 2)
+    await before.exchanging.exchange()
+
+    task = asyncio.create_task(after.exchanging.run())
+    await after.turns.first()
+    at_start = after.figures
+    after.see(1)
+    await after.turns.next()
+
+    assert at_start["a"].prompt_duplicate_ratio == pytest.approx(1 / 3)
+    assert after.figures["a"] == Figures(0.5, 0.0, 2, 0, 0)
+    await stopped(task)
+
+
+async def test_many_pages_are_read_in_one_turn_and_nothing_twice(backend: FakeBackend) -> None:
+    one, other = Replica(backend), Replica(backend)
+    for number in range(7):
+        one.see(number, partner=f"p{number}")
+    await one.exchanging.exchange()
+
+    await other.exchanging.exchange()
+
+    assert len(other.sketches.figures(other.clock.now)) == 7
+    backend.kept.clear()
+    await other.exchanging.exchange()
+
+
+async def test_while_the_store_is_silent_figures_go_on_and_what_was_seen_is_told_later(backend: FakeBackend) -> None:
+    one, other = Replica(backend), Replica(backend)
+    backend.is_down = True
+    one.see(1, partner="a")
+    with capture_logs() as logs:
+        task = asyncio.create_task(one.exchanging.run())
+        await one.turns.first()
+        one.see(1, partner="b")
+        await one.turns.next()
+        while_down, age_while_down = one.figures, one.exchanging.age_seconds
+        backend.is_down = False
+        await one.turns.next()
+
+    await other.exchanging.exchange()
+
+    assert set(while_down) == set(other.sketches.figures(other.clock.now)) == {"a", "b"}
+    assert age_while_down is None
+    assert [entry["event"] for entry in logs] == ["signals_not_exchanged", "signals_exchanged_again"]
+    await stopped(task)
+
+
+async def test_age_is_that_of_the_last_exchange(backend: FakeBackend) -> None:
+    one = Replica(backend)
+    await one.exchanging.exchange()
+    one.clock.now += 3
+    backend.is_down = True
+
+    with pytest.raises(StateUnavailable):
+        await one.exchanging.exchange()
+
+    assert one.exchanging.age_seconds == 3
+
+
+async def test_unreadable_sketch_is_counted_logged_once_and_keeps_nothing_else_back(backend: FakeBackend) -> None:
+    one, other = Replica(backend), Replica(backend)
+    backend.kept = [Sketch("x", "a", b"nonsense"), Sketch("y", "a", b"\xff"), Sketch("z", "a", b"")]
+    one.see(1)
+    await one.exchanging.exchange()
+
+    with capture_logs() as logs:
+        await other.exchanging.exchange()
+
+    assert one.exchanging.refused == other.exchanging.refused == 3
+    assert other.sketches.figures(other.clock.now)["a"].prompts_distinct == 1
+    assert [entry["event"] for entry in logs] == ["signals_of_another_replica_unreadable"]
+
+
+async def test_what_was_seen_last_is_told_when_the_server_stops(backend: FakeBackend) -> None:
+    one = Replica(backend)
+    task = asyncio.create_task(one.exchanging.run())
+    await one.turns.first()
+
+    one.see(1)
+    await stopped(task)
+
+    assert [each.partner for each in backend.kept] == ["a"]
+
+
+async def test_stop_while_the_store_is_down_is_a_stop(backend: FakeBackend) -> None:
+    one = Replica(backend)
+    task = asyncio.create_task(one.exchanging.run())
+    await one.turns.first()
+    one.see(1)
+    backend.is_down = True
+
+    await stopped(task)
+
+    assert task.cancelled()
