@@ -17,14 +17,14 @@ demo: setup ## Start a server with the demo models and walk through it; KEEP=1 l
 test: setup ## Unit and in-process tests, on a CPU
 	$(BIN)/python -m pytest -n auto --maxprocesses 4
 
-e2e: setup ## The server as a process, with grpcurl, buf, Node and promtool against it
+e2e: setup ## The server as a process with foreign clients against it, and the Helm chart
 	$(BIN)/python tools/foreign.py
 	$(BIN)/python -m pytest -m e2e tests/e2e
 
 soak: setup ## Minutes of load, cancels and reloads; reports as it goes
 	$(BIN)/python -m pytest -m soak -s tests/soak
 
-check: setup ## Lint, format, types, stubs, model cards and dashboards, all without changing a file
+check: setup ## Lint, format, types and all that is generated, without changing a file
 	$(BIN)/python tools/check.py
 
 fix: setup ## Repair what ruff can repair

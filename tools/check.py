@@ -19,6 +19,7 @@ CHECKS: dict[str, tuple[str, ...]] = {
     "stubs": (sys.executable, "protos/generate.py", "--check"),
     "model cards": (*MODULE, "tools.demo_models.card", "--check"),
     "dashboards": (*MODULE, "tools.dashboards", "--check"),
+    "chart": (*MODULE, "tools.chart", "--check"),
 }
 
 

@@ -12,7 +12,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+FILE: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT: dict[str, Any] = FILE["project"]
 COMMANDS = {**PROJECT["scripts"], **PROJECT["entry-points"]["sluicegate.commands"]}
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 REQUIREMENTS = [Requirement(line) for lines in (PROJECT["dependencies"], *EXTRAS.values()) for line in lines]
@@ -37,3 +38,11 @@ def test_requirement_is_met_by_its_pin(requirement: Requirement) -> None:
 
     assert pin.operator == "=="
     assert requirement.specifier.contains(pin.version)
+
+
+def test_the_source_distribution_has_every_folder_of_the_project() -> None:
+    included = set(FILE["tool"]["hatch"]["build"]["targets"]["sdist"]["include"])
+
+    folders = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith((".", "_"))}
+
+    assert folders - {"build", "dist", "node_modules", "shared"} <= included
