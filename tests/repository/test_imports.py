@@ -56,6 +56,13 @@ BELOW: dict[str, set[str]] = {
         "sluicegate.server.config",
         "sluicegate.server.errors",
         "sluicegate.server.metrics_setup",
+        "sluicegate.server.tracing_setup",
+    },
+    "sluicegate.server.tracing_setup": {
+        "sluicegate.server.config",
+        "sluicegate.server.errors",
+        "sluicegate.server.observe",
+        "sluicegate.server.rpc",
     },
     "sluicegate.server.observe": {"sluicegate.auth", "sluicegate.server.engine", "sluicegate.server.errors"},
     # The use cases: the modules that stand directly in server/sluicegate/server/.
@@ -91,6 +98,7 @@ BELOW: dict[str, set[str]] = {
         "sluicegate.server.audit_setup",
         "sluicegate.server.engine_setup",
         "sluicegate.server.metrics_setup",
+        "sluicegate.server.tracing_setup",
         "sluicegate.server.config",
         "sluicegate.server.engine",
         "sluicegate.server.errors",
@@ -172,6 +180,11 @@ HOMES: dict[str, set[str]] = {
         "sluicegate.server.signals.sketches.extracts",
     },
     "numpy": {"sluicegate.server.gpt2", "sluicegate.server.signals.sketches"},
+    "opentelemetry": {
+        "sluicegate.server.observe.spans",
+        "sluicegate.server.rpc.collector",
+        "sluicegate.server.tracing_setup",
+    },
     "phonenumbers": {"sluicegate.server.signals.pii"},
     "presidio_analyzer": {"sluicegate.server.signals.pii.presidio"},
     "prometheus_client": {"sluicegate.server.observe"},
@@ -304,7 +317,7 @@ def test_every_module_belongs_to_a_component_and_every_component_has_modules() -
     ("module", "never_loaded"),
     [
         ("sluicegate.client", ["sluicegate.server", "sluicegate.auth", "torch", "pydantic", "prometheus_client"]),
-        ("sluicegate.server.commands", ["torch", "transformers"]),
+        ("sluicegate.server.commands", ["torch", "transformers", "opentelemetry.exporter"]),
         ("sluicegate.server.gpt2", ["grpc", "transformers", "sluicegate.auth"]),
         ("sluicegate.auth", ["grpc", "torch", "sluicegate.server"]),
     ],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -75,6 +76,7 @@ from sluicegate.server.stages import Stages
 from sluicegate.server.state import Store, open_store
 from sluicegate.server.tokenizer import Tokenizer
 from sluicegate.server.tokenizing import Tokenizing
+from sluicegate.server.tracing_setup import opened_tracing
 from sluicegate.server.withdrawing import PolicyInForce, WithdrawalWatch
 
 log = structlog.get_logger()
@@ -103,6 +105,8 @@ async def running(
     """
     async with AsyncExitStack() as stack:
         metrics, changes, failed = Metrics(), Changes(), asyncio.Event()
+        instance = socket.gethostname() if settings.audit == "off" else settings.audit.replica
+        tracing = await stack.enter_async_context(opened_tracing(settings.tracing, instance))
         metrics_address = stack.enter_context(Endpoint(settings.metrics).opened(metrics))
 
         def changed() -> None:
@@ -131,7 +135,9 @@ async def running(
         peers = Peers(settings.trusted_proxies)
         authenticator = Authenticator(verifier, peers, in_force)
         limiters = _limiters(settings.limits, clock)
-        server = build_server(settings, peers, authenticator, limiters, metrics=metrics, auditing=auditing)
+        server = build_server(
+            settings, peers, authenticator, limiters, metrics=metrics, auditing=auditing, tracing=tracing
+        )
         stack.push_async_callback(server.stop, None)
         address = bind(server, settings)
         probes = _probes(stack, settings.health.listen)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sluicegate.auth import Grant, Peer, Principal
+from sluicegate.server.observe.tracing import NO_TRACE, CallTrace
 
 if TYPE_CHECKING:
     from sluicegate.server.auditing import CallRecord
@@ -31,6 +32,7 @@ class Call:
     arrived: float
     deadline: float | None  # None: the caller set none
     record: CallRecord
+    trace: CallTrace = NO_TRACE
 
     def deadline_within(self, latest: float) -> float:
         """The caller's deadline, or `latest` where that comes first."""

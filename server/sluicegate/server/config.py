@@ -227,6 +227,23 @@ class Metrics(Section):
         return self
 
 
+class Tracing(Section):
+    """Traces of calls, which an OpenTelemetry collector takes by OTLP over gRPC."""
+
+    endpoint: Annotated[str, Field(pattern=r"^https?://[^/?#@\s]{1,255}$")]
+    ca: FilePath | None = None
+    sampled_share: Annotated[float, Field(ge=0, le=1), BeforeValidator(lambda v: float(v) if type(v) is int else v)] = (
+        0.1
+    )
+    follow_callers: bool = False
+
+    @model_validator(mode="after")
+    def _ca_is_for_https(self) -> Self:
+        if self.ca is not None and not self.endpoint.startswith("https:"):
+            raise ValueError("ca: is for an https endpoint; of another one nobody checks who it is")
+        return self
+
+
 class Health(Section):
     """A second listener, on which health answers without TLS and nothing else does."""
 
@@ -262,6 +279,7 @@ class Settings(Section):
     limits: Limits = Limits()
     drain: Drain = Drain()
     metrics: Metrics = Metrics()
+    tracing: Tracing | None = None
     health: Health = Health()
     log: Log = Log()
     reflection: bool = True

@@ -8,13 +8,16 @@ from sluicegate.server.certificate_files import CertificateFiles
 from sluicegate.server.config import Settings
 from sluicegate.server.errors import SettingsError
 from sluicegate.server.metrics_setup import Endpoint
+from sluicegate.server.tracing_setup import check_tracing
 
 
 def check_files(settings: Settings) -> None:
-    """Raise SettingsError with every file of the listeners that cannot be used."""
+    """Raise SettingsError with every file that cannot be used, and every extra that is missing."""
     checks: list[Callable[[], object]] = [lambda: Endpoint(settings.metrics)]
     if (tls := settings.tls) is not None:
         checks.append(CertificateFiles("tls", tls.certificate, tls.key, tls.client_ca).read)
+    if (tracing := settings.tracing) is not None:
+        checks.append(lambda: check_tracing(tracing))
     problems: list[str] = []
     for check in checks:
         try:

@@ -10,6 +10,7 @@ from sluicegate.server.caller import Call, Caller
 from sluicegate.server.errors import CallRefused
 from sluicegate.server.observe.access import NO_REASON
 from sluicegate.server.observe.metrics import Metrics
+from sluicegate.server.observe.tracing import Phase
 
 NOT_IN_THIS_VERSION = "not_in_this_version"
 """Fact of a refusal that no request can avoid: the server lacks what the agreement demands."""
@@ -98,13 +99,17 @@ class Gate:
         """
         model, caller = self._metrics.model(request.model), call.caller
         call.record.asks(counted_as, request)
+        call.trace.begin(Phase.DECIDE)
         outcome = self._decide(caller, request) if counted_as == "tokenize" else self.decide(caller, request)
+        call.trace.end()
         if isinstance(outcome, Denied):
             self._metrics.access.decisions.labels("denied", outcome.reason.value, model).inc()
+            call.trace.describe(model=model)
             raise CallRefused(outcome.reason, outcome.detail)
         self._metrics.access.decisions.labels("allowed", NO_REASON, model).inc()
         partner = self._metrics.partner(outcome.partner)
-        self._metrics.access.requests.labels(partner, model, counted_as).inc()
+        self._metrics.access.requests.labels(partner, model, counted_as).inc(exemplar=call.trace.exemplar)
+        call.trace.describe(model=model, partner=partner, audience=outcome.audience.value)
         if outcome.outside_hours:
             self._metrics.access.offhours_requests.labels(partner).inc()
         return outcome

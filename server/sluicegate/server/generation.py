@@ -20,6 +20,7 @@ from sluicegate.server.engine import messages
 from sluicegate.server.errors import CallRefused
 from sluicegate.server.models import HostedModel, engine_faults
 from sluicegate.server.observe.rpcs import CANCELLED
+from sluicegate.server.observe.tracing import Phase
 from sluicegate.server.output import Usage
 from sluicegate.server.request import GenerationRequest
 from sluicegate.server.running import Generation
@@ -71,9 +72,11 @@ class Generations:
             await call.record.open(
                 generation.grant, reserved_tokens=submit.sampling.max_output_tokens * submit.candidates
             )
+            call.trace.begin(Phase.QUEUE)
             generation.stream = await self._serving.models.engines.submit(submit)
             try:
                 await generation.wait_started()
+                call.trace.begin(Phase.PREFILL)
             except BaseException:
                 await generation.stream.close()
                 raise
@@ -129,16 +132,17 @@ class Generations:
                     metrics.rpcs.streams_terminated.labels(books.cause, model).inc()
 
     def _count(self, call: Call, generation: Generation, partner: str, model: str) -> None:
-        metrics = self._serving.metrics
+        metrics, exemplar = self._serving.metrics, call.trace.exemplar
         if generation.has_started:
             metrics.access.tokens.labels(partner, model, "input").inc(generation.usage.prompt_tokens)
         metrics.access.tokens.labels(partner, model, "output").inc(generation.usage.output_tokens)
-        metrics.latency.request_seconds.labels(model).observe(self._serving.clock() - call.arrived)
+        metrics.latency.request_seconds.labels(model).observe(self._serving.clock() - call.arrived, exemplar)
         if generation.first_token is not None and generation.last_token is not None:
-            metrics.latency.first_token_seconds.labels(model).observe(generation.first_token - call.arrived)
+            call.trace.begin(Phase.DECODE, at=generation.first_token)
+            metrics.latency.first_token_seconds.labels(model).observe(generation.first_token - call.arrived, exemplar)
             if gaps := generation.longest - 1:
                 seconds = generation.last_token - generation.first_token
-                metrics.latency.per_token_seconds.labels(model).observe(seconds / gaps)
+                metrics.latency.per_token_seconds.labels(model).observe(seconds / gaps, exemplar)
 
 
 @dataclass(slots=True)

@@ -68,7 +68,7 @@ class Scoring:
         metrics = serving.metrics
         model = metrics.model(grant.model)
         metrics.access.tokens.labels(metrics.partner(grant.partner), model, "input").inc(len(ids))
-        metrics.latency.request_seconds.labels(model).observe(serving.clock() - call.arrived)
+        metrics.latency.request_seconds.labels(model).observe(serving.clock() - call.arrived, call.trace.exemplar)
         return Scored(
             started=Started(
                 request_id=call.request_id,

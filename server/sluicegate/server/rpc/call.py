@@ -12,6 +12,7 @@ from sluicegate.auth import Reason
 from sluicegate.server.auditing import CallRecord
 from sluicegate.server.caller import Call, Caller, new_request_id
 from sluicegate.server.errors import CallRefused
+from sluicegate.server.observe.tracing import NO_TRACE, CallTrace
 from sluicegate.server.output import Usage
 
 
@@ -32,6 +33,7 @@ class RpcCall:
     usage: Usage | None = None
     has_answered: bool = False
     denied: Reason | None = None
+    trace: CallTrace = NO_TRACE
 
     @property
     def has_begun(self) -> bool:
@@ -64,4 +66,5 @@ def authenticated(context: grpc.aio.ServicerContext[object, object]) -> Call:
         arrived=rpc.arrived,
         deadline=None if remaining is None else time.monotonic() + remaining,
         record=rpc.record,
+        trace=rpc.trace,
     )

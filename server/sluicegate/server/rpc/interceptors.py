@@ -7,6 +7,7 @@ mid-stream too. Only Errors turns exceptions into statuses.
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
@@ -25,6 +26,7 @@ from sluicegate.server.limiters import DenialLimiter, PeerLimiter
 from sluicegate.server.observe.access import NO_REASON
 from sluicegate.server.observe.labels import OTHER
 from sluicegate.server.observe.metrics import Metrics
+from sluicegate.server.observe.tracing import CallEnd, NoTracing, Phase, Tracing
 from sluicegate.server.rpc import call as rpc_call
 from sluicegate.server.rpc.authenticator import Authenticator
 from sluicegate.server.rpc.methods import EXEMPT_SERVICES
@@ -158,20 +160,25 @@ def _usage_trailer(call: rpc_call.RpcCall) -> tuple[tuple[str, bytes], ...]:
     return ((USAGE_TRAILER, usage.SerializeToString()),)
 
 
-def calls(metrics: Metrics, paths: frozenset[str], auditing: Auditing) -> Wrapping:
+def calls(metrics: Metrics, paths: frozenset[str], auditing: Auditing, tracing: Tracing | None = None) -> Wrapping:
     """Counts RPCs by method and code, and denials; tells the audit log of their ends, and writes one log line for each.
 
-    `paths` are the methods that exist.
+    Outermost of those that tell of a call, it also begins its trace and ends it. `paths` are the methods that exist.
     """
+    tracer = tracing or NoTracing()
 
     def around(path: str) -> Around:
         service, _, method = path.removeprefix("/").rpartition("/")
         labels = (service, method) if path in paths else (OTHER, OTHER)
+        is_traced = path in paths and service not in EXEMPT_SERVICES
 
         @asynccontextmanager
         async def count(context: Context) -> AsyncIterator[None]:
             call = rpc_call.current()
             metrics.rpcs.started.labels(*labels).inc()
+            if is_traced:
+                traceparent = functools.partial(_traceparent, context)
+                call.trace = tracer.begin(service, method, call.request_id, call.arrived, traceparent)
             code, reason = StatusCode.OK, NO_REASON
             try:
                 yield
@@ -197,6 +204,8 @@ def calls(metrics: Metrics, paths: frozenset[str], auditing: Auditing) -> Wrappi
                 if call.record is not None:
                     call.record.close(code.name, None if reason == NO_REASON else Reason(reason), call.usage)
                 metrics.rpcs.handled.labels(*labels, code.name).inc()
+                if call.trace.is_recording:
+                    call.trace.finish(_end(call, code, reason))
                 # A network that calls too often could fill a disk with lines; the metrics have its number.
                 if service not in EXEMPT_SERVICES and reason != Reason.PEER_RATE_LIMIT:
                     log.info(
@@ -218,6 +227,24 @@ def calls(metrics: Metrics, paths: frozenset[str], auditing: Auditing) -> Wrappi
 def _partner(metrics: Metrics, policy: Policy, caller: Caller | None) -> str:
     """The partner label of a refused call: by its client, or `other` where nothing is believed of the caller."""
     return OTHER if caller is None else metrics.partner(policy.partner_of(caller.principal))
+
+
+def _traceparent(context: Context) -> str | None:
+    """The caller's W3C trace context, if it sent exactly one."""
+    values = [value for key, value in context.invocation_metadata() or () if key == "traceparent"]
+    return values[0] if len(values) == 1 and isinstance(values[0], str) else None
+
+
+def _end(call: rpc_call.RpcCall, code: StatusCode, reason: str) -> CallEnd:
+    usage = call.usage
+    return CallEnd(
+        code=code.name,
+        code_number=code.value[0],
+        reason=None if reason == NO_REASON else reason,
+        prompt_tokens=usage.prompt_tokens if usage is not None else None,
+        output_tokens=usage.output_tokens if usage is not None else None,
+        finishes=[each.name.lower() for each in call.record.finishes] if call.record is not None else (),
+    )
 
 
 def _elapsed(call: rpc_call.RpcCall) -> float:
@@ -264,13 +291,21 @@ def authentication(
         @asynccontextmanager
         async def authenticate(context: Context) -> AsyncIterator[None]:
             if not exempt and path in scopes:
+                trace = rpc_call.current().trace
+                trace.begin(Phase.AUTHENTICATE)
                 try:
                     caller = authenticator.identify(context)
                     limiter.admit(caller)
+                    trace.end()
                 except CallRefused as refused:
                     metrics.access.decisions.labels("denied", refused.reason.value, OTHER).inc()
                     raise
                 call = rpc_call.current()
+                if trace.is_recording:
+                    policy = auditing.policy()
+                    trace.describe(
+                        partner=_partner(metrics, policy, caller), audience=policy.audience_of(caller.principal).value
+                    )
                 call.caller, call.record = caller, auditing.record(caller, call.request_id, method, call.arrived)
                 with _counting_denials(limiter, caller):
                     try:

@@ -11,6 +11,7 @@ from sluicegate.server.config import Settings
 from sluicegate.server.errors import SettingsError
 from sluicegate.server.limiters import Limiters
 from sluicegate.server.observe.metrics import Metrics
+from sluicegate.server.observe.tracing import Tracing
 from sluicegate.server.rpc.access import AccessServicer
 from sluicegate.server.rpc.authenticator import Authenticator
 from sluicegate.server.rpc.generation import GenerationServicer
@@ -48,6 +49,7 @@ def build_server(
     *,
     metrics: Metrics,
     auditing: Auditing,
+    tracing: Tracing,
 ) -> grpc.aio.Server:
     """A server without services and without a port."""
     scopes = required_scopes()
@@ -55,7 +57,7 @@ def build_server(
     metrics.rpcs.expect(methods)
     interceptors = [
         errors(),
-        calls(metrics, methods, auditing),
+        calls(metrics, methods, auditing, tracing),
         peer_limit(peers, limiters.peers, metrics),
         authentication(authenticator, limiters.denials, scopes, metrics, auditing),
     ]
