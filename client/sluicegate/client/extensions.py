@@ -36,6 +36,7 @@ EXTENSIONS: Mapping[str, Extension] = MappingProxyType(
         "keys": Extension("Signing keys of the development issuer.", "server"),
         "token": Extension("Access tokens of the development issuer.", "server"),
         "audit": Extension("Verify, show and export audit logs.", "server"),
+        "watch": Extension("Watch servers by their metrics: use, denials, signs of misuse.", "server"),
         "policy": Extension("Check a policy, and ask it what it would decide.", "server"),
     }
 )

@@ -3,7 +3,10 @@
 ServerError
 ├── CallRefused      the call ends here with a Reason; rpc/status.py turns it into a status
 ├── SettingsError    the settings do not allow a start; lists every problem
-└── CheckpointError  a model's files are missing or unusable
+├── CheckpointError  a model's files are missing or unusable
+└── PageError        a page of another server could not be had
+    ├── PageUnreachable  nobody answered in time: it may later
+    └── PageUnusable     what was answered is of no use: another URL, or other credentials
 """
 
 from __future__ import annotations
@@ -68,3 +71,15 @@ class SettingsError(ServerError):
 
 class CheckpointError(ServerError):
     """A model's files are missing or unusable; the text says what to do."""
+
+
+class PageError(ServerError):
+    """A page could not be had. The text says why, without credentials."""
+
+
+class PageUnreachable(PageError):
+    """Nobody answered in time: it may later."""
+
+
+class PageUnusable(PageError):
+    """What was answered is of no use: another URL, or other credentials, are needed."""

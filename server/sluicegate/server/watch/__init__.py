@@ -1,0 +1,1 @@
+"""`sluicegate watch`: what servers export, live in a terminal. See docs/watch.md."""
