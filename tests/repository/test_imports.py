@@ -28,12 +28,21 @@ BELOW: dict[str, set[str]] = {
     "sluicegate.server.settings_file": {"sluicegate.server.config", "sluicegate.server.errors"},
     "sluicegate.server.audit": {"sluicegate.auth", "sluicegate.server.errors", "sluicegate.server.state"},
     "sluicegate.server.state": {"sluicegate.auth"},
-    # Bounded GETs of other servers' pages, and what their commands are told: for commands that read pages.
+    # Bounded GETs of other servers' pages, and what their commands are told: for watch and report alone.
     "sluicegate.server.fetching": {"sluicegate.server.errors"},
     "sluicegate.server.page_options": {"sluicegate.server.fetching"},
     # `sluicegate watch` reads metrics as observe defines them, and knows nothing of a server but its page.
     "sluicegate.server.watch": {
         "sluicegate.auth",
+        "sluicegate.server.errors",
+        "sluicegate.server.fetching",
+        "sluicegate.server.observe",
+        "sluicegate.server.page_options",
+    },
+    # `sluicegate report` reads audit logs through audit; of observe it has the classes of denials.
+    "sluicegate.server.report": {
+        "sluicegate.auth",
+        "sluicegate.server.audit",
         "sluicegate.server.errors",
         "sluicegate.server.fetching",
         "sluicegate.server.observe",
@@ -167,6 +176,7 @@ COMMAND_MODULES = {
     "sluicegate.server.commands",
     "sluicegate.server.demo",
     "sluicegate.server.page_options",
+    "sluicegate.server.report.commands",
     "sluicegate.server.watch.commands",
 }
 
@@ -186,10 +196,13 @@ HOMES: dict[str, set[str]] = {
         # URLs and the client pass through these; the one request is in fetching.
         "sluicegate.server.fetching",
         "sluicegate.server.page_options",
+        "sluicegate.server.report",
         "sluicegate.server.watch",
     },
     "huggingface_hub": {"sluicegate.server.checkpoints"},
+    "jinja2": {"sluicegate.server.report.pages"},
     "jwt": {"sluicegate.auth"},
+    "markupsafe": {"sluicegate.server.report.pages"},
     "msgspec": {
         "sluicegate.server.audit",
         "sluicegate.server.engine",
@@ -336,6 +349,7 @@ def test_every_module_belongs_to_a_component_and_every_component_has_modules() -
         ("sluicegate.client", ["sluicegate.server", "sluicegate.auth", "torch", "pydantic", "prometheus_client"]),
         ("sluicegate.server.commands", ["torch", "transformers", "opentelemetry.exporter"]),
         ("sluicegate.server.watch.commands", ["torch", "grpc", "jinja2"]),
+        ("sluicegate.server.report.commands", ["torch", "grpc"]),
         ("sluicegate.server.gpt2", ["grpc", "transformers", "sluicegate.auth"]),
         ("sluicegate.auth", ["grpc", "torch", "sluicegate.server"]),
     ],

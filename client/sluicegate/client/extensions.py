@@ -37,6 +37,7 @@ EXTENSIONS: Mapping[str, Extension] = MappingProxyType(
         "token": Extension("Access tokens of the development issuer.", "server"),
         "audit": Extension("Verify, show and export audit logs.", "server"),
         "watch": Extension("Watch servers by their metrics: use, denials, signs of misuse.", "server"),
+        "report": Extension("Report on a period from verified audit logs.", "server"),
         "policy": Extension("Check a policy, and ask it what it would decide.", "server"),
     }
 )

@@ -41,7 +41,8 @@ def _head(text: str) -> Head:
         raise typer.BadParameter(str(error)) from error
 
 
-def _time(text: str) -> str:
+def parse_time(text: str) -> str:
+    """A time as entries have it; UTC where no zone is given. Raises BadParameter."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
@@ -66,8 +67,8 @@ IsPart = Annotated[bool, typer.Option("--part", help="The first files of a log m
 Partner = Annotated[str | None, typer.Option(help="Calls of this partner; also public or internal.")]
 Model = Annotated[str | None, typer.Option(help="Calls to this model.")]
 WithReason = Annotated[Reason | None, typer.Option(help="Refused or ended for this reason.", metavar="REASON")]
-Since = Annotated[str | None, typer.Option(metavar="TIME", parser=_time, help="From this time on; UTC.")]
-Until = Annotated[str | None, typer.Option(metavar="TIME", parser=_time, help="Before this time; UTC.")]
+Since = Annotated[str | None, typer.Option(metavar="TIME", parser=parse_time, help="From this time on; UTC.")]
+Until = Annotated[str | None, typer.Option(metavar="TIME", parser=parse_time, help="Before this time; UTC.")]
 
 
 def heads(url: str | None) -> dict[str, Head] | None:

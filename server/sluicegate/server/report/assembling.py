@@ -1,0 +1,164 @@
+"""Puts a report together: what was counted, how far the logs can be relied on, and what a reader must know first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from sluicegate.auth import Policy
+from sluicegate.server.audit.findings import Report
+from sluicegate.server.audit.form import time_text
+from sluicegate.server.report.events import EventBook, LogCoverage
+from sluicegate.server.report.figures import (
+    Figures,
+    LogRow,
+    PlannedTransition,
+    PolicyRow,
+    Signals,
+)
+from sluicegate.server.report.making import CLASSES, Refusals, Use, change_rows, outage_rows, withdrawal_rows
+from sluicegate.server.report.period import Period
+from sluicegate.server.report.suppression import told
+from sluicegate.server.report.tally import Tally
+
+LONG_SILENCE_SECONDS = 600.0
+"""A server that runs writes a checkpoint at least once an hour, and by default each minute."""
+
+
+@dataclass(frozen=True, slots=True)
+class Logs:
+    """The logs as they were verified."""
+
+    reports: Sequence[Report]
+    findings: int
+    """In logs and between them."""
+
+
+def assemble(
+    tally: Tally, logs: Logs, *, title: str, policy: Policy | None = None, signals: Signals | None = None
+) -> Figures:
+    """The figures of a period. `tally` has followed all records of the logs."""
+    period, events = tally.period, tally.events
+    events.finish()
+    use, refusals = Use(tally.calls, period), Refusals(tally.calls, period)
+    rows = tuple(sorted(_log_rows(logs, events), key=lambda row: (row.replica, row.log or "")))
+    return Figures(
+        title=title,
+        since=period.since,
+        until=period.until,
+        is_verified=not logs.findings,
+        reservations=tuple(_reservations(tally, logs, rows, policy, signals)),
+        audiences=use.audiences,
+        requests=use.whole,
+        by_model=use.by_model(),
+        by_audience=use.by_audience(),
+        by_partner=use.by_partner(),
+        requests_over_time=use.over_time(),
+        classes=CLASSES,
+        denials=refusals.denials,
+        by_class=refusals.by_class(),
+        by_reason=refusals.by_reason(),
+        denials_by_partner=refusals.by_partner(),
+        denials_over_time=refusals.over_time(),
+        interrupted=told(use.told_of(tally.calls.interrupted)),
+        interrupted_tokens=told(use.told_of(tally.calls.reserved_tokens), use.told_of(tally.calls.interrupted)),
+        withdrawals=withdrawal_rows(tally.withdrawals, use),
+        changes=change_rows(events),
+        planned=_planned(policy, events, period),
+        policy=_policy_rows(policy),
+        outages=outage_rows(events.outages),
+        logs=rows,
+        signals=signals,
+    )
+
+
+def _log_rows(logs: Logs, events: EventBook) -> Iterator[LogRow]:
+    for report in logs.reports:
+        head, coverage = events.heads.get(id(report)), events.coverage.get(id(report), LogCoverage())
+        yield LogRow(
+            replica=report.replica or "",
+            deployment=report.deployment or "",
+            log=report.log,
+            is_verified=report.is_good,
+            findings=len(report.findings) + report.more_findings,
+            is_key_given=report.is_key_given,
+            is_anchored=report.is_anchored,
+            last_head=None if head is None else str(head),
+            first_at=coverage.first_at,
+            last_at=coverage.last_at,
+            checkpoints=coverage.checkpoints,
+            starts=coverage.starts,
+            silent_seconds=round(coverage.silent_seconds, 3),
+            silent_since=coverage.silent_since,
+        )
+
+
+def _reservations(
+    tally: Tally, logs: Logs, rows: Sequence[LogRow], policy: Policy | None, signals: Signals | None
+) -> Iterator[str]:
+    """The gravest first."""
+    period = tally.period
+    if logs.findings:
+        yield (
+            f"NOT VERIFIED: the logs are not as their servers wrote them ({logs.findings} findings of `sluicegate "
+            "audit verify`). Any figure may be wrong."
+        )
+    if not all(row.is_key_given for row in rows):
+        yield "No key was given for the signatures: a log that was made anew with another key would not be found."
+    if not all(row.is_anchored for row in rows):
+        yield "Not every log was compared with a head kept elsewhere: entries cut off its end would not be missed."
+    if not period.has_whole_days:
+        yield "The period is not made of whole days (UTC)."
+    for row in rows:
+        yield from _coverage(row, period)
+    if tally.calls.unattributed:
+        yield "Some calls ended whose beginnings are not in the logs: their tokens are not counted."
+    if tally.withdrawals.left_out or tally.events.changes_left_out or tally.events.outages_left_out:
+        yield "There were more withdrawals, changes or outages than are listed."
+    if policy is not None and tally.events.changes and tally.events.changes[-1].revision != policy.revision:
+        yield "The policy directory that was given is not the policy last put in force in the period."
+    if signals is None:
+        yield "No Prometheus was asked: alerts, duplicates, personal data and flagged content are not in this report."
+    else:
+        yield from signals.gaps
+
+
+def _coverage(row: LogRow, period: Period) -> Iterator[str]:
+    name = f"The log of replica {row.replica}"
+    if row.first_at is None or row.last_at is None:
+        yield f"{name} has no entries."
+        return
+    if row.first_at > period.since:
+        yield f"{name} begins at {row.first_at}, after the period does."
+    if row.last_at < period.until:
+        yield f"{name} ends at {row.last_at}, before the period does."
+    if row.silent_seconds > LONG_SILENCE_SECONDS:
+        yield (
+            f"{name} has no entry for {row.silent_seconds:.0f} s from {row.silent_since} on: its server did not "
+            "run, or could not write."
+        )
+
+
+def _planned(policy: Policy | None, events: EventBook, period: Period) -> tuple[PlannedTransition, ...]:
+    if policy is None:
+        return ()
+    seen = {(change.previous_stage, change.stage) for change in events.changes if change.changes_stage}
+    return tuple(
+        PlannedTransition(
+            at=at,
+            from_stage=step.from_,
+            to_stage=step.to,
+            signers=len(step.by),
+            evidence=len(step.evidence_sha256),
+            is_in_logs=(step.from_, step.to) in seen,
+        )
+        for step in policy.plan.transitions
+        if (at := time_text(step.at.timestamp())) in period
+    )
+
+
+def _policy_rows(policy: Policy | None) -> tuple[PolicyRow, ...]:
+    if policy is None:
+        return ()
+    opened = policy.stage.open
+    return tuple(PolicyRow(model, opened[model].value if model in opened else None) for model in sorted(policy.models))

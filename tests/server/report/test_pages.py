@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from html.parser import HTMLParser
+
+import pytest
+from audit_logs import closing, opening
+from report_logs import PERIOD, log_report, record
+
+from sluicegate.auth import Audience, Reason
+from sluicegate.server.audit import Decision, PolicyChanged, Withdrawn
+from sluicegate.server.audit.entries import Entry, Outage
+from sluicegate.server.report.assembling import Logs, assemble
+from sluicegate.server.report.figures import AlertRow, Figures, SignalRow, Signals
+from sluicegate.server.report.pages import figure_text, html_page, markdown_page, quoted, seconds_text
+from sluicegate.server.report.suppression import Figure
+from sluicegate.server.report.tally import Tally
+
+HOSTILE = '<img src=x onerror="alert(1)">|[a](javascript:b)`{{ 7*7 }}'
+
+
+def figures(name: str = "example-lab", *, title: str = "October", findings: int = 0) -> Figures:
+    """A report with something in each of its parts; `name` stands wherever a log has a free name."""
+    entries: list[Entry] = [
+        PolicyChanged(
+            revision="a" * 64, previous_revision=None, stage="s1", previous_stage=None, signatures_checked=True
+        )
+    ]
+    for n in range(7):
+        whose = {"partner": name, "model": name, "agreement": name}
+        entries += [opening(f"c{n}", **whose), closing(f"c{n}", input_tokens=3)]
+        entries.append(
+            opening(f"d{n}", partner=name, decision=Decision.DENIED, reason=Reason.SCOPE_MISSING, code="X", model=name)
+        )
+    entries += [
+        opening("small", audience=Audience.PUBLIC, partner="public", model=name),
+        Withdrawn(id="w1", withdrawal="model", target=name, by=("a" * 32,), justification="Ann asked for it."),
+        Withdrawn(id="w2", withdrawal="client", target="c" * 32, by=("a" * 32,), justification="Ann asked for it."),
+        closing("small", reason=Reason.MODEL_WITHDRAWN, finish=None, code="PERMISSION_DENIED"),
+        PolicyChanged(
+            revision="b" * 64, previous_revision="a" * 64, stage=name, previous_stage="s1", signatures_checked=False
+        ),
+        Outage(since=PERIOD.since, cause=name, openings_lost=9),
+    ]
+    tally, log = Tally(PERIOD), log_report(name)
+    for number, entry in enumerate(entries):
+        tally.follow(log, record(number, entry, number))
+    signals = Signals(
+        gaps=(f"A gap: {name}.",),
+        alerts=(AlertRow(name, "misuse", "page", 2, 30),),
+        prompt_duplicates=(SignalRow(name, Figure(12)), SignalRow("public", Figure(0, 1))),
+        output_duplicates=(),
+        personal_data=(SignalRow(name, Figure(5)),),
+        flagged_lexicon=(),
+        memorisation=(),
+    )
+    return assemble(tally, Logs([log], findings), title=title, signals=signals)
+
+
+class Page(HTMLParser):
+    """Its elements with their attributes, and its texts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        if data.strip():
+            self.texts.append(" ".join(data.split()))
+
+
+def test_a_page_lets_nothing_in_and_has_no_script() -> None:
+    text = html_page(figures())
+
+    page = Page(text)
+    [policy] = [
+        each["content"] or "" for tag, each in page.elements if each.get("http-equiv") == "Content-Security-Policy"
+    ]
+    [style] = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert policy == f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    tags = {tag for tag, _ in page.elements}
+    assert tags.isdisjoint({"script", "link", "img", "iframe", "object", "embed", "a", "form", "base"})
+    attributes = {name for _, each in page.elements for name in each}
+    assert not [name for name in attributes if name.startswith("on") or name in ("style", "src", "href", "xlink:href")]
+    assert not re.search(r"url\(|@import", style)
+
+
+def test_names_of_a_log_are_texts_on_the_page() -> None:
+    plain, hostile = Page(html_page(figures())), Page(html_page(figures(HOSTILE, title=HOSTILE)))
+
+    assert [tag for tag, _ in plain.elements] == [tag for tag, _ in hostile.elements]
+    assert HOSTILE in hostile.texts
+
+
+def test_names_of_a_log_stay_in_their_cells_of_markdown() -> None:
+    plain, hostile = markdown_page(figures()), markdown_page(figures(HOSTILE, title=HOSTILE))
+
+    unquoted = re.sub(r"\\.", "", hostile)
+    assert [line.count("|") for line in plain.splitlines()] == [line.count("|") for line in unquoted.splitlines()]
+    assert "<img" not in unquoted
+    assert "](" not in unquoted
+
+
+def test_both_pages_have_the_same_figures_and_the_page_needs_no_plots() -> None:
+    told = figures()
+    html, markdown = Page(html_page(told)), markdown_page(told)
+    without_plots = Page(re.sub(r"<svg.*?</svg>", "", html_page(told), flags=re.DOTALL))
+
+    for text in (
+        "example-lab",
+        "SCOPE_MISSING",
+        "withheld",
+        "no call met",
+        "s1 → example-lab",
+        "aaaaaaaaaaaa → bbbbbbbbbbbb",
+    ):
+        assert any(text in each for each in without_plots.texts), text
+        assert text.replace("_", r"\_").replace("-", r"\-") in markdown or text in markdown
+    assert len([tag for tag, _ in html.elements if tag == "svg"]) == 4
+
+
+def test_nothing_personal_is_on_a_page() -> None:
+    for text in (html_page(figures()), markdown_page(figures())):
+        for personal in ("c" * 32, "d" * 32, "e" * 32, "a" * 32 + "<", "Ann"):
+            assert personal not in text
+
+
+def test_a_report_on_logs_that_do_not_verify_begins_with_that() -> None:
+    told = figures(findings=3)
+
+    html, markdown = Page(html_page(told)), markdown_page(told)
+
+    first = next(text for text in html.texts if text != "October" and not text.startswith(":root"))  # title and style
+    assert first.startswith("NOT VERIFIED: ")
+    assert markdown.startswith("**NOT VERIFIED: ")
+    assert told.is_verified is False
+
+
+def test_what_a_reader_must_know_stands_before_the_figures() -> None:
+    texts = Page(html_page(figures())).texts
+
+    assert texts.index("Read first") < texts.index("Use")
+    assert any("begins at" in text or "ends at" in text for text in texts[: texts.index("Use")])
+    assert "A gap: example-lab." in texts
+
+
+@pytest.mark.parametrize(
+    ("figure", "text"),
+    [
+        (Figure(1_234_567), "1\u202f234\u202f567"),
+        (Figure(0), "0"),
+        (Figure(0, 2), "withheld"),
+        (Figure(7, 1), "7\u202f+"),
+    ],
+)
+def test_figures_say_what_they_lack(figure: Figure, text: str) -> None:
+    assert figure_text(figure) == text
+
+
+def test_seconds_have_three_places() -> None:
+    assert (seconds_text(0.7), seconds_text(None), seconds_text(1234.0)) == (
+        "0.700\u202fs",
+        "",
+        "1\u202f234.000\u202fs",
+    )
+
+
+def test_markdown_is_quoted() -> None:
+    assert quoted("a|b\n*c*_<d>`") == r"a\|b \*c\*\_\<d\>\`"
+
+
+def test_an_empty_period_makes_a_page_too() -> None:
+    empty = assemble(Tally(PERIOD), Logs([], 0), title="Nothing")
+
+    assert "None." in Page(html_page(empty)).texts
+    assert "None." in markdown_page(empty)
