@@ -71,11 +71,20 @@ BELOW: dict[str, set[str]] = {
         "sluicegate.server.errors",
         "sluicegate.server.observe",
     },
+    "sluicegate.server.signals_setup": {
+        "sluicegate.server",
+        "sluicegate.server.config",
+        "sluicegate.server.errors",
+        "sluicegate.server.observe",
+        "sluicegate.server.signals",
+        "sluicegate.server.state",
+    },
     "sluicegate.server.file_checks": {
         "sluicegate.server",
         "sluicegate.server.config",
         "sluicegate.server.errors",
         "sluicegate.server.metrics_setup",
+        "sluicegate.server.signals_setup",
         "sluicegate.server.tracing_setup",
     },
     "sluicegate.server.tracing_setup": {
@@ -84,7 +93,12 @@ BELOW: dict[str, set[str]] = {
         "sluicegate.server.observe",
         "sluicegate.server.rpc",
     },
-    "sluicegate.server.observe": {"sluicegate.auth", "sluicegate.server.engine", "sluicegate.server.errors"},
+    "sluicegate.server.observe": {
+        "sluicegate.auth",
+        "sluicegate.server.engine",
+        "sluicegate.server.errors",
+        "sluicegate.server.signals",
+    },
     # The use cases: the modules that stand directly in server/sluicegate/server/.
     "sluicegate.server": {
         "sluicegate.auth",
@@ -118,6 +132,7 @@ BELOW: dict[str, set[str]] = {
         "sluicegate.server.audit_setup",
         "sluicegate.server.engine_setup",
         "sluicegate.server.metrics_setup",
+        "sluicegate.server.signals_setup",
         "sluicegate.server.tracing_setup",
         "sluicegate.server.config",
         "sluicegate.server.engine",

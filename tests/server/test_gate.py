@@ -44,7 +44,7 @@ def gate(output: Mapping[str, str] | None = None, metrics: Metrics | None = None
 
 @pytest.mark.parametrize(
     ("output", "term"),
-    [({"watermark": "required"}, "watermark"), ({"redaction": "pii"}, "redaction"), ({"flagged": "stop"}, "flagged")],
+    [({"watermark": "required"}, "watermark"), ({"redaction": "pii"}, "redaction")],
 )
 def test_duty_that_this_version_cannot_fulfil_refuses_every_generation(output: dict[str, str], term: str) -> None:
     outcome = gate(output).decide(PARTNER, GENERATE)

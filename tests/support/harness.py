@@ -75,6 +75,8 @@ class Engine:
 
     says: Sequence[int] | None = None
     """Tokens of every output, before end-of-text; None: an endless count."""
+    writes: Callable[[tuple[int, ...]], Sequence[int]] | None = None
+    """Gives the tokens of an output by its prompt, before end-of-text, in the place of `says`."""
     pauses_after: int | None = None
     """Tokens that each output may have before the engine waits for `resume`."""
     clients: list[EngineClient] = field(default_factory=list)
@@ -105,9 +107,10 @@ class Engine:
         index = position - len(prompt)
         if self.pauses_after is not None and index >= self.pauses_after:
             self._resumed.wait()
-        if self.says is None:
+        says = self.says if self.writes is None else self.writes(prompt)
+        if says is None:
             return count_up(candidate, position, prompt)
-        return self.says[index] if index < len(self.says) else 0
+        return says[index] if index < len(says) else 0
 
     def load(self, message: Load) -> Runner:
         """A scripted model with the demo model's vocabulary."""

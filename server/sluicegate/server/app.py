@@ -35,7 +35,8 @@ from sluicegate.auth import (
 )
 from sluicegate.server import config
 from sluicegate.server.access import Access
-from sluicegate.server.audit_setup import Keep, opened_auditing, recorded_calls
+from sluicegate.server.audit_setup import opened_auditing, recorded_calls
+from sluicegate.server.background import Keep
 from sluicegate.server.catalog import Catalog
 from sluicegate.server.changes import Changes
 from sluicegate.server.closing import Closing
@@ -71,6 +72,7 @@ from sluicegate.server.rpc.release import ReleaseServicer
 from sluicegate.server.rpc.withdrawals import WithdrawalServicer
 from sluicegate.server.scoring import Scoring
 from sluicegate.server.serving import Serving
+from sluicegate.server.signals_setup import lexicon_of, opened_signals
 from sluicegate.server.simulating import Simulating
 from sluicegate.server.stages import Stages
 from sluicegate.server.state import Store, open_store
@@ -104,7 +106,8 @@ async def running(
     leaves nothing behind.
     """
     async with AsyncExitStack() as stack:
-        metrics, changes, failed = Metrics(), Changes(), asyncio.Event()
+        lexicon = await asyncio.to_thread(lexicon_of, settings.signals)
+        metrics, changes, failed = Metrics(flagged_categories=lexicon.categories), Changes(), asyncio.Event()
         instance = socket.gethostname() if settings.audit == "off" else settings.audit.replica
         tracing = await stack.enter_async_context(opened_tracing(settings.tracing, instance))
         metrics_address = stack.enter_context(Endpoint(settings.metrics).opened(metrics))
@@ -142,17 +145,22 @@ async def running(
         address = bind(server, settings)
         probes = _probes(stack, settings.health.listen)
 
+        monitor = await opened_signals(stack, settings, store, lexicon, metrics, clock=clock, keep=keep)
         launch = launch or process_launcher(arguments=worker_arguments(settings))
         engines = build_engines(settings.engine, loads, launch, metrics, changes)
         models = await _open_models(stack, loads, engines, in_force)
-        gate = Gate(in_force, metrics, clock, withdrawals_age=lambda: withdrawals.age_seconds)
+        gate = Gate(
+            in_force, metrics, clock, withdrawals_age=lambda: withdrawals.age_seconds, on_allowed=monitor.allowed
+        )
         queue, live = Queue(settings.limits.queued_requests, settings.limits.queued_share), LiveCalls()
-        judge = Judge(gate)
-        _keep(stack, lambda: judge.run(changes), "judge", failed)
-        serving = Serving(gate, models, metrics, queue, live, judge, meter, settings.limits.call_seconds)
+        judge = _open_judge(keep, gate, changes)
+        serving = Serving(
+            gate, models, metrics, queue, live, judge, meter, monitor, lexicon, settings.limits.call_seconds
+        )
         catalog = Catalog(gate, models, changes)
-        services = tuple(service.full_name for service in own_services())
-        health = HealthServicer(services, authenticator, gate, models, changes)
+        health = HealthServicer(
+            tuple(service.full_name for service in own_services()), authenticator, gate, models, changes
+        )
         add_services(
             server,
             generation=GenerationServicer(
@@ -269,6 +277,13 @@ def _open_meter(keep: Keep, store: Store, policy: Callable[[], Policy], metrics:
     keep(figures.run, "quota figures")
     keep(meter.run, "quotas")
     return meter
+
+
+def _open_judge(keep: Keep, gate: Gate, changes: Changes) -> Judge:
+    """What judges running calls again at each change."""
+    judge = Judge(gate)
+    keep(lambda: judge.run(changes), "judge")
+    return judge
 
 
 def _limiters(limits: config.Limits, clock: Callable[[], float]) -> Limiters:

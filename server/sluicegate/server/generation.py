@@ -11,6 +11,7 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
@@ -25,6 +26,7 @@ from sluicegate.server.output import Usage
 from sluicegate.server.request import GenerationRequest
 from sluicegate.server.running import Generation
 from sluicegate.server.serving import Serving
+from sluicegate.server.signals import LexiconScanner
 from sluicegate.server.state import Wanted
 
 DEFAULT_OUTPUT_TOKENS = 128
@@ -52,17 +54,29 @@ class Generations:
         wanted = Wanted(output_tokens=longest * request.candidates, least_output_tokens=request.candidates)
         with (
             self._booked(call, grant) as books,
+            serving.monitor.generation(grant, request.prompt, hosted.tokenizer, request.candidates) as observation,
             serving.live.entry(grant) as entry,
             serving.judge.watching(entry, call.caller, request.access()),
             engine_faults(),
         ):
             async with serving.meter.reserved(entry, call.caller, usage, wanted) as hold:
                 held = longest if hold.output_tokens is None else hold.output_tokens // request.candidates
-                submit = self._submission(call, request, grant, prompt, min(longest, held))
+                submit = self._submission(
+                    call, request, grant, prompt, min(longest, held), with_logprobs=observation.wants_logprobs
+                )
                 generation = books.generation = Generation(
-                    request, grant, hosted, submit, usage=usage, is_cut_by_quota=held < longest, clock=serving.clock
+                    request,
+                    grant,
+                    hosted,
+                    submit,
+                    usage=usage,
+                    is_cut_by_quota=held < longest,
+                    observation=observation,
+                    stops_at=partial(LexiconScanner, serving.lexicon, at_once=True) if grant.stop_flagged else None,
+                    clock=serving.clock,
                 )
                 async with self._running(call, generation, submit):
+                    observation.begin()
                     yield generation
 
     @asynccontextmanager
@@ -95,14 +109,27 @@ class Generations:
         return min(room, wanted or DEFAULT_OUTPUT_TOKENS, grant.max_output_tokens or room)
 
     def _submission(
-        self, call: Call, request: GenerationRequest, grant: Grant, prompt: list[int], max_output_tokens: int
+        self,
+        call: Call,
+        request: GenerationRequest,
+        grant: Grant,
+        prompt: list[int],
+        max_output_tokens: int,
+        *,
+        with_logprobs: bool,
     ) -> messages.Submit:
+        sampling = request.sampling
         seed = int.from_bytes(os.urandom(8), "big") if request.seed is None else request.seed
         return messages.Submit(
             request=call.request_id,
             model=request.model,
             prompt=prompt,
-            sampling=msgspec.structs.replace(request.sampling, seed=seed, max_output_tokens=max_output_tokens),
+            sampling=msgspec.structs.replace(
+                sampling,
+                seed=seed,
+                max_output_tokens=max_output_tokens,
+                logprobs=0 if with_logprobs and sampling.logprobs is None else sampling.logprobs,
+            ),
             candidates=request.candidates,
             deadline=call.deadline_within(self._serving.latest_end()),
             identity=identity_of(call.caller, grant),

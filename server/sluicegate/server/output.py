@@ -17,6 +17,8 @@ class FinishReason(Enum):
     MAX_OUTPUT_TOKENS = auto()
     CONTEXT_LENGTH = auto()
     QUOTA = auto()
+    FLAGGED = auto()
+    """By the agreement's terms: its text met the lexicon."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Sequence
 
 from sluicegate.auth import Grant, Reason
@@ -12,8 +13,10 @@ from sluicegate.server.engine.errors import EngineLost
 from sluicegate.server.errors import CallRefused, FieldViolation
 from sluicegate.server.guard import TextStream
 from sluicegate.server.models import HostedModel
+from sluicegate.server.monitoring import Observation
 from sluicegate.server.output import Delta, Finished, FinishReason, Started, Usage
 from sluicegate.server.request import GenerationRequest
+from sluicegate.server.signals import LexiconScanner
 from sluicegate.server.tokenizer import Tokenizer
 
 OWN_ENDS = {
@@ -32,6 +35,7 @@ class Generation:
     """One generation under way: read `started`, then call `next` until it gives None. One task uses it.
 
     `usage` is counted up as tokens come. `is_cut_by_quota`: the caller asked for more tokens than its quota held.
+    `observation` is told of all text that is released; `stops_at` makes what ends a candidate whose text is flagged.
     """
 
     def __init__(
@@ -43,6 +47,8 @@ class Generation:
         *,
         usage: Usage,
         is_cut_by_quota: bool,
+        observation: Observation,
+        stops_at: Callable[[], LexiconScanner] | None,
         clock: Callable[[], float],
     ) -> None:
         self._request = request
@@ -50,7 +56,14 @@ class Generation:
         self._submit = submit
         self._clock = clock
         self._is_cut_by_quota = is_cut_by_quota
-        self._candidates = [_Candidate(request.stop_sequences) for _ in range(submit.candidates)]
+        self._candidates = [
+            _Candidate(
+                request.stop_sequences,
+                functools.partial(observation.add, index),
+                None if stops_at is None else stops_at(),
+            )
+            for index in range(submit.candidates)
+        ]
         self._pending: Sequence[messages.Event] = ()
         self._failure: CallRefused | None = None
         self.stream: EngineStream
@@ -157,17 +170,24 @@ class Generation:
             if isinstance(event, messages.Token):
                 self._count()
                 candidate.feed(event, self._hosted.tokenizer.token_bytes(event.id))
-                if candidate.text.stop_sequence is not None:
+                if (reason := candidate.stopped) is not None:
                     self.stream.abort(event.candidate)
-                    ends.append(candidate.finish(event.candidate, FinishReason.STOP_SEQUENCE))
+                    ends.append(candidate.finish(event.candidate, reason))
             elif event.finish in OWN_ENDS:
                 ends.append(candidate.finish(event.candidate, self._own_end(event.finish)))
             else:
                 candidate.release_all()
                 self._failure = CallRefused(FORCED_ENDS[event.finish])
-        with_tokens = self._request.include_tokens
-        deltas = [candidate.take(index, with_tokens) for index, candidate in enumerate(self._candidates)]
+        deltas = [candidate.take(index, self._shown) for index, candidate in enumerate(self._candidates)]
         return [*(delta for delta in deltas if delta is not None), *ends]
+
+    def _shown(self, tokens: Sequence[messages.Token]) -> tuple[messages.Token, ...]:
+        """What the caller asked to see of tokens. Their log-probabilities may have been asked for by us alone."""
+        if not self._request.include_tokens:
+            return ()
+        if self._request.sampling.logprobs is not None:
+            return tuple(tokens)
+        return tuple(token.without_logprob() for token in tokens)
 
     def _own_end(self, finish: messages.Finish) -> FinishReason:
         """The caller's limit that ended a candidate: its quota, where that held less than it asked for."""
@@ -184,8 +204,16 @@ class Generation:
 class _Candidate:
     """Book-keeping of one candidate's output."""
 
-    def __init__(self, stop_sequences: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        stop_sequences: tuple[str, ...],
+        observe: Callable[[str, float | None], None],
+        flags: LexiconScanner | None,
+    ) -> None:
         self.text = TextStream(stop_sequences)
+        self._observe = observe
+        self._flags = flags
+        self._is_flagged = False
         self.finished: FinishReason | None = None
         self.output_tokens = 0
         self._released: list[str] = []
@@ -195,26 +223,44 @@ class _Candidate:
     def is_finished(self) -> bool:
         return self.finished is not None
 
+    @property
+    def stopped(self) -> FinishReason | None:
+        """What its own text ended it by."""
+        if self._is_flagged:
+            return FinishReason.FLAGGED
+        return FinishReason.STOP_SEQUENCE if self.text.stop_sequence is not None else None
+
     def feed(self, token: messages.Token, data: bytes) -> None:
         self.output_tokens += 1
-        self._tokens.append(token)
-        self._released.append(self.text.feed(data))
+        self._release(self.text.feed(data), token.logprob)
+        if not self._is_flagged:
+            self._tokens.append(token)
 
     def finish(self, index: int, reason: FinishReason) -> Finished:
-        self.finished = reason
         self.release_all()
-        return Finished(index, reason, self.text.stop_sequence, self.output_tokens)
+        self.finished = FinishReason.FLAGGED if self._is_flagged else reason
+        stop_sequence = None if self._is_flagged else self.text.stop_sequence
+        return Finished(index, self.finished, stop_sequence, self.output_tokens)
 
     def release_all(self) -> None:
         """Let go what was held back: nothing comes after it."""
-        self._released.append(self.text.flush())
+        if not self._is_flagged:
+            self._release(self.text.flush(), None)
+            self._is_flagged = self._is_flagged or (self._flags is not None and bool(self._flags.end()))
 
-    def take(self, index: int, include_tokens: bool) -> Delta | None:
+    def take(self, index: int, shown: Callable[[Sequence[messages.Token]], tuple[messages.Token, ...]]) -> Delta | None:
         """What may leave now, as one Delta; None if there is nothing."""
-        text = "".join(self._released)
-        tokens = tuple(self._tokens) if include_tokens else ()
+        text, tokens = "".join(self._released), shown(self._tokens)
         self._released, self._tokens = [], []
         return Delta(index, text, tokens) if text or tokens else None
+
+    def _release(self, text: str, logprob: float | None) -> None:
+        """Let text go, unless with it the text is flagged."""
+        self._observe(text, logprob)
+        if self._flags is not None and self._flags.feed(text):
+            self._is_flagged = True
+        else:
+            self._released.append(text)
 
 
 REFUSED_FIELDS = {"candidates": "config.candidate_count", "tokens": "token_ids.ids"}

@@ -11,8 +11,10 @@ from sluicegate.server.judging import Judge
 from sluicegate.server.live import LiveCalls
 from sluicegate.server.metering import Meter
 from sluicegate.server.models import Models
+from sluicegate.server.monitoring import Monitor
 from sluicegate.server.observe.metrics import Metrics
 from sluicegate.server.queueing import Queue
+from sluicegate.server.signals import Lexicon
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,8 @@ class Serving:
     live: LiveCalls
     judge: Judge
     meter: Meter
+    monitor: Monitor
+    lexicon: Lexicon
     call_seconds: float
     clock: Callable[[], float] = time.monotonic
 

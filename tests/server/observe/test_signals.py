@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from sluicegate.server.observe.metrics import Metrics
-from sluicegate.server.observe.signals import PII_TYPES, PartnerFigures
+from sluicegate.server.observe.signals import PII_TYPES
+from sluicegate.server.signals.sketches import Figures
 
 
 @pytest.fixture
@@ -39,7 +40,9 @@ def test_a_duplicate_was_seen_too(metrics: Metrics) -> None:
 
 
 def test_the_windows_of_all_replicas_are_shown_as_they_are(metrics: Metrics) -> None:
-    metrics.signals.take_figures("lab", PartnerFigures(0.5, 0.25, 3, 120.0, 4))
+    metrics.signals.take_figures(
+        "lab", Figures(0.5, 0.25, prompts_distinct=120, template_campaigns=3, networks_per_token_max=4)
+    )
 
     assert value(metrics, "prompt_duplicate_ratio", partner="lab") == 0.5
     assert value(metrics, "output_duplicate_ratio", partner="lab") == 0.25

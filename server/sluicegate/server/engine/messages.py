@@ -136,6 +136,10 @@ class Token(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True
     logprob: float | None = None
     top: tuple[TokenLogprob, ...] = ()
 
+    def without_logprob(self) -> Token:
+        """The same token, with nothing said of how likely it was."""
+        return Token(request=self.request, candidate=self.candidate, id=self.id)
+
 
 class Finished(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True):
     """The last event of one candidate. A request is over when each of its candidates has finished.

@@ -129,7 +129,9 @@ class Sampler:
         asked = {row: n for row, slot in enumerate(slots) if (n := self._sampling[slot].logprobs) is not None}
         if not asked:
             return
-        rows = torch.tensor(list(asked), device=logits.device)
-        chosen, top = log_probabilities(logits[rows], ids[rows], max(asked.values()))
+        if len(asked) < len(drawn):
+            rows = torch.tensor(list(asked), device=logits.device)
+            logits, ids = logits[rows], ids[rows]
+        chosen, top = log_probabilities(logits, ids, max(asked.values()))
         for (row, count), logprob, alternatives in zip(asked.items(), chosen, top, strict=True):
             drawn[row] = Drawn(drawn[row].id, logprob, alternatives[:count])

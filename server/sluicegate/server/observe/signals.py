@@ -7,32 +7,18 @@ store; each exports the same figure, so rules and panels take `max by (partner)`
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from sluicegate.server.observe.labels import OTHER, ClosedSets
+from sluicegate.server.signals.sketches import Figures
 
 PII_TYPES = ("email", "phone", "card", "iban", "national_id", "ip_address")
 TEXT_KINDS = ("prompt", "output")
 
 
-@dataclass(frozen=True, slots=True)
-class PartnerFigures:
-    """One partner's windows, over all replicas. Ratios are 0 to 1."""
-
-    prompt_duplicate_ratio: float
-    """Of the last hour, as the next two."""
-    output_duplicate_ratio: float
-    template_campaigns: int
-    """Clusters of more than 50 prompts alike."""
-    prompts_distinct: float
-    """An estimate, of the last 24 hours, as the next."""
-    networks_per_token_max: int
-
-
 class SignalMetrics:
-    """Signs of misuse by partner. Event loop only."""
+    """Signs of misuse by partner. Any thread."""
 
     def __init__(self, registry: CollectorRegistry, labels: ClosedSets, categories: Iterable[str]) -> None:
         self._labels = labels
@@ -102,7 +88,7 @@ class SignalMetrics:
         if is_duplicate:
             self.output_duplicates.labels(label).inc()
 
-    def take_figures(self, partner: str, figures: PartnerFigures) -> None:
+    def take_figures(self, partner: str, figures: Figures) -> None:
         """Take a partner's windows as the replicas have them together."""
         label = self._labels.partner(partner)
         self.prompt_duplicate_ratio.labels(label).set(figures.prompt_duplicate_ratio)
