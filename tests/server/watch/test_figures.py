@@ -8,7 +8,7 @@ from metrics_pages import samples_of, server_metrics
 
 from sluicegate.auth import Reason
 from sluicegate.server.observe.metrics import Metrics
-from sluicegate.server.observe.signals import PartnerFigures as Windows
+from sluicegate.server.signals.sketches import Figures as Windows
 from sluicegate.server.watch.figures import ModelFigures, PartnerFigures, View, view_of
 from sluicegate.server.watch.servers import Scrape, Server
 
