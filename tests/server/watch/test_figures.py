@@ -66,7 +66,7 @@ def test_before_the_second_page_there_are_no_rates() -> None:
 
 def test_figures_of_all_replicas_together_are_not_summed() -> None:
     replicas = [Watched(1), Watched(2)]
-    for replica, windows in zip(replicas, (Windows(0.5, 0.1, 3, 800, 7), Windows(0.4, 0.2, 3, 900, 6)), strict=True):
+    for replica, windows in zip(replicas, (Windows(0.5, 0.1, 800, 3, 7), Windows(0.4, 0.2, 900, 3, 6)), strict=True):
         replica.metrics.signals.take_figures("newsroom", windows)
         replica.metrics.quotas.take_used(
             "newsroom", {"requests_per_minute": 0.2, "output_tokens_per_day": windows.prompt_duplicate_ratio}
