@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections import defaultdict
 from collections.abc import MutableMapping
@@ -534,6 +535,42 @@ async def test_a_reader_that_stalls_is_cut_and_its_slots_are_freed(tmp_path: Pat
         assert (await read(stream(server, asked(max_output_tokens=5)))).usage == (1, 5)
 
 
+@pytest.mark.parametrize("window", [0, 5])
+async def test_a_reader_that_takes_not_even_the_first_message_is_told_why_it_was_cut(
+    tmp_path: Path, window: int
+) -> None:
+    options = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", window)]  # less than one message
+    limits = {"stalled_reader_seconds": 0.05}
+    async with serving(tmp_path, limits=limits, metrics=METRICS, channel_options=options) as server:
+        call = stream(server, asked())
+
+        await counted(server, f'sluicegate_streams_terminated_total{{cause="READER_STALLED",model="{SMALL}"}}', 1)
+
+        await free(server)
+        told = Told()
+        refused = await read_to_refusal(call, told)
+        assert refused.verdict == "ABORTED READER_STALLED"
+        assert refused.usage == (1, 0)
+        assert [message.WhichOneof("event") for message in told.messages] == ["started"]
+
+
+async def test_a_client_that_cancels_before_its_first_message_has_left_is_gone_without_a_word(
+    tmp_path: Path, logs: list[MutableMapping[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    options = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 0)]
+    async with serving(tmp_path, metrics=METRICS, channel_options=options) as server:
+        call = stream(server, asked())
+        await stepped(server, 100)
+
+        call.cancel()
+
+        await counted(server, f'sluicegate_streams_terminated_total{{cause="CANCELLED",model="{SMALL}"}}', 1)
+        await free(server)
+    gc.collect()
+    assert [entry for entry in logs if entry["event"] == "call_failed"] == []
+    assert caplog.records == []
+
+
 # Scores and tokens
 
 
@@ -610,6 +647,15 @@ def score(server: Server, text: str, **members: Any) -> Any:
 async def active(server: Server, calls: int) -> None:
     """Wait until so many generations are under way, queued ones included."""
     await counted(server, f'sluicegate_streams_active{{model="{SMALL}",partner="public"}}', calls)
+
+
+async def stepped(server: Server, steps: int) -> None:
+    """Wait until the engine has made so many steps for a stream, so that its first message is on its way."""
+
+    async def has_stepped() -> bool:
+        return len(server.engine.runners[SMALL].steps) >= steps
+
+    await until(has_stepped)
 
 
 async def counted(server: Server, sample: str, value: float) -> None:

@@ -377,6 +377,27 @@ async def test_a_withdrawal_reaches_a_stream_that_waits_for_its_reader(tmp_path:
         assert ended.usage is not None
 
 
+async def test_a_withdrawal_reaches_a_stream_whose_first_message_waits_for_its_reader(tmp_path: Path) -> None:
+    window = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 0)]
+    async with serving(tmp_path, metrics=METRICS, channel_options=window) as server:
+        request = StreamGenerateRequest(model=SMALL, text="a")
+        stalled = server.generation.StreamGenerate(request, metadata=STRANGER, timeout=LONG_SECONDS)
+
+        async def is_under_way() -> bool:
+            return len(server.engine.runners[SMALL].steps) >= 100
+
+        await until(is_under_way)
+        async with connected(server.target) as channel:
+            closing = CreateWithdrawalRequest(target=WithdrawalTarget(model=SMALL), justification="a drill")
+            service: Any = WithdrawalServiceStub(channel)
+            await service.CreateWithdrawal(closing, metadata=OPERATOR, timeout=LONG_SECONDS)
+
+        ended = await refusal(stalled)
+
+        assert ended.verdict == "PERMISSION_DENIED MODEL_WITHDRAWN"
+        assert ended.usage == (1, 0)
+
+
 @pytest.mark.parametrize(
     "target",
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ class RpcCall:
     """What is known of one RPC while it runs.
 
     `caller` and `record` are set by Authentication; by servicers `usage`, `has_answered` where answers go on without
-    usage, and `denied` where the answer is that a call would be.
+    usage, `denied` where the answer is that a call would be, and `first_write` before a stream's first message leaves.
     """
 
     service: str
@@ -33,12 +34,23 @@ class RpcCall:
     usage: Usage | None = None
     has_answered: bool = False
     denied: Reason | None = None
+    first_write: asyncio.Task[None] | None = None
     trace: CallTrace = NO_TRACE
 
     @property
     def has_begun(self) -> bool:
         """Whether it was served so far: what ends it then refuses nothing."""
         return self.usage is not None or self.has_answered
+
+    async def headers_left(self) -> None:
+        """Wait until the first message of a stream, and the headers before it, are written or have failed.
+
+        Only then may a status be sent: grpc.aio (1.85, `_ServicerContext.write`) notes that it has sent the headers
+        when the first write is done. With a status before that it would send them again, which gRPC's core refuses as
+        TOO_MANY_OPERATIONS; the status would be lost, and the client left waiting for its deadline.
+        """
+        if self.first_write is not None:
+            await asyncio.gather(self.first_write, return_exceptions=True)
 
 
 _current: ContextVar[RpcCall] = ContextVar("rpc_call")

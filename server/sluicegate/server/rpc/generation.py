@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import grpc
 
@@ -71,7 +73,7 @@ class GenerationServicer(GenerationServiceServicer):
         validate(request)
         async with self._generations.open(call, requests.stream(request)) as generation:
             rpc_call.current().usage = generation.usage
-            await self._write(context, responses.event(generation.started, generation.usage, generation.tokenizer))
+            await self._begin(context, responses.event(generation.started, generation.usage, generation.tokenizer))
             while (events := await generation.next()) is not None:
                 for event in events:
                     await self._write(context, responses.event(event, generation.usage, generation.tokenizer))
@@ -107,10 +109,31 @@ class GenerationServicer(GenerationServiceServicer):
         data = await self._tokenizing.detokenize(call, request.model, ids, purpose)
         return generation_service_pb2.DetokenizeResponse(text=data.decode(errors="replace"), bytes=data)
 
+    async def _begin(self, context: Context, message: generation_service_pb2.StreamGenerateResponse) -> None:
+        """The first write, in a task of its own: it goes on when the call ends, and the status waits for it."""
+        call = rpc_call.current()
+        call.first_write = write = asyncio.create_task(context.write(message))
+        write.add_done_callback(_forget_failure)
+        async with self._reader_limit():
+            await asyncio.wait({write})
+        await write
+        call.first_write = None
+
     async def _write(self, context: Context, message: generation_service_pb2.StreamGenerateResponse) -> None:
         """Write, waiting for the reader's flow control. Meanwhile the engine's tokens pile up into one message."""
+        async with self._reader_limit():
+            await context.write(message)
+
+    @asynccontextmanager
+    async def _reader_limit(self) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(self._stalled_reader_seconds):
-                await context.write(message)
+                yield
         except TimeoutError:
             raise CallRefused(Reason.READER_STALLED) from None
+
+
+def _forget_failure(write: asyncio.Task[None]) -> None:
+    """Keep asyncio from telling of it where the call is over and nobody asks."""
+    if not write.cancelled():
+        write.exception()

@@ -141,6 +141,7 @@ def errors() -> Wrapping:
 
 
 async def _abort(context: Context, call: rpc_call.RpcCall, refused: CallRefused) -> None:
+    await call.headers_left()
     await context.abort(
         status_code(refused.reason),
         public_text(refused.reason),
