@@ -130,8 +130,14 @@ class AuditLog:
         self._writer.count_denial(reason)
 
     async def close(self, limit_seconds: float) -> None:
-        """Write what is left and a last checkpoint. A disk that hangs is given up after the limit."""
-        if not await asyncio.to_thread(self._writer.stop, limit_seconds):
+        """Write what is left and a last checkpoint. A disk that hangs is given up after the limit.
+
+        First what waits is settled: a call that was cancelled while its opening was written gets its end by that.
+        """
+        end = asyncio.get_running_loop().time() + limit_seconds
+        await asyncio.to_thread(self._writer.settle, limit_seconds)
+        seconds_left = max(0.0, end - asyncio.get_running_loop().time())
+        if not await asyncio.to_thread(self._writer.stop, seconds_left):
             self._hooks.on_failure(Cause.TIMEOUT)
 
     async def _durable(

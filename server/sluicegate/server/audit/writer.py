@@ -91,8 +91,10 @@ class Writer:
         self._clock = clock
         self._told = told
         self._thread = threading.Thread(target=self._run, name="audit-log", daemon=True)
-        # Under the condition's lock:
-        self._changed = threading.Condition()
+        lock = threading.RLock()
+        self._changed, self._rested = threading.Condition(lock), threading.Condition(lock)
+        # Under their lock:
+        self._is_resting = False
         self._queue: deque[Ticket] = deque()
         self._denials = DenialCounter()
         self._failure: _Failure | None = None
@@ -122,6 +124,13 @@ class Writer:
             self._denials.count(reason, now)
             self._changed.notify()
 
+    def settle(self, limit_seconds: float) -> None:
+        """Wait, at most that long, until nothing is left to write, or it cannot be; those who wait have been told."""
+        with self._changed:
+            self._rested.wait_for(
+                lambda: self._is_resting and not (self._queue and self._failure is None), limit_seconds
+            )
+
     def stop(self, limit_seconds: float) -> bool:
         """Write what is left and a last checkpoint; gives whether the thread ended within the limit."""
         with self._changed:
@@ -129,6 +138,9 @@ class Writer:
             self._changed.notify()
         self._thread.join(limit_seconds)
         return not self._thread.is_alive()
+
+    def _is_settled(self) -> bool:
+        return self._is_resting and (not self._queue or self._failure is not None)
 
     def _refusal(self, ticket: Ticket) -> Cause | None:
         if self._is_stopping:
@@ -152,8 +164,9 @@ class Writer:
                 raise
             finally:
                 with self._changed:
-                    self._is_stopping = True
+                    self._is_stopping = self._is_resting = True
                     left, self._queue = list(self._queue), deque()
+                    self._rested.notify_all()
                 self._told.settled([ticket for ticket in left if ticket.waiter is not None], Cause.CLOSED)
 
     def _write_next(self) -> bool:
@@ -185,7 +198,10 @@ class Writer:
     def _next(self) -> tuple[list[Ticket], _Failure | None, bool]:
         with self._changed:
             while not (self._is_stopping or (wait := self._seconds_to_wait()) <= 0):
+                self._is_resting = True
+                self._rested.notify_all()
                 self._changed.wait(wait)
+            self._is_resting = False
             if self._is_stopping or (self._failure is None and self._denials.is_over(self._clock.unix())):
                 self._take_denials()
             tickets = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_ENTRIES))]
