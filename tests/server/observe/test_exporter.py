@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import gc
 import gzip
 import socket
 import ssl
@@ -175,6 +176,15 @@ def test_nothing_is_left_of_it_afterwards() -> None:
     assert own_threads() == []
     with pytest.raises(httpx.ConnectError):
         get(port)
+
+
+def test_who_comes_as_it_closes_leaves_nothing_behind() -> None:
+    metrics = Metrics()
+    for _ in range(100):
+        with exported(metrics, "127.0.0.1:0") as port:
+            connect(port).close()
+
+    gc.collect()  # a socket that nobody closed fails the test
 
 
 def test_it_listens_on_ipv6_too() -> None:

@@ -108,28 +108,36 @@ class _Endpoint:
         self._loop.call_soon_threadsafe(self._stopping.set)
 
     async def _serve(self) -> None:
-        accepting = asyncio.create_task(self._accept())
+        self._listen()
         await self._stopping.wait()
-        ending = [accepting, *self._connections]
+        self._loop.remove_reader(self._listener)
+        ending = list(self._connections)
         for task in ending:
             task.cancel()
-        await asyncio.wait(ending)
+        await asyncio.gather(*ending, return_exceptions=True)
         await asyncio.sleep(0)  # aborted transports close their sockets in the loop's next turn
 
-    async def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = await self._loop.sock_accept(self._listener)
-            except OSError:
-                await asyncio.sleep(ACCEPT_RETRY_SECONDS)
-                continue
-            if len(self._connections) >= MOST_CONNECTIONS:
-                oldest = next(iter(self._connections))
-                self._connections.pop(oldest)
-                oldest.cancel()
-            task = asyncio.create_task(self._hold(connection))
-            self._connections[task] = None
-            task.add_done_callback(functools.partial(self._ended, connection))
+    def _listen(self) -> None:
+        if not self._stopping.is_set():
+            self._loop.add_reader(self._listener, self._accept)
+
+    def _accept(self) -> None:
+        """Take one connection. Not with sock_accept: cancelled as somebody connects, it forgets to close."""
+        try:
+            connection, _ = self._listener.accept()
+        except BlockingIOError:
+            return
+        except OSError:
+            self._loop.remove_reader(self._listener)
+            self._loop.call_later(ACCEPT_RETRY_SECONDS, self._listen)
+            return
+        if len(self._connections) >= MOST_CONNECTIONS:
+            oldest = next(iter(self._connections))
+            self._connections.pop(oldest)
+            oldest.cancel()
+        task = self._loop.create_task(self._hold(connection))
+        self._connections[task] = None
+        task.add_done_callback(functools.partial(self._ended, connection))
 
     def _ended(self, connection: socket.socket, task: asyncio.Task[None]) -> None:
         self._connections.pop(task, None)
