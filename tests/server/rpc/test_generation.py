@@ -474,6 +474,7 @@ async def test_a_lost_engine_ends_its_streams_with_all_that_it_gave(tmp_path: Pa
         server.engine.pause_after(3)
         call = stream(server, asked(options=options))
         told = await read_output(call, 0 if options.min_tokens_per_message else 3)
+        await stepped(server, 4)  # it stands still in the fourth, and dies after it
 
         server.engine.lose()
 
