@@ -50,5 +50,11 @@ def test_the_refusals_of_the_ledger_are_of_the_class_quota() -> None:
     assert {reason for reason, kind in DENIAL_CLASSES.items() if kind is DenialClass.QUOTA} == set(REASONS.values())
 
 
+def test_what_operators_closed_is_told_apart_from_what_was_never_open() -> None:
+    withdrawn = {reason for reason, kind in DENIAL_CLASSES.items() if kind is DenialClass.WITHDRAWN}
+
+    assert withdrawn == {Reason.MODEL_WITHDRAWN, Reason.AGREEMENT_WITHDRAWN, Reason.STAGE_CHANGED}
+
+
 def test_what_spends_a_clients_budget_of_denials_is_a_denial_unless_the_request_is_just_wrong() -> None:
     assert {reason for reason in DENIALS if DENIAL_CLASSES[reason] is None} == {Reason.REQUEST_INVALID}

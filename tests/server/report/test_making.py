@@ -87,6 +87,7 @@ def test_denials_are_in_classes_and_what_is_none_is_apart() -> None:
         "stage": Figure(6),
         "agreement": Figure(0),
         "quota": Figure(0, 1),
+        "withdrawn": Figure(0),
         "other": Figure(50),
     }
     assert refusals.denials == Figure(15, 1)

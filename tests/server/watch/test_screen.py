@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from sluicegate.server.watch.figures import Control, ModelFigures, PartnerFigures, ServerFigures, View
-from sluicegate.server.watch.screen import render
+from sluicegate.server.watch.screen import WIDE, render
 
 SERVER = ServerFigures("gate-0:9464", None, "5f0c9a77be1d2c00", "s2")
 CONTROL = Control(
@@ -106,11 +106,11 @@ def test_a_narrow_terminal_has_all_that_matters_on_a_screen() -> None:
 
 
 def test_a_wide_terminal_has_a_column_for_each_signal() -> None:
-    lines = shown(VIEW, width=140, height=40)
+    lines = shown(VIEW, width=WIDE, height=40)
 
-    assert max(map(len, lines)) <= 140
+    assert max(map(len, lines)) <= WIDE
     [row] = [line for line in lines if line.startswith("example-lab")]
-    assert row.split()[5:] == ["0", "-", "12", "-", "3", "97%", "82%", "0%", "3", "0", "0", "4", "0", "0"]
+    assert row.split()[5:] == ["0", "-", "12", "-", "3", "-", "97%", "82%", "0%", "3", "0", "0", "4", "0", "0"]
 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (140, 40), (100, 14)])

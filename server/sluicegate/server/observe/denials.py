@@ -20,10 +20,15 @@ class DenialClass(StrEnum):
     AGREEMENT = "agreement"
     """An agreement that carries the call."""
     QUOTA = "quota"
+    WITHDRAWN = "withdrawn"
+    """What it had before: operators withdrew the model or the agreement, or the stage changed while the call waited.
+
+    Apart from the others, so that who goes on with what was open an hour ago does not look like one who tries doors.
+    """
 
 
 _AUTHN, _SCOPE, _STAGE = DenialClass.AUTHN, DenialClass.SCOPE, DenialClass.STAGE
-_AGREEMENT, _QUOTA = DenialClass.AGREEMENT, DenialClass.QUOTA
+_AGREEMENT, _QUOTA, _WITHDRAWN = DenialClass.AGREEMENT, DenialClass.QUOTA, DenialClass.WITHDRAWN
 
 DENIAL_CLASSES: Mapping[Reason, DenialClass | None] = MappingProxyType(
     {
@@ -51,13 +56,13 @@ DENIAL_CLASSES: Mapping[Reason, DenialClass | None] = MappingProxyType(
         Reason.CALLER_WITHDRAWN: _AUTHN,
         Reason.SCOPE_MISSING: _SCOPE,
         Reason.MODEL_NOT_RELEASED: _STAGE,
-        Reason.MODEL_WITHDRAWN: _STAGE,
-        Reason.STAGE_CHANGED: _STAGE,
+        Reason.MODEL_WITHDRAWN: _WITHDRAWN,
+        Reason.STAGE_CHANGED: _WITHDRAWN,
         Reason.AGREEMENT_REQUIRED: _AGREEMENT,
         Reason.AGREEMENT_UNKNOWN: _AGREEMENT,
         Reason.AGREEMENT_NOT_ACTIVE: _AGREEMENT,
         Reason.AGREEMENT_EXPIRED: _AGREEMENT,
-        Reason.AGREEMENT_WITHDRAWN: _AGREEMENT,
+        Reason.AGREEMENT_WITHDRAWN: _WITHDRAWN,
         Reason.AGREEMENT_CLIENT_MISMATCH: _AGREEMENT,
         Reason.PURPOSE_NOT_PERMITTED: _AGREEMENT,
         Reason.ACTION_NOT_PERMITTED: _AGREEMENT,

@@ -99,6 +99,7 @@ def _partner_columns(*, is_wide: bool) -> list[_Column[PartnerFigures]]:
         _Column("", "stage", _denied("stage")),
         _Column("", "agr", _denied("agreement")),
         _Column("", "quota", _denied("quota")),
+        _Column("", "wdr", _denied("withdrawn")),
         quota,
         _Column("dup", "in", lambda row: _ratio(row.prompt_duplicate_ratio)),
         _Column("", "out", lambda row: _ratio(row.output_duplicate_ratio)),
