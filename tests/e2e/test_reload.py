@@ -74,10 +74,12 @@ async def test_a_broken_policy_keeps_the_revision_in_force(server: RealServer) -
         assert (await client.generate("demo-xs", "It was", BRIEF)).started.stage == "first"
         assert server.metric("sluicegate_policy_info", stage="first") == 1
         assert server.metric("sluicegate_policy_reloads_total", result="loaded") == 0
+        assert server.metric("sluicegate_policy_refused") == 1
 
         server.deployment.write_release(active="last")
 
         await reloads(server, "loaded", 1)
+        assert server.metric("sluicegate_policy_refused") == 0
         assert (await client.generate("demo-next", "It was", BRIEF)).started.stage == "last"
 
 

@@ -69,7 +69,16 @@ def _open() -> list[Panel]:
             "none",
             Query('count by (stage) (sluicegate_policy_info{job=~"$job"})', "{{stage}}"),
             shows_name=True,
-            width=6,
+            width=5,
+        ),
+        number(
+            "Policy on file",
+            "Whether every replica has taken over the policy's files. Refused: the revision before stays in force.",
+            "none",
+            Query('max(sluicegate_policy_refused{job=~"$job"})'),
+            words={"0": ("in force", GREEN), "1": ("refused", RED)},
+            width=5,
+            alerts=("PolicyReloadFailed",),
         ),
         number(
             "Withdrawals in force",
@@ -77,7 +86,7 @@ def _open() -> list[Panel]:
             "none",
             Query('sum(max by (job, kind) (sluicegate_withdrawals_in_force{job=~"$job"}))'),
             colours=((1, YELLOW),),
-            width=6,
+            width=5,
         ),
         number(
             "Signatures",
@@ -85,7 +94,7 @@ def _open() -> list[Panel]:
             "none",
             Query('min(sluicegate_policy_signatures_required{job=~"$job"})'),
             words={"0": ("off", RED), "1": ("required", GREEN)},
-            width=6,
+            width=5,
         ),
         number(
             "Audit log",
@@ -93,7 +102,7 @@ def _open() -> list[Panel]:
             "none",
             Query('min(sluicegate_audit_enabled{job=~"$job"})'),
             words={"0": ("off", RED), "1": ("kept", GREEN)},
-            width=6,
+            width=4,
         ),
     ]
 

@@ -240,6 +240,7 @@ def _watch_policy(settings: config.Policy, metrics: Metrics, changed: Callable[[
         settings.directory, trust, on_change=take, on_failure=refuse, interval_seconds=settings.reload_seconds
     )
     allow(watch.current)
+    metrics.control.policy_refused.set_function(lambda: float(bool(watch.problems)))
     metrics.control.policy_signed.set(trust is not None)
     if trust is None:
         log.warning("policy_signatures_off", advice="anyone who can write the policy can open a model")

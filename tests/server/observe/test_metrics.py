@@ -51,6 +51,7 @@ def combinations() -> Iterator[str]:
         yield f'sluicegate_label_overflow_total{{label="{label}"}}'
     for result in ("loaded", "refused"):
         yield f'sluicegate_policy_reloads_total{{result="{result}"}}'
+    yield "sluicegate_policy_refused"
     yield "sluicegate_engine_restarts_total"
 
 

@@ -184,3 +184,19 @@ def infos(samples: dict[str, float]) -> list[str]:
 
 def used(samples: dict[str, float], limit: str) -> float:
     return samples[f'sluicegate_quota_used_ratio{{limit="{limit}",partner="example-lab"}}']
+
+
+async def test_a_policy_that_is_refused_shows_until_its_files_are_mended_or_put_back(tmp_path: Path) -> None:
+    async def shows(refused: float, counted: float) -> bool:
+        samples = await server.metrics()
+        reloads = samples['sluicegate_policy_reloads_total{result="refused"}']
+        return (samples["sluicegate_policy_refused"], reloads) == (refused, counted)
+
+    async with serving(tmp_path, metrics=METRICS) as server:
+        assert await shows(0, 0)
+        (tmp_path / "policy/release.yaml").write_text("active: nowhere")
+        await until(lambda: shows(1, 1))
+
+        server.write_policy(demo_plan())
+
+        await until(lambda: shows(0, 1))

@@ -27,6 +27,11 @@ class ControlMetrics:
         self.policy_reloads = Counter(
             "sluicegate_policy_reloads", "Attempts to load a changed policy.", ["result"], registry=registry
         )
+        self.policy_refused = Gauge(
+            "sluicegate_policy_refused",
+            "1 while the policy's files are refused and another revision is in force, else 0.",
+            registry=registry,
+        )
         self.model_open = Gauge(
             "sluicegate_model_open",
             "1 while the model is open to the audience, else 0.",
