@@ -83,6 +83,11 @@ class Engine:
     runners: dict[str, ScriptedRunner] = field(default_factory=dict)
     _resumed: threading.Event = field(default_factory=threading.Event)
 
+    @property
+    def requests(self) -> int:
+        """How many it was sent that are not over, queued ones included."""
+        return len(self.clients[-1]._streams)
+
     def say(self, text: str) -> list[int]:
         """Make every output this text; gives its tokens."""
         self.says = TOKENIZER.encode(text)
@@ -383,6 +388,15 @@ def _detail(status: status_pb2.Status, kind: type[Found]) -> Found | None:
     message = kind()
     found[0].Unpack(message)
     return message
+
+
+async def sent(server: Server, requests: int) -> None:
+    """Wait until the engine was sent so many requests: a call that is under way may still wait for the disk."""
+
+    async def are() -> bool:
+        return server.engine.requests == requests
+
+    await until(are)
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from harness import LONG_SECONDS, METRICS, SMALL, TOKENIZER, Refusal, Server, bearer, refusal, serving, until
+from harness import LONG_SECONDS, SMALL, TOKENIZER, Refusal, Server, bearer, refusal, sent, serving, until
 
 from sluicegate.v1.generation_pb2 import GenerationConfig
 from sluicegate.v1.generation_service_pb2 import GenerateRequest, StreamGenerateRequest
@@ -23,16 +23,6 @@ def generate(server: Server, client: str, text: str) -> Any:
     return server.generation.Generate(request, metadata=bearer(client_id=client), timeout=LONG_SECONDS)
 
 
-async def under_way(server: Server, calls: int) -> None:
-    """Wait until so many generations are under way, queued ones included."""
-
-    async def are() -> bool:
-        samples = await server.metrics()
-        return samples[f'sluicegate_streams_active{{model="{SMALL}",partner="public"}}'] == calls
-
-    await until(are)
-
-
 async def stands_still(server: Server) -> bool:
     """Whether the engine waits in its second step: it takes no commands until it goes on."""
     return len(server.engine.runners[SMALL].steps) == 2
@@ -45,15 +35,15 @@ def admitted(server: Server) -> list[int]:
 
 async def test_single_requests_get_their_slots_in_the_middle_of_anothers_flood(tmp_path: Path) -> None:
     limits = {"queued_requests": 4 * FLOOD}
-    async with serving(tmp_path, models=MODELS, limits=limits, metrics=METRICS, audit="off") as server:
+    async with serving(tmp_path, models=MODELS, limits=limits, audit="off") as server:
         server.engine.pause_after(1)
         flood = [asyncio.ensure_future(generate(server, "flood", FLOODS_TEXT))]
         await until(lambda: stands_still(server))
         before = len(admitted(server))
         flood += [asyncio.ensure_future(generate(server, "flood", FLOODS_TEXT)) for _ in range(FLOOD - 1)]
-        await under_way(server, FLOOD)
+        await sent(server, FLOOD)
         calm = [asyncio.ensure_future(generate(server, "calm", CALM_TEXT)) for _ in range(3)]
-        await under_way(server, FLOOD + len(calm))
+        await sent(server, FLOOD + len(calm))
         server.engine.resume()
 
         await asyncio.gather(*calm, *flood)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import LONG_SECONDS, METRICS, SMALL, TOKENIZER, Server, bearer, demo_plan, open_agreement, serving, until
+from harness import LONG_SECONDS, SMALL, TOKENIZER, Server, bearer, demo_plan, open_agreement, sent, serving
 
 from sluicegate.v1.access_service_pb2 import CheckAccessRequest
 from sluicegate.v1.generation_pb2 import GenerationConfig
@@ -27,7 +27,7 @@ def generate(server: Server, who: Any, priority: int, text: str = FIRST) -> Any:
 async def order_of(directory: Path, who: Any, *queued: tuple[str, int]) -> list[str]:
     """Texts with their priorities, sent one after the other while the only slot is taken: in which order they ran."""
     terms = [open_agreement(max_priority=5)]
-    async with serving(directory, demo_plan(), terms, models=ONE_SLOT, metrics=METRICS) as server:
+    async with serving(directory, demo_plan(), terms, models=ONE_SLOT) as server:
         server.engine.pause_after(1)
         config = GenerationConfig(max_output_tokens=2)
         running: Any = server.generation.StreamGenerate(
@@ -37,7 +37,7 @@ async def order_of(directory: Path, who: Any, *queued: tuple[str, int]) -> list[
         waiting = []
         for number, (text, priority) in enumerate(queued, start=2):
             waiting.append(asyncio.ensure_future(generate(server, who, priority, text)))
-            await under_way(server, number)
+            await sent(server, number)
         server.engine.resume()
 
         await asyncio.gather(*waiting)
@@ -46,17 +46,6 @@ async def order_of(directory: Path, who: Any, *queued: tuple[str, int]) -> list[
         began = [chunk.ids[0] for step in steps for chunk in step if chunk.start == 0][1:]
         names = {TOKENIZER.encode(text)[0]: text for text, _ in queued}
         return [names[token] for token in began]
-
-
-async def under_way(server: Server, calls: int) -> None:
-    """Wait until so many calls are under way, queued ones included."""
-
-    async def are() -> bool:
-        samples = await server.metrics()
-        prefix = "sluicegate_streams_active{"
-        return sum(value for name, value in samples.items() if name.startswith(prefix)) == calls
-
-    await until(are)
 
 
 @pytest.mark.parametrize("who", [PARTNER, INSIDER], ids=["partner", "insider"])
