@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from sluicegate.server.observe.metrics import Metrics
 from sluicegate.server.request import Prompt
@@ -50,21 +51,27 @@ class GenerationLook:
         self._model = model
         self._prompt = prompt
         self._tokenizer = tokenizer
-        self._outputs: list[_Output] = []
         self._candidates = candidates
 
-    def begin(self) -> None:
+    @cached_property
+    def _text(self) -> str:
+        prompt = self._prompt
+        return prompt if isinstance(prompt, str) else self._tokenizer.decode(prompt).decode(errors="replace")
+
+    @cached_property
+    def _outputs(self) -> list[_Output]:
+        """Made with the first text: an output is looked at even where its prompt was left out."""
+        return [_Output(self._looking, self._text) for _ in range(self._candidates)]
+
+    def see_prompt(self) -> None:
         """Compare the prompt with the partner's others."""
-        looking, prompt = self._looking, self._prompt
-        text = prompt if isinstance(prompt, str) else self._tokenizer.decode(prompt).decode(errors="replace")
-        self._outputs = [_Output(looking, text) for _ in range(self._candidates)]
-        is_duplicate = looking.sketches.see_prompt(self._partner, text, looking.clock())
+        looking = self._looking
+        is_duplicate = looking.sketches.see_prompt(self._partner, self._text, looking.clock())
         looking.metrics.signals.take_prompt(self._partner, is_duplicate=is_duplicate)
 
     def feed(self, candidate: int, pieces: Sequence[Piece]) -> None:
         """What has left for the caller since the last time."""
-        if self._outputs:
-            self._count(*self._outputs[candidate].feed(pieces))
+        self._count(*self._outputs[candidate].feed(pieces))
 
     def end(self) -> None:
         """The generation is over, however it ended."""

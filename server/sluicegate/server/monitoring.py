@@ -42,7 +42,7 @@ class Observation(Protocol):
         """The call is served: its prompt counts."""
 
     def add(self, candidate: int, text: str, logprob: float | None) -> None:
-        """A token's text leaves for the caller."""
+        """A token has come, and completed these characters; what of them a stop sequence holds back counts too."""
 
 
 class Monitor(Protocol):
@@ -121,6 +121,8 @@ class Monitoring:
             self._told.move_to_end(use)
             if len(self._told) > MOST_TOLD:
                 self._told.popitem(last=False)
+        else:
+            self._metrics.signals.take_dropped("token")
 
     def _put(self, kind: str, work: Callable[[], None]) -> None:
         """Have the thread do it, or count that it is too far behind for it."""
@@ -147,7 +149,7 @@ class _Generation:
 
     def begin(self) -> None:
         self._has_begun = True
-        self._put("prompt", self._look.begin)
+        self._put("prompt", self._look.see_prompt)
 
     def add(self, candidate: int, text: str, logprob: float | None) -> None:
         pieces = self._pieces[candidate]

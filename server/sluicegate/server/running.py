@@ -210,10 +210,11 @@ class _Candidate:
         observe: Callable[[str, float | None], None],
         flags: LexiconScanner | None,
     ) -> None:
-        self.text = TextStream(stop_sequences)
+        self.text = TextStream(stop_sequences, self._see)
         self._observe = observe
         self._flags = flags
         self._is_flagged = False
+        self._logprob: float | None = None
         self.finished: FinishReason | None = None
         self.output_tokens = 0
         self._released: list[str] = []
@@ -232,8 +233,10 @@ class _Candidate:
 
     def feed(self, token: messages.Token, data: bytes) -> None:
         self.output_tokens += 1
-        self._release(self.text.feed(data), token.logprob)
+        self._logprob = token.logprob
+        released = self.text.feed(data)
         if not self._is_flagged:
+            self._released.append(released)
             self._tokens.append(token)
 
     def finish(self, index: int, reason: FinishReason) -> Finished:
@@ -244,9 +247,14 @@ class _Candidate:
 
     def release_all(self) -> None:
         """Let go what was held back: nothing comes after it."""
+        if self._is_flagged:
+            return
+        self._logprob = None
+        released = self.text.flush()
+        if self._flags is not None and self._flags.end():
+            self._is_flagged = True
         if not self._is_flagged:
-            self._release(self.text.flush(), None)
-            self._is_flagged = self._is_flagged or (self._flags is not None and bool(self._flags.end()))
+            self._released.append(released)
 
     def take(self, index: int, shown: Callable[[Sequence[messages.Token]], tuple[messages.Token, ...]]) -> Delta | None:
         """What may leave now, as one Delta; None if there is nothing."""
@@ -254,13 +262,11 @@ class _Candidate:
         self._released, self._tokens = [], []
         return Delta(index, text, tokens) if text or tokens else None
 
-    def _release(self, text: str, logprob: float | None) -> None:
-        """Let text go, unless with it the text is flagged."""
-        self._observe(text, logprob)
+    def _see(self, text: str) -> None:
+        """Characters as they come, before anything of them is held back: tokens may be shown before their text."""
+        self._observe(text, self._logprob)
         if self._flags is not None and self._flags.feed(text):
             self._is_flagged = True
-        else:
-            self._released.append(text)
 
 
 REFUSED_FIELDS = {"candidates": "config.candidate_count", "tokens": "token_ids.ids"}

@@ -16,6 +16,7 @@ from sluicegate.server.exchanging import Exchanging
 from sluicegate.server.limiters import Networks
 from sluicegate.server.looking import Looking
 from sluicegate.server.monitoring import Monitor, Monitoring, Unwatched
+from sluicegate.server.observe.labels import OTHER
 from sluicegate.server.observe.metrics import Metrics
 from sluicegate.server.signals import (
     Lexicon,
@@ -93,5 +94,5 @@ async def _recogniser(settings: config.Signals) -> Callable[[], Scanner]:
 
 def _show(metrics: Metrics, figures: Mapping[str, Figures]) -> None:
     """Show the merged windows; a partner of whom nothing is left in them goes back to nothing."""
-    for partner in metrics.labels.partners:
+    for partner in (*metrics.labels.partners, OTHER):
         metrics.signals.take_figures(partner, figures.get(partner, NOTHING))

@@ -234,3 +234,18 @@ async def test_a_refused_call_leaves_no_trace_in_the_sketches(tmp_path: Path) ->
         await generate(server, tokens=1)
 
         await counted(server, "sluicegate_prompts_seen_total", 1)
+
+
+@pytest.mark.parametrize("stop", [" account", " account now and more text!"])
+async def test_a_stop_sequence_hides_nothing_from_the_lexicon(tmp_path: Path, stop: str) -> None:
+    async with serving(tmp_path, demo_plan(), [terms("stop")], metrics=METRICS) as server:
+        server.engine.say(FLAGGED)
+
+        answer = await generate(server, include_tokens=True, config={"stop_sequences": [stop]})
+
+        shown = TOKENIZER.decode([token.id for token in answer.candidates[0].tokens]).decode()
+        assert answer.candidates[0].finished.finish_reason == FinishReason.FINISH_REASON_FLAGGED
+        assert not answer.candidates[0].finished.stop_sequence
+        assert shown in FLAGGED
+        assert "account now" not in shown
+        await counted(server, "sluicegate_flagged_lexicon_total", 1, category="phishing")

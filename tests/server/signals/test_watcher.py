@@ -94,3 +94,10 @@ async def test_a_caller_who_no_longer_waits_harms_nothing(watcher: Watcher) -> N
     gate.set()
 
     assert await watcher.run(lambda: "next") == "next"
+
+
+async def test_what_comes_after_the_close_is_refused() -> None:
+    watcher = Watcher()
+    await watcher.close(20)
+
+    assert not watcher.put(lambda: None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sluicegate.server.guard.stops import StopSequences
 from sluicegate.server.guard.utf8 import Utf8Stream
@@ -11,7 +11,9 @@ from sluicegate.server.guard.utf8 import Utf8Stream
 class TextStream:
     """What a caller may see of one candidate's bytes, as early as it may see it."""
 
-    def __init__(self, stop_sequences: Sequence[str]) -> None:
+    def __init__(self, stop_sequences: Sequence[str], on_characters: Callable[[str], None] = lambda _: None) -> None:
+        """`on_characters` hears of all text in whole characters, and of what a stop sequence holds back or cuts off."""
+        self._on_characters = on_characters
         self._utf8 = Utf8Stream()
         self._stops = StopSequences(stop_sequences)
 
@@ -22,9 +24,13 @@ class TextStream:
 
     def feed(self, data: bytes) -> str:
         """Text that one token's bytes release."""
-        return self._stops.feed(self._utf8.feed(data))
+        return self._stops.feed(self._heard(self._utf8.feed(data)))
 
     def flush(self) -> str:
         """Text still held back when the candidate ends. Nothing after a stop sequence."""
-        tail = self._stops.feed(self._utf8.flush())
+        tail = self._stops.feed(self._heard(self._utf8.flush()))
         return tail + self._stops.flush()
+
+    def _heard(self, characters: str) -> str:
+        self._on_characters(characters)
+        return characters

@@ -14,7 +14,7 @@ from sluicegate.server.observe.labels import OTHER, ClosedSets
 from sluicegate.server.signals.sketches import Figures
 
 PII_TYPES = ("email", "phone", "card", "iban", "national_id", "ip_address")
-TEXT_KINDS = ("prompt", "output")
+DROPPED_KINDS = ("prompt", "output", "token")
 
 
 class SignalMetrics:
@@ -66,12 +66,14 @@ class SignalMetrics:
             "sluicegate_memorisation_suspects", "Outputs that look as if learnt by heart.", "model"
         )
         self.dropped = counter(
-            "sluicegate_signals_dropped", "Texts not looked at, since the watcher was behind.", "kind"
+            "sluicegate_signals_dropped",
+            "Texts, and uses of tokens, not looked at, since the watcher was behind.",
+            "kind",
         )
         self.exchange_age_seconds = gauge(
             "sluicegate_signals_exchange_age_seconds", "Time since sketches were last exchanged with the state store."
         )
-        for kind in TEXT_KINDS:
+        for kind in DROPPED_KINDS:
             self.dropped.labels(kind)
 
     def take_prompt(self, partner: str, *, is_duplicate: bool) -> None:
@@ -112,8 +114,8 @@ class SignalMetrics:
         self.memorisation_suspects.labels(self._labels.model(model)).inc()
 
     def take_dropped(self, kind: str, count: int = 1) -> None:
-        """So many texts were not looked at. `kind`: one of TEXT_KINDS."""
-        assert kind in TEXT_KINDS
+        """So many were not looked at. `kind`: one of DROPPED_KINDS."""
+        assert kind in DROPPED_KINDS
         self.dropped.labels(kind).inc(count)
 
     def create(self, models: Iterable[str], partners: Collection[str]) -> None:

@@ -26,12 +26,13 @@ class Watcher:
     def __init__(self, *, most_waiting: int = MOST_WAITING) -> None:
         self._most_waiting = most_waiting
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="signals")
+        self._is_closed = False
         self._put = 0  # counted by the event loop
         self._done = 0  # counted by the thread
 
     def put(self, work: Callable[[], object]) -> bool:
-        """Have work done soon; gives False, and has it not done, where too much waits already."""
-        if self._put - self._done >= self._most_waiting:
+        """Have work done soon; gives False, and has it not done, where too much waits already, or once it is closed."""
+        if self._is_closed or self._put - self._done >= self._most_waiting:
             return False
         self._put += 1
         self._executor.submit(self._do, work)
@@ -49,6 +50,7 @@ class Watcher:
         except TimeoutError:
             return False
         finally:
+            self._is_closed = True
             self._executor.shutdown(wait=False, cancel_futures=True)
         return True
 
