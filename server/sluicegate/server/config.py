@@ -297,7 +297,10 @@ class Settings(Section):
     @model_validator(mode="before")
     @classmethod
     def _yaml_off(cls, data: Any) -> Any:
-        return _with_off(data, "audit")
+        data = _with_off(_with_off(data, "audit"), "signals")
+        if isinstance(data, dict) and data.get("signals") == "off":
+            return {**data, "signals": {"enabled": False}}
+        return data
 
     @model_validator(mode="after")
     def _proxies_show_certificates(self) -> Self:

@@ -60,6 +60,7 @@ async def opened_signals(
 
     Raises SettingsError and StateError.
     """
+    metrics.signals.enabled.set(settings.signals.enabled)
     if not settings.signals.enabled:
         log.warning("signals_off", advice="misuse is not looked for in prompts and outputs")
         return Unwatched()

@@ -214,14 +214,16 @@ async def test_windows_survive_a_restart(tmp_path: Path) -> None:
         await counted(server, "sluicegate_networks_per_token_max", 1)
 
 
-async def test_with_signals_off_nothing_is_looked_at(tmp_path: Path) -> None:
-    async with serving(tmp_path, demo_plan(), [terms()], metrics=METRICS, signals={"enabled": False}) as server:
+@pytest.mark.parametrize("off", ["off", False, {"enabled": False}])
+async def test_with_signals_off_nothing_is_looked_at(tmp_path: Path, off: object) -> None:
+    async with serving(tmp_path, demo_plan(), [terms()], metrics=METRICS, signals=off) as server:
         server.engine.say(PERSONAL)
 
         answer = await generate(server)
 
         metrics = await server.metrics()
         assert answer.candidates[0].text == PERSONAL
+        assert metrics["sluicegate_signals_enabled"] == 0
         assert metrics['sluicegate_prompts_seen_total{partner="example-lab"}'] == 0
         assert metrics['sluicegate_outputs_seen_total{partner="example-lab"}'] == 0
 

@@ -70,6 +70,7 @@ class SignalMetrics:
             "Texts, and uses of tokens, not looked at, since the watcher was behind.",
             "kind",
         )
+        self.enabled = gauge("sluicegate_signals_enabled", "1 where misuse is looked for, 0 where it is off.")
         self.exchange_age_seconds = gauge(
             "sluicegate_signals_exchange_age_seconds", "Time since sketches were last exchanged with the state store."
         )
