@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,43 +35,68 @@ class CertificateFiles:
 
     def read(self) -> Certificates:
         """What the files hold now. Raises SettingsError for files that TLS cannot be offered with."""
-        paths = {"certificate": self.certificate, "key": self.key, "client_ca": self.client_ca}
+        found = self.contents()
+        self.check(found)
+        return found
+
+    def contents(self) -> Certificates:
+        """What the files hold now, whatever it is. Raises SettingsError for files that cannot be read."""
         contents: dict[str, bytes | None] = {}
         unread: dict[str, str] = {}
-        for name, path in paths.items():
+        for name, path in self._paths().items():
             try:
                 contents[name] = None if path is None else path.read_bytes()
             except OSError as error:
                 unread[name] = f"cannot be read: {error.strerror}"
-        found = Certificates(contents.get("certificate") or b"", contents.get("key") or b"", contents.get("client_ca"))
-        now = datetime.now(UTC)
-        problems = unread or certificate_problems(found.certificate, found.key, found.client_ca, now)
+        self._refuse(unread)
+        return Certificates(contents["certificate"] or b"", contents["key"] or b"", contents["client_ca"])
+
+    def check(self, found: Certificates) -> None:
+        """Raises SettingsError for contents that TLS cannot be offered with.
+
+        Not for each connection: OpenSSL checks an RSA key while it parses it, and holds the interpreter meanwhile.
+        """
+        self._refuse(certificate_problems(found.certificate, found.key, found.client_ca, datetime.now(UTC)))
+
+    def _paths(self) -> dict[str, Path | None]:
+        return {"certificate": self.certificate, "key": self.key, "client_ca": self.client_ca}
+
+    def _refuse(self, problems: Mapping[str, str]) -> None:
         if problems:
+            paths = self._paths()
             raise SettingsError([f"{self.setting}.{name}: {paths[name]} {text}" for name, text in problems.items()])
-        return found
 
 
 class Renewal:
-    """Reads the files again whenever it is asked; files that cannot be used leave the last good ones in force."""
+    """Reads the files again whenever it is asked; files that cannot be used leave the last good ones in force.
+
+    Each handshake asks, and strangers make handshakes: contents are judged once, and a problem is logged once.
+    """
 
     def __init__(self, files: CertificateFiles) -> None:
         """Raises SettingsError if the files cannot be used now."""
         self._files = files
         self._told: str | None = None
+        self._refused: Certificates | None = None
         self.last = files.read()
 
     def renewed(self) -> Certificates | None:
         """What the files hold, if that is something else than before, and good."""
         try:
-            found = self._files.read()
+            found = self._files.contents()
+            if found == self.last:
+                self._told = self._refused = None
+                return None
+            if found == self._refused:
+                return None
+            self._refused = found  # until it is found good: whoever asks meanwhile need not judge it, too
+            self._files.check(found)
         except SettingsError as error:
-            if str(error) != self._told:  # each handshake asks, and strangers make handshakes
+            if str(error) != self._told:
                 self._told = str(error)
                 log.error("certificate_not_renewed", problem=self._told)
             return None
-        self._told = None
-        if found == self.last:
-            return None
+        self._told = self._refused = None
         self.last = found
         log.info("certificate_renewed")
         return found
