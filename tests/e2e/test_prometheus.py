@@ -27,11 +27,19 @@ RULES = FILES / "rules.yaml"
 RUNBOOKS = sorted((ROOT / "docs/runbooks").glob("*.md"))
 DASHBOARDS = ("service", "release", "partners", "misuse")
 SCALE = 60
-VALUES = {"$__rate_interval": "5m", "$job": "sluicegate", "$partner": ".*", "$model": ".*"}
+VALUES = {
+    "$__rate_interval": "5m",
+    "$__range": "5m",
+    "$__interval": "1s",
+    "$job": "sluicegate",
+    "$partner": ".*",
+    "$model": ".*",
+}
 """What Grafana would put in for the variables."""
 
 QUIET = {
     "service": {
+        "Failed calls",  # a share of the calls in five minutes, which are five seconds here
         "Errors by code",  # none of the server's fault
         "Early ends of generations",  # all ended by their own limits
         "Streams",  # none is under way when it is asked
@@ -56,6 +64,7 @@ QUIET = {
         "Networks of one token",
         "Outside agreed hours",
         "Personal data in outputs",
+        "Personal data by type",
         "Flagged words by category",
         "Outputs that look memorised",
         "Texts not looked at",

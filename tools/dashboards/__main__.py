@@ -35,10 +35,13 @@ def main() -> int:
 
 
 def rendered() -> Mapping[str, str]:
-    """File name to text. The order of keys is fixed, so that a change shows as what it is."""
+    """File name to text. The order of keys is fixed, so that a change shows as what it is.
+
+    Raises ValueError for an infinite number, which JSON does not have.
+    """
     return {
         f"{module.__name__.rpartition('.')[2]}.json": json.dumps(
-            module.build(), cls=JSONEncoder, indent=2, sort_keys=True, ensure_ascii=False
+            module.build(), cls=JSONEncoder, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False
         )
         + "\n"
         for module in (service, release, partners, misuse)

@@ -8,12 +8,14 @@ from grafana_foundation_sdk.models import dashboard
 
 from tools.dashboards.frame import Row, framed
 from tools.dashboards.limits import limit
-from tools.dashboards.panels import RED, Column, Panel, Query, columns, graph, timeline
+from tools.dashboards.panels import RED, YELLOW, Column, Panel, Query, above_zero, columns, graph, timeline
 
 PARTNER = 'job=~"$job", partner=~"$partner"'
 MODEL = '{job=~"$job", model=~"$model"}'
 FORGED = "TOKEN_SIGNATURE_INVALID|TOKEN_KEY_UNKNOWN|TOKEN_ALG_FORBIDDEN|TOKEN_HEADER_FORBIDDEN|TOKEN_TYPE_INVALID"
-ALERTS = 'ALERTS{area=~"misuse|control|service", alertstate="firing", job=~"$job|"}'
+OURS = 'area=~"misuse|control|service", job=~"$job|"'
+ALERTS = f'ALERTS{{{OURS}, alertstate="firing"}}'
+SINCE = f"ALERTS_FOR_STATE{{{OURS}}} and ignoring (alertstate) {ALERTS}"
 DENIED = 'sluicegate_decisions_total{job=~"$job", decision="denied"'
 
 
@@ -39,7 +41,7 @@ def _alerts() -> list[Panel]:
     return [
         columns(
             "Alerts that fire",
-            "Every alert of Sluicegate that fires now. Its runbook has the alert's name.",
+            "Every alert of Sluicegate that fires now, and how long its condition has held. Names lead to runbooks.",
             [
                 ("alertname", "Alert"),
                 ("severity", "Severity"),
@@ -47,14 +49,26 @@ def _alerts() -> list[Panel]:
                 ("model", "Model"),
                 ("job", "Deployment"),
             ],
-            [Column("Series", f"count by (alertname, severity, partner, model, job) ({ALERTS})", "none")],
+            [
+                Column(
+                    "For",
+                    f"time() - min by (alertname, severity, partner, model, job) ({SINCE})",
+                    "dtdurations",
+                    decimals=0,
+                )
+            ],
             width=12,
+            height=10,
+            order_by=("Severity", False),
+            paint={"Severity": {"page": RED, "ticket": YELLOW}},
+            pages="Alert",
         ),
         timeline(
             "Alerts over time",
             "When which alert fired, by partner or model.",
             Query(f"count by (alertname, partner, model) ({ALERTS}) > bool 0", "{{alertname}} {{partner}}{{model}}"),
             {"1": ("firing", RED)},
+            height=10,
         ),
     ]
 
@@ -62,38 +76,51 @@ def _alerts() -> list[Panel]:
 def _doors() -> list[Panel]:
     return [
         _counted(
+            "Closed doors tried",
+            "sluicegate_denials_total",
+            ["partner"],
+            which=', class=~"scope|stage"',
+            window="10m",
+            description="Calls in ten minutes for a scope that the token lacks, or a model that is not open.",
+            alert="ScopeProbing",
+        ),
+        _counted(
             "Denials by class",
             "sluicegate_denials_total",
             ["partner", "class"],
             window="10m",
-            description="Calls denied in ten minutes. ScopeProbing: scope and stage together above the line.",
-            alert="ScopeProbing",
+            description="Calls denied in ten minutes, by what was lacking.",
         ),
         graph(
             "Forged tokens by reason",
             "Calls in ten minutes with a token that no trusted issuer made. Nothing in it says whose it is.",
             "short",
             Query(
-                f'sum by (reason) (increase({DENIED}, reason=~"{FORGED}"}}[10m])) > 0',
+                above_zero(f'round(sum by (reason) (increase({DENIED}, reason=~"{FORGED}"}}[10m])))'),
                 "{{reason}}",
             ),
+            width=8,
+            is_stacked=True,
             line=limit("ForgedTokens"),
             alerts=("ForgedTokens",),
         ),
         graph(
             "Withdrawn, still tried",
-            "Calls in a quarter of an hour with what was withdrawn.",
+            "Calls in a quarter of an hour with what was withdrawn. One is enough for RevokedTokenInUse.",
             "short",
             Query(
-                f'sum by (reason) (increase({DENIED}, reason=~"TOKEN_WITHDRAWN|CALLER_WITHDRAWN"}}[15m]))', "{{reason}}"
+                f'round(sum by (reason) (increase({DENIED}, reason=~"TOKEN_WITHDRAWN|CALLER_WITHDRAWN"}}[15m])))',
+                "{{reason}}",
             ),
+            width=8,
             alerts=("RevokedTokenInUse",),
         ),
         graph(
             "Unknown names",
             "Names in an hour that the policy does not have, by their kind.",
             "short",
-            Query('sum by (label) (increase(sluicegate_label_overflow_total{job=~"$job"}[1h]))', "{{label}}"),
+            Query('round(sum by (label) (increase(sluicegate_label_overflow_total{job=~"$job"}[1h])))', "{{label}}"),
+            width=8,
             line=limit("LabelOverflow"),
             alerts=("LabelOverflow",),
         ),
@@ -136,11 +163,11 @@ def _repetition() -> list[Panel]:
             "Prompts looked at in each interval, and near-duplicates among them (dashed).",
             "short",
             Query(
-                f"sum by (partner) (increase(sluicegate_prompts_seen_total{{{PARTNER}}}[$__rate_interval])) > 0",
+                _each("sluicegate_prompts_seen_total"),
                 "{{partner}}",
             ),
             Query(
-                f"sum by (partner) (increase(sluicegate_prompt_duplicates_total{{{PARTNER}}}[$__rate_interval])) > 0",
+                _each("sluicegate_prompt_duplicates_total"),
                 "{{partner}} alike",
                 is_dashed=True,
             ),
@@ -150,11 +177,11 @@ def _repetition() -> list[Panel]:
             "Outputs looked at in each interval, and near-duplicates among them (dashed).",
             "short",
             Query(
-                f"sum by (partner) (increase(sluicegate_outputs_seen_total{{{PARTNER}}}[$__rate_interval])) > 0",
+                _each("sluicegate_outputs_seen_total"),
                 "{{partner}}",
             ),
             Query(
-                f"sum by (partner) (increase(sluicegate_output_duplicates_total{{{PARTNER}}}[$__rate_interval])) > 0",
+                _each("sluicegate_output_duplicates_total"),
                 "{{partner}} alike",
                 is_dashed=True,
             ),
@@ -187,11 +214,17 @@ def _content() -> list[Panel]:
         _counted(
             "Personal data in outputs",
             "sluicegate_pii_found_total",
-            ["partner", "type"],
+            ["partner"],
             window="1h",
             description="Finds in an hour. PiiBurst: above the line, and one for every five outputs.",
             alert="PiiBurst",
-            width=8,
+        ),
+        _counted(
+            "Personal data by type",
+            "sluicegate_pii_found_total",
+            ["partner", "type"],
+            window="1h",
+            description="The same finds by what they are.",
         ),
         _counted(
             "Flagged words by category",
@@ -200,17 +233,15 @@ def _content() -> list[Panel]:
             window="1h",
             description="Finds in an hour. FlaggedContent: above the line, and one in ten outputs.",
             alert="FlaggedContent",
-            width=8,
         ),
         graph(
             "Outputs that look memorised",
             "In an hour, by model. MemorisedOutput: above the line, and one in twenty generations.",
             "short",
             Query(
-                f"sum by (model) (increase(sluicegate_memorisation_suspects_total{MODEL}[1h])) > 0",
+                above_zero(f"round(sum by (model) (increase(sluicegate_memorisation_suspects_total{MODEL}[1h])))"),
                 "{{model}}",
             ),
-            width=8,
             line=limit("MemorisedOutput"),
             alerts=("MemorisedOutput",),
         ),
@@ -255,15 +286,27 @@ def _merged(
         title,
         description,
         unit,
-        Query(f"max by (partner) ({gauge}{{{PARTNER}}}) > 0", "{{partner}}"),
+        Query(above_zero(f"max by (partner) ({gauge}{{{PARTNER}}})"), "{{partner}}"),
         line=None if alert is None else limit(alert) or None,
         top=top,
         alerts=() if alert is None else (alert,),
     )
 
 
+def _each(counter: str) -> str:
+    """How much a counter grows in each interval, by partner."""
+    return above_zero(f"round(sum by (partner) (increase({counter}{{{PARTNER}}}[$__rate_interval])))")
+
+
 def _counted(
-    title: str, counter: str, labels: Sequence[str], *, window: str, description: str, alert: str, width: int = 12
+    title: str,
+    counter: str,
+    labels: Sequence[str],
+    *,
+    which: str = "",
+    window: str,
+    description: str,
+    alert: str | None = None,
 ) -> Panel:
     """How much a counter has grown in the window of its alert."""
     return graph(
@@ -271,10 +314,9 @@ def _counted(
         description,
         "short",
         Query(
-            f"sum by ({', '.join(labels)}) (increase({counter}{{{PARTNER}}}[{window}])) > 0",
+            above_zero(f"round(sum by ({', '.join(labels)}) (increase({counter}{{{PARTNER}{which}}}[{window}])))"),
             " ".join(f"{{{{{label}}}}}" for label in labels),
         ),
-        width=width,
-        line=limit(alert),
-        alerts=(alert,),
+        line=None if alert is None else limit(alert),
+        alerts=() if alert is None else (alert,),
     )

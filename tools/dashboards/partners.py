@@ -7,7 +7,7 @@ from grafana_foundation_sdk.models import dashboard
 from tools.dashboards import agreements
 from tools.dashboards.frame import Row, framed
 from tools.dashboards.limits import limit
-from tools.dashboards.panels import RED, YELLOW, Column, Panel, Query, columns, graph
+from tools.dashboards.panels import RED, YELLOW, Column, Panel, Query, above_zero, columns, graph
 
 PARTNER = 'job=~"$job", partner=~"$partner"'
 BY_MODEL = f'{PARTNER}, model=~"$model"'
@@ -43,19 +43,19 @@ def _overview() -> Panel:
             Column(
                 "Requests in 24 h",
                 f"sum by (partner) (increase(sluicegate_requests_total{{{PARTNER}}}[24h]))",
-                "short",
+                "locale",
                 decimals=0,
             ),
             Column(
                 "Tokens in 24 h",
                 f"sum by (partner) (increase(sluicegate_tokens_total{{{PARTNER}}}[24h]))",
-                "short",
+                "locale",
                 decimals=0,
             ),
             Column(
                 "Denials in 24 h",
                 f"sum by (partner) (increase(sluicegate_denials_total{{{PARTNER}}}[24h]))",
-                "short",
+                "locale",
                 decimals=0,
             ),
             Column(
@@ -65,13 +65,17 @@ def _overview() -> Panel:
                 FULL,
                 decimals=0,
             ),
+            agreements.left(PARTNER),
         ],
+        height=10,
+        order_by=("Tokens in 24 h", True),
+        alerts=(agreements.ALERT,),
     )
 
 
 def _use() -> list[Panel]:
     def hour(when: str) -> str:
-        return f"sum by (partner) (job_partner:sluicegate_tokens{when}:increase1h{{{PARTNER}}}) > 0"
+        return above_zero(f"sum by (partner) (job_partner:sluicegate_tokens{when}:increase1h{{{PARTNER}}})")
 
     return [
         graph(
@@ -86,11 +90,11 @@ def _use() -> list[Panel]:
             alerts=("VolumeSpike",),
         ),
         graph(
-            "Tokens by model",
-            "Tokens a second, read (input) and generated (output), as calls end.",
+            "Tokens per second by model",
+            "Tokens read (input) and generated (output), as calls end.",
             "short",
             Query(
-                f"sum by (model, direction) (rate(sluicegate_tokens_total{{{BY_MODEL}}}[$__rate_interval])) > 0",
+                above_zero(f"sum by (model, direction) (rate(sluicegate_tokens_total{{{BY_MODEL}}}{EACH}))"),
                 "{{model}} {{direction}}",
             ),
             is_stacked=True,
@@ -100,7 +104,7 @@ def _use() -> list[Panel]:
             "Allowed requests, a second.",
             "reqps",
             Query(
-                f"sum by (partner, action) (rate(sluicegate_requests_total{{{BY_MODEL}}}[$__rate_interval])) > 0",
+                above_zero(f"sum by (partner, action) (rate(sluicegate_requests_total{{{BY_MODEL}}}{EACH}))"),
                 "{{partner}} {{action}}",
             ),
             is_stacked=True,
@@ -109,7 +113,7 @@ def _use() -> list[Panel]:
             "Streams by partner",
             "Generations under way, waiting ones included.",
             "short",
-            Query(f"sum by (partner) (sluicegate_streams_active{{{BY_MODEL}}}) > 0", "{{partner}}"),
+            Query(above_zero(f"sum by (partner) (sluicegate_streams_active{{{BY_MODEL}}})"), "{{partner}}"),
             is_stacked=True,
         ),
     ]
@@ -122,7 +126,11 @@ def _quotas() -> list[Panel]:
             "Used share of each limit, of a partner's fullest agreement. Callers of the public and insiders have quotas"
             " each of their own, and are not here.",
             "percentunit",
-            Query(f"max by (partner, limit) (sluicegate_quota_used_ratio{{{PARTNER}}}) > 0", "{{partner}} {{limit}}"),
+            Query(
+                above_zero(f"max by (partner, limit) (sluicegate_quota_used_ratio{{{PARTNER}}})"),
+                "{{partner}} {{limit}}",
+            ),
+            width=14,
             line=0.8,
         ),
         graph(
@@ -130,9 +138,12 @@ def _quotas() -> list[Panel]:
             "Calls in each interval that a quota had no room for.",
             "short",
             Query(
-                f"sum by (partner, limit) (increase(sluicegate_quota_refusals_total{{{PARTNER}}}{EACH})) > 0",
+                above_zero(
+                    f"round(sum by (partner, limit) (increase(sluicegate_quota_refusals_total{{{PARTNER}}}{EACH})))"
+                ),
                 "{{partner}} {{limit}}",
             ),
+            width=10,
             is_stacked=True,
         ),
     ]
@@ -145,10 +156,9 @@ def _ends() -> list[Panel]:
             "Calls in each interval that were denied, by what was lacking.",
             "short",
             Query(
-                f"sum by (partner, class) (increase(sluicegate_denials_total{{{PARTNER}}}[$__rate_interval])) > 0",
+                above_zero(f"round(sum by (partner, class) (increase(sluicegate_denials_total{{{PARTNER}}}{EACH})))"),
                 "{{partner}} {{class}}",
             ),
-            width=8,
             is_stacked=True,
             alerts=("ScopeProbing",),
         ),
@@ -157,11 +167,11 @@ def _ends() -> list[Panel]:
             "Generations of all partners that ended before their own limits did, in each interval.",
             "short",
             Query(
-                f"sum by (model, cause) (increase(sluicegate_streams_terminated_total{MODEL}{EACH})) > 0",
+                above_zero(
+                    f"round(sum by (model, cause) (increase(sluicegate_streams_terminated_total{MODEL}{EACH})))"
+                ),
                 "{{model}} {{cause}}",
             ),
-            width=8,
             is_stacked=True,
         ),
-        agreements.ends(8),
     ]

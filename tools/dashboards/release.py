@@ -11,11 +11,13 @@ from tools.dashboards.panels import (
     BLUE,
     GREEN,
     GREY,
+    ORANGE,
     RED,
     YELLOW,
     Column,
     Panel,
     Query,
+    above_zero,
     columns,
     graph,
     matrix,
@@ -53,7 +55,7 @@ def _open() -> list[Panel]:
             row="model",
             column="audience",
             words={"0": ("closed", GREY), "1": ("open", BLUE)},
-            width=8,
+            width=10,
             alerts=("UnreleasedModelServed",),
         ),
         timeline(
@@ -61,7 +63,7 @@ def _open() -> list[Panel]:
             "The widest audience that each model is open to.",
             Query(f"sum by (model) ({OPEN})", "{{model}}"),
             {"0": ("closed", GREY), "1": ("internal", BLUE), "2": ("partner", YELLOW), "3": ("public", GREEN)},
-            width=16,
+            width=14,
         ),
         number(
             "Stage in force",
@@ -127,26 +129,29 @@ def _policy() -> list[Panel]:
             "Reloads of the policy",
             "Changed policies taken over or refused, in half an hour. After a refusal the one before stays in force.",
             "short",
-            Query('sum by (result) (increase(sluicegate_policy_reloads_total{job=~"$job"}[30m]))', "{{result}}"),
+            Query('round(sum by (result) (increase(sluicegate_policy_reloads_total{job=~"$job"}[30m])))', "{{result}}"),
             width=6,
+            paint={"loaded": GREEN, "refused": RED},
             alerts=("PolicyReloadFailed",),
         ),
         graph(
             "Withdrawals by kind",
             "How many of each kind are in force.",
             "short",
-            Query('max by (kind) (sluicegate_withdrawals_in_force{job=~"$job"}) > 0', "{{kind}}"),
+            Query(above_zero('max by (kind) (sluicegate_withdrawals_in_force{job=~"$job"})'), "{{kind}}"),
             width=6,
         ),
         agreements.ends(12),
         graph(
-            "Tokens by model and audience",
-            "Tokens read and generated, a second, by whom they were for. What is closed above must be missing here.",
+            "Tokens per second by model and audience",
+            "Tokens read and generated, by whom they were for. What is closed above must be missing here.",
             "short",
             Query(
-                "sum by (model, audience) (label_replace(label_replace("
-                'rate(sluicegate_tokens_total{job=~"$job", model=~"$model"}[$__rate_interval]),'
-                ' "audience", "partner", "partner", ".*"), "audience", "$1", "partner", "(public|internal)")) > 0',
+                above_zero(
+                    "sum by (model, audience) (label_replace(label_replace("
+                    'rate(sluicegate_tokens_total{job=~"$job", model=~"$model"}[$__rate_interval]),'
+                    ' "audience", "partner", "partner", ".*"), "audience", "$1", "partner", "(public|internal)"))'
+                ),
                 "{{model}} {{audience}}",
             ),
             is_stacked=True,
@@ -166,19 +171,20 @@ def _decisions() -> list[Panel]:
                 "{{decision}}",
             ),
             width=8,
+            paint={"allowed": GREEN, "denied": ORANGE},
         ),
         graph(
             "Denials by reason",
             "The ten most frequent reasons, a second. docs/access.md says what each means.",
             "reqps",
-            Query(f"topk(10, sum by (reason) (rate({DENIED}[$__rate_interval]))) > 0", "{{reason}}"),
+            Query(above_zero(f"sum by (reason) (rate({DENIED}[$__rate_interval]))", most=10), "{{reason}}"),
             width=8,
         ),
         graph(
             "Denials by model",
             "What was asked for, a second; `other` is what no policy has, and every refused token.",
             "reqps",
-            Query(f"sum by (model) (rate({DENIED}[$__rate_interval])) > 0", "{{model}}"),
+            Query(above_zero(f"sum by (model) (rate({DENIED}[$__rate_interval]))"), "{{model}}"),
             width=8,
         ),
     ]
@@ -217,8 +223,12 @@ def _control() -> list[Panel]:
             "Failures of the audit log",
             "Writes that failed and calls refused for it, in five minutes, by cause.",
             "short",
-            Query('sum by (cause) (increase(sluicegate_audit_failures_total{job=~"$job"}[5m])) > 0', "{{cause}}"),
+            Query(
+                above_zero('round(sum by (cause) (increase(sluicegate_audit_failures_total{job=~"$job"}[5m])))'),
+                "{{cause}}",
+            ),
             width=6,
+            is_stacked=True,
             line=10,
             alerts=("AuditStopped",),
         ),

@@ -6,15 +6,30 @@ from grafana_foundation_sdk.models import dashboard
 
 from tools.dashboards.frame import Row, framed
 from tools.dashboards.limits import limit
-from tools.dashboards.panels import GREEN, RED, YELLOW, Panel, Query, graph, number, timeline
+from tools.dashboards.panels import BLUE, GREEN, ORANGE, RED, YELLOW, Panel, Query, above_zero, graph, number, timeline
 
 OURS = 'job=~"$job", grpc_service=~"sluicegate[.]v1[.].+"'
 ALERTS = 'job=~"$job|", area=~"misuse|control|service", alertstate="firing"'
 SCOPE = '{job=~"$job", model=~"$model"}'
 CALLS = f"grpc_server_handled_total{{{OURS}"
 FAILED = f'{CALLS}, grpc_code=~"INTERNAL|UNKNOWN|UNAVAILABLE"}}'
+UP = 'up{job=~"$job", job=~".*sluicegate.*"}'
 BUDGET = 0.005
 """Share of calls that may fail: the objective is 99.5 %."""
+SERVED = f"sluicegate_model_ready{SCOPE} and max_over_time(sluicegate_model_ready{SCOPE}[24h]) > 0"
+"""Models that this deployment serves: the metric is 0 also for models of the policy that are served elsewhere."""
+CODES = {
+    "OK": GREEN,
+    "CANCELLED": BLUE,
+    "DEADLINE_EXCEEDED": "purple",
+    "UNAUTHENTICATED": YELLOW,
+    "PERMISSION_DENIED": ORANGE,
+    "RESOURCE_EXHAUSTED": "super-light-orange",
+    "INTERNAL": RED,
+    "UNKNOWN": "dark-red",
+    "UNAVAILABLE": "semi-dark-red",
+}
+"""Colours of those codes that mean something of themselves."""
 FAST, SLOW = "ErrorBudgetBurnFast", "ErrorBudgetBurnSlow"
 
 
@@ -40,18 +55,20 @@ def _glance() -> list[Panel]:
     return [
         number(
             "Replicas",
-            "Replicas that Prometheus reaches.",
+            "Replicas that Prometheus reaches, and those that it does not.",
             "none",
-            Query('sum(up{job=~"$job", job=~".*sluicegate.*"}) or vector(0)'),
-            colours=((0, RED), (1, GREEN)),
+            Query(f"count({UP} == 1) or vector(0)", "up"),
+            colours=((None, RED), (1, GREEN)),
+            beside=(Query(f"count({UP} == 0) or vector(0)", "down"), ((1, RED),)),
             alerts=("ServerDown", "ReplicaDown"),
         ),
         number(
             "Firing alerts",
-            "Alerts of severity page that fire now.",
+            "Alerts that fire now: pages, and tickets that can wait for the morning. The misuse dashboard lists them.",
             "none",
-            Query(f'count(ALERTS{{{ALERTS}, severity="page"}}) or vector(0)'),
+            Query(f'count(ALERTS{{{ALERTS}, severity="page"}}) or vector(0)', "pages"),
             colours=((1, RED),),
+            beside=(Query(f'count(ALERTS{{{ALERTS}, severity="ticket"}}) or vector(0)', "tickets"), ((1, YELLOW),)),
         ),
         number(
             "Calls",
@@ -63,7 +80,7 @@ def _glance() -> list[Panel]:
             "Failed calls",
             "Share of the calls of the last five minutes that failed by the server's fault. Refusals are no faults.",
             "percentunit",
-            Query('max(job:sluicegate_rpc_errors:ratio_rate5m{job=~"$job"})'),
+            Query('max(job:sluicegate_rpc_errors:ratio_rate5m{job=~"$job"} >= 0)'),
             colours=((BUDGET, YELLOW), (limit(FAST), RED)),
             alerts=(FAST,),
         ),
@@ -71,15 +88,15 @@ def _glance() -> list[Panel]:
             "First token, 95 %",
             "95 of 100 generations of the last five minutes had their first token within this time, queue included.",
             "s",
-            Query(_quantile(0.95, "gen_ai_server_time_to_first_token_seconds", "5m")),
+            Query(f"{_quantile(0.95, 'gen_ai_server_time_to_first_token_seconds', '5m')} >= 0"),
             colours=((1, YELLOW), (5, RED)),
         ),
         number(
-            "Ready",
-            "Models that answer on every replica, as a share of those served.",
+            "Models ready",
+            "Models that answer on every replica, as a share of those that answered at all in the last 24 hours.",
             "percentunit",
-            Query('avg(min by (job, model) (sluicegate_model_ready{job=~"$job", model=~"$model"}))'),
-            colours=((0, RED), (1, GREEN)),
+            Query(f"avg(min by (job, model) ({SERVED}))"),
+            colours=((None, RED), (1, GREEN)),
             alerts=("EngineRestarting",),
         ),
     ]
@@ -92,7 +109,7 @@ def _calls() -> list[Panel]:
             "Calls that began, a second.",
             "reqps",
             Query(
-                f"sum by (grpc_method) (rate(grpc_server_started_total{{{OURS}}}[$__rate_interval])) > 0",
+                above_zero(f"sum by (grpc_method) (rate(grpc_server_started_total{{{OURS}}}[$__rate_interval]))"),
                 "{{grpc_method}}",
             ),
             is_stacked=True,
@@ -101,15 +118,16 @@ def _calls() -> list[Panel]:
             "Calls by code",
             "How calls ended, a second. PERMISSION_DENIED, UNAUTHENTICATED and RESOURCE_EXHAUSTED are refusals.",
             "reqps",
-            Query(f"sum by (grpc_code) (rate({CALLS}}}[$__rate_interval])) > 0", "{{grpc_code}}"),
+            Query(above_zero(f"sum by (grpc_code) (rate({CALLS}}}[$__rate_interval]))"), "{{grpc_code}}"),
             is_stacked=True,
+            paint=CODES,
         ),
         graph(
             "Errors by code",
             "Calls that failed by the server's fault, a second. UNAVAILABLE: queue full, engine lost, control stale.",
             "reqps",
             Query(
-                f"sum by (grpc_method, grpc_code) (rate({FAILED}[$__rate_interval])) > 0",
+                above_zero(f"sum by (grpc_method, grpc_code) (rate({FAILED}[$__rate_interval]))"),
                 "{{grpc_method}} {{grpc_code}}",
             ),
             alerts=(FAST, SLOW),
@@ -119,7 +137,9 @@ def _calls() -> list[Panel]:
             "Generations that ended before their own limits did, in each interval, by cause.",
             "short",
             Query(
-                f"sum by (cause) (increase(sluicegate_streams_terminated_total{SCOPE}[$__rate_interval])) > 0",
+                above_zero(
+                    f"round(sum by (cause) (increase(sluicegate_streams_terminated_total{SCOPE}[$__rate_interval])))"
+                ),
                 "{{cause}}",
             ),
             is_stacked=True,
@@ -148,13 +168,14 @@ def _latency() -> list[Panel]:
 
 
 def _engine() -> list[Panel]:
+    engine = '{job=~"$job", model=~"$model", model!="other"}'
     step = "sluicegate_engine_step_duration_seconds_bucket"
     return [
         graph(
             "Streams",
             "Generations under way, waiting ones included.",
             "short",
-            Query(f"sum by (model) (sluicegate_streams_active{SCOPE}) > 0", "{{model}}"),
+            Query(above_zero(f"sum by (model) (sluicegate_streams_active{SCOPE})"), "{{model}}"),
             width=8,
             is_stacked=True,
         ),
@@ -162,21 +183,21 @@ def _engine() -> list[Panel]:
             "Queue",
             "Requests that wait for a slot, over all replicas.",
             "short",
-            Query(f"sum by (model) (sluicegate_engine_queue_length{SCOPE})", "{{model}}"),
+            Query(f"sum by (model) (sluicegate_engine_queue_length{engine})", "{{model}}"),
             width=8,
         ),
         graph(
             "Slots in use",
             "Share of slots that hold a sequence, of the fullest replica. At 100 % for long: more slots or replicas.",
             "percentunit",
-            Query(f"max by (model) (sluicegate_engine_slots_used_ratio{SCOPE})", "{{model}}"),
+            Query(f"max by (model) (sluicegate_engine_slots_used_ratio{engine})", "{{model}}"),
             width=8,
             line=0.9,
             top=1,
         ),
         graph(
-            "Tokens",
-            "Prompt tokens that engines read, and tokens that callers got, a second.",
+            "Tokens per second",
+            "Prompt tokens that engines read, and tokens that callers got.",
             "short",
             Query(f"sum(rate(sluicegate_engine_prefill_tokens_total{SCOPE}[$__rate_interval]))", "read"),
             Query(
@@ -190,30 +211,33 @@ def _engine() -> list[Panel]:
             "Mean number of sequences in a forward pass, and how many hold a slot.",
             "short",
             Query(
-                f"sum by (model) (rate(sluicegate_engine_batch_size_sum{SCOPE}[$__rate_interval]))"
-                f" / sum by (model) (rate(sluicegate_engine_batch_size_count{SCOPE}[$__rate_interval]))",
+                above_zero(
+                    f"sum by (model) (rate(sluicegate_engine_batch_size_sum{engine}[$__rate_interval]))"
+                    f" / sum by (model) (rate(sluicegate_engine_batch_size_count{engine}[$__rate_interval]))"
+                ),
                 "{{model}} in a pass",
             ),
-            Query(f"sum by (model) (sluicegate_engine_sequences_running{SCOPE})", "{{model}} in slots", is_dashed=True),
+            Query(
+                above_zero(f"sum by (model) (sluicegate_engine_sequences_running{engine})"),
+                "{{model}} in slots",
+                is_dashed=True,
+            ),
             width=8,
         ),
         graph(
-            "Step",
-            "Time of a forward pass with its sampling.",
+            "Step, 95 %",
+            "95 of 100 forward passes, with their sampling, take no longer.",
             "s",
-            *(
-                Query(
-                    f"histogram_quantile({share}, sum by (le, model) (rate({step}{SCOPE}[$__rate_interval])))",
-                    f"{{{{model}}}} {_percent(share)}",
-                )
-                for share in (0.5, 0.95)
+            Query(
+                above_zero(f"histogram_quantile(0.95, sum by (le, model) (rate({step}{engine}[$__rate_interval])))"),
+                "{{model}}",
             ),
             width=8,
         ),
         timeline(
-            "Models ready",
-            "Whether a model answers on every replica.",
-            Query(f"min by (model) (sluicegate_model_ready{SCOPE})", "{{model}}"),
+            "Models ready over time",
+            "Whether a model answers on every replica. Models that never did in the 24 hours before are not here.",
+            Query(f"min by (model) ({SERVED})", "{{model}}"),
             {"0": ("not ready", RED), "1": ("ready", GREEN)},
             width=16,
         ),
@@ -221,8 +245,12 @@ def _engine() -> list[Panel]:
             "Engine restarts",
             "Engine processes that were lost, in a quarter of an hour. The line is where EngineRestarting pages.",
             "short",
-            Query('sum by (instance) (increase(sluicegate_engine_restarts_total{job=~"$job"}[15m]))', "{{instance}}"),
+            Query(
+                'round(sum by (instance) (increase(sluicegate_engine_restarts_total{job=~"$job"}[15m])))',
+                "{{instance}}",
+            ),
             width=8,
+            is_stacked=True,
             line=limit("EngineRestarting"),
             alerts=("EngineRestarting",),
         ),

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[3]
 FILES = ROOT / "helm/sluicegate/files"
 RUNBOOKS = ROOT / "docs/runbooks"
 NAMES = ("service", "release", "partners", "misuse")
-OF_PROMETHEUS = {"up", "ALERTS"}
+OF_PROMETHEUS = {"up", "ALERTS", "ALERTS_FOR_STATE"}
 RULES: list[dict[str, Any]] = [
     rule
     for group in yaml.safe_load((FILES / "rules.yaml").read_text(encoding="utf-8"))["groups"]
@@ -46,7 +46,9 @@ UNUSED = {
 
 
 def dashboard(name: str) -> dict[str, Any]:
-    read: dict[str, Any] = json.loads((FILES / f"dashboards/{name}.json").read_text(encoding="utf-8"))
+    read: dict[str, Any] = json.loads(
+        (FILES / f"dashboards/{name}.json").read_text(encoding="utf-8"), parse_constant=number_that_json_lacks
+    )
     return read
 
 
@@ -54,6 +56,17 @@ def panels(name: str) -> Iterator[dict[str, Any]]:
     """All panels, those of folded rows among them, without the headings."""
     for entry in dashboard(name)["panels"]:
         yield from (panel for panel in (entry, *entry.get("panels", [])) if panel["type"] != "row")
+
+
+def number_that_json_lacks(word: str) -> None:
+    """Python's reader takes -Infinity; Grafana's does not."""
+    raise AssertionError(word)
+
+
+def labels_of(expression: str) -> set[str]:
+    """The labels of the first aggregation; none if it has none, or reads what a rule has aggregated."""
+    found = re.search(r"\bby \(([^)]*)\)", expression)
+    return set() if found is None else set(found.group(1).split(", "))
 
 
 def queries(name: str) -> list[str]:
@@ -73,7 +86,7 @@ def family(name: str) -> str:
 
 def named() -> set[str]:
     """Every metric that a panel, a variable or a rule reads, but for what rules make."""
-    expressions = [query.replace("$__rate_interval", "5m") for name in NAMES for query in queries(name)]
+    expressions = [re.sub(r"\$__\w+", "5m", query) for name in NAMES for query in queries(name)]
     names = {name for expression in expressions for name in metric_names(expression)}
     names |= {name for rule in RULES for name in metric_names(rule["expr"])}
     for name in NAMES:
@@ -86,6 +99,35 @@ def named() -> set[str]:
 @pytest.mark.parametrize("name", NAMES)
 def test_committed_dashboard_is_what_the_code_makes(name: str) -> None:
     assert (FILES / f"dashboards/{name}.json").read_text(encoding="utf-8") == rendered()[f"{name}.json"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_graphs_show_whole_series_or_none(name: str) -> None:
+    """With `> 0` in a query over time, a legend gives the last value above 0 as that of now."""
+    bare = [
+        target["expr"]
+        for panel in panels(name)
+        if panel["type"] == "timeseries"
+        for target in panel["targets"]
+        if re.search(r"> 0\b", target["expr"]) and "@ end()) > 0" not in target["expr"]
+    ]
+
+    assert bare == []
+
+
+def test_lines_of_an_alert_are_in_panels_with_series_as_the_alert_has_them() -> None:
+    """A line means nothing beside series of other labels: each of three may be below it, and their sum above."""
+    by = {rule["alert"]: labels_of(rule["expr"]) for rule in RULES if "alert" in rule}
+    wrong = []
+    for panel in (panel for name in NAMES for panel in panels(name) if panel["type"] == "timeseries"):
+        custom = panel["fieldConfig"]["defaults"]["custom"]
+        is_stacked = custom.get("stacking", {}).get("mode") == "normal"
+        if "thresholdsStyle" in custom and not is_stacked:
+            alerts = [link["url"].rpartition("/")[2].removesuffix(".md") for link in panel.get("links", [])]
+            shown = labels_of(panel["targets"][0]["expr"]) - {"instance"}
+            wrong += [(panel["title"], alert) for alert in alerts if by[alert] and not shown <= by[alert]]
+
+    assert wrong == []
 
 
 def test_every_metric_that_is_named_exists() -> None:
