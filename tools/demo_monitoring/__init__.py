@@ -1,0 +1,1 @@
+"""`make demo-monitoring`: misuse driven through a real server, and what Prometheus and Alertmanager make of it."""
