@@ -71,7 +71,7 @@ def _open() -> list[Panel]:
             "none",
             Query('count by (stage) (sluicegate_policy_info{job=~"$job"})', "{{stage}}"),
             shows_name=True,
-            width=5,
+            width=4,
         ),
         number(
             "Policy on file",
@@ -79,7 +79,7 @@ def _open() -> list[Panel]:
             "none",
             Query('max(sluicegate_policy_refused{job=~"$job"})'),
             words={"0": ("in force", GREEN), "1": ("refused", RED)},
-            width=5,
+            width=4,
             alerts=("PolicyReloadFailed",),
         ),
         number(
@@ -88,7 +88,7 @@ def _open() -> list[Panel]:
             "none",
             Query('sum(max by (job, kind) (sluicegate_withdrawals_in_force{job=~"$job"}))'),
             colours=((1, YELLOW),),
-            width=5,
+            width=4,
         ),
         number(
             "Signatures",
@@ -96,7 +96,7 @@ def _open() -> list[Panel]:
             "none",
             Query('min(sluicegate_policy_signatures_required{job=~"$job"})'),
             words={"0": ("off", RED), "1": ("required", GREEN)},
-            width=5,
+            width=4,
         ),
         number(
             "Audit log",
@@ -104,6 +104,14 @@ def _open() -> list[Panel]:
             "none",
             Query('min(sluicegate_audit_enabled{job=~"$job"})'),
             words={"0": ("off", RED), "1": ("kept", GREEN)},
+            width=4,
+        ),
+        number(
+            "Misuse signals",
+            "Whether every replica looks for misuse in prompts and outputs.",
+            "none",
+            Query('min(sluicegate_signals_enabled{job=~"$job"})'),
+            words={"0": ("off", RED), "1": ("on", GREEN)},
             width=4,
         ),
     ]

@@ -39,8 +39,6 @@ UNUSED = {
     "process_virtual_memory_bytes",
     # To look up after a restart; ReplicaDown and the gaps in every panel show it.
     "process_start_time_seconds",
-    # A setting, which `sluicegate watch` shows.
-    "sluicegate_signals_enabled",
 }
 """Metrics that no panel and no rule shows, with the reason."""
 
