@@ -23,7 +23,7 @@ test: setup ## Unit and in-process tests, on a CPU
 
 e2e: setup ## The server as a process with foreign clients against it, and the Helm chart
 	$(BIN)/python tools/foreign.py
-	$(BIN)/python -m pytest -m e2e tests/e2e
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m e2e tests/e2e
 
 soak: setup ## Minutes of load, cancels and reloads; reports as it goes
 	$(BIN)/python -m pytest -m soak -s tests/soak
