@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import socket
+import ssl
 from collections.abc import AsyncIterator
 
 import httpx
@@ -75,7 +77,12 @@ def test_the_password_is_in_no_text_about_the_access() -> None:
             "answered compressed, though asked not to",
         ),
         (httpx.ConnectError("refused by 10.0.0.1"), PageUnreachable, "cannot be reached"),
-        (httpx.ReadError("reset"), PageUnreachable, "ReadError"),
+        (httpx.ReadError("reset"), PageUnreachable, "broke off its answer"),
+        (
+            httpx.RemoteProtocolError("illegal status line"),
+            PageUnreachable,
+            "answers, but not in HTTP; try https://, or the port of metrics",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -86,6 +93,34 @@ async def test_anything_else_is_an_error_that_says_why(
         await fetched(answer)
 
     assert (type(raised.value), str(raised.value)) == (kind, text)
+
+
+@pytest.mark.parametrize(
+    ("cause", "text"),
+    [
+        (socket.gaierror(-2, "Name or service not known"), "no such host is known here"),
+        (ssl.SSLError(1, "WRONG_VERSION_NUMBER"), "answers, but not in TLS as we do; try http://"),
+    ],
+)
+async def test_why_no_connection_came_about_is_told(cause: Exception, text: str) -> None:
+    error = httpx.ConnectError("")
+    error.__cause__ = cause
+
+    with pytest.raises(PageUnreachable) as raised:
+        await fetched(error)
+
+    assert str(raised.value) == text
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:9464", "localhost:9464/metrics", "gate-0.gates:9464"])
+def test_an_address_without_a_scheme_is_told_what_it_lacks(text: str) -> None:
+    with pytest.raises(ValueError, match=f": write http://{text}$"):
+        parse_page_url(text)
+
+
+def test_what_could_be_a_password_is_not_repeated() -> None:
+    with pytest.raises(ValueError, match=r"^is no [^@]*$"):
+        parse_page_url("ann:secret@host:9464")
 
 
 async def test_a_page_that_trickles_is_given_up() -> None:

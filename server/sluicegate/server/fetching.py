@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
+import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +19,7 @@ import httpx
 
 from sluicegate.server.errors import PageUnreachable, PageUnusable
 
+_BARE_ADDRESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}:[0-9]{1,5}(/[A-Za-z0-9._/-]{0,100})?")
 _STATUS_ADVICE = {
     401: "it asks for a user and a password that it knows",
     403: "it does not show this to us",
@@ -73,8 +76,11 @@ async def fetch_page(
         raise PageUnreachable(f"no answer within {limit_seconds:g} s") from None
     except httpx.ConnectError as error:
         raise PageUnreachable(_connect_problem(error)) from error
+    except httpx.RemoteProtocolError as error:
+        advice = "try https://, or the port of metrics" if url.scheme == "http" else "try the port of metrics"
+        raise PageUnreachable(f"answers, but not in HTTP; {advice}") from error
     except (httpx.HTTPError, OSError) as error:  # httpx lets ssl.SSLError of a spoilt record through
-        raise PageUnreachable(type(error).__name__) from error
+        raise PageUnreachable("broke off its answer") from error
 
 
 async def _get(
@@ -103,14 +109,20 @@ def parse_page_url(text: str) -> httpx.URL:
     try:
         url = httpx.URL(text)
     except httpx.InvalidURL:
-        raise ValueError("is no URL") from None
+        raise ValueError(f"is no URL{_with_scheme(text)}") from None
     if url.scheme not in ("http", "https") or not url.host:
-        raise ValueError("is no http:// or https:// URL")
+        raise ValueError(f"is no http:// or https:// URL{_with_scheme(text)}")
     if url.userinfo:
         raise ValueError("has a user or a password in it, where others see them: use --user and --password-file")
     if url.fragment or url.query:
         raise ValueError("has a query or a fragment")
     return url
+
+
+def _with_scheme(text: str) -> str:
+    """Advice for an address that lacks nothing but its scheme; nothing of what could be a password is repeated."""
+    match = _BARE_ADDRESS.fullmatch(text)
+    return "" if match is None else f": write http://{text}"
 
 
 def shows_password(url: httpx.URL) -> bool:
@@ -131,6 +143,8 @@ def _connect_problem(error: httpx.ConnectError) -> str:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"its certificate is not good: {cause.verify_message}"
         if isinstance(cause, ssl.SSLError):
-            return "it does not speak TLS as we do"
+            return "answers, but not in TLS as we do; try http://"
+        if isinstance(cause, socket.gaierror):
+            return "no such host is known here"
         cause = cause.__cause__ or cause.__context__
     return "cannot be reached"
