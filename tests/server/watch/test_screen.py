@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -9,14 +10,17 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from sluicegate.server.watch.figures import Control, ModelFigures, PartnerFigures, ServerFigures, View
+from sluicegate.server.watch.headline import STALE_SECONDS
 from sluicegate.server.watch.screen import WIDE, render
 
+ROOT = Path(__file__).parents[3]
 SERVER = ServerFigures("gate-0:9464", None, "5f0c9a77be1d2c00", "s2")
 CONTROL = Control(
     audit_enabled=True,
     audit_checkpoint_age=20.0,
     withdrawals_age=0.4,
     keys_age=120.0,
+    signals_enabled=True,
     signals_exchange_age=3.0,
     withdrawals_in_force=0.0,
 )
@@ -29,6 +33,8 @@ QUIET = PartnerFigures(
     denials_per_minute={},
     quota_used_ratio=None,
     quota_limit=None,
+    prompts_seen=0.0,
+    outputs_seen=0.0,
     prompt_duplicate_ratio=0.0,
     output_duplicate_ratio=0.0,
     template_campaigns=0.0,
@@ -45,6 +51,7 @@ BUSY = replace(
     output_tokens_per_second=98.0,
     denials_per_minute={"stage": 12.0, "quota": 3.0, "authn": 0.0},
     quota_used_ratio=0.97,
+    prompts_seen=101.0,
     prompt_duplicate_ratio=0.82,
     template_campaigns=3.0,
     pii_found=4.0,
@@ -132,6 +139,35 @@ def test_without_a_height_all_rows_are_there() -> None:
     lines = shown(replace(VIEW, partners=partners), height=None)
 
     assert sum(line.startswith("partner-") for line in lines) == 60
+
+
+def test_duplicates_of_few_prompts_say_nothing() -> None:
+    few = replace(BUSY, prompts_seen=100.0)
+
+    assert "dup" not in " ".join(line for line in shown(replace(VIEW, partners=(few,))) if line.startswith("example"))
+    wide = {
+        seen: shown(replace(VIEW, partners=(replace(BUSY, prompts_seen=seen),)), width=WIDE, colours=True)
+        for seen in (100.0, 101.0)
+    }
+    assert any("\x1b[2m82%" in line for line in wide[100.0])
+    assert any("\x1b[33m82%" in line for line in wide[101.0])
+
+
+@pytest.mark.parametrize("what", ["audit", "signals"])
+def test_what_is_off_is_said(what: str) -> None:
+    control = replace(CONTROL, **{f"{what}_enabled": False})
+
+    [line] = [line for line in shown(replace(VIEW, control=control), colours=True) if "keys" in line]
+
+    assert f"{what} \x1b[0m\x1b[33moff" in line
+
+
+def test_ages_have_the_colours_of_their_alerts() -> None:
+    rules = (ROOT / "helm/sluicegate/files/rules.yaml").read_text()
+
+    assert f"sluicegate_jwks_age_seconds) > {STALE_SECONDS['keys'][0]:.0f}\n" in rules
+    assert f"sluicegate_jwks_age_seconds) > {STALE_SECONDS['keys'][1]:.0f}\n" in rules
+    assert f"sluicegate_audit_checkpoint_age_seconds) > {STALE_SECONDS['audit'][1]:.0f}\n" in rules
 
 
 def test_servers_that_do_not_answer_are_named() -> None:

@@ -37,6 +37,7 @@ class Control:
     audit_checkpoint_age: float | None
     withdrawals_age: float | None
     keys_age: float | None
+    signals_enabled: bool | None
     signals_exchange_age: float | None
     withdrawals_in_force: float | None
 
@@ -55,6 +56,9 @@ class PartnerFigures:
     quota_used_ratio: float | None
     quota_limit: str | None
     """The limit that is used most."""
+    prompts_seen: float
+    """Since the servers started, as the next: pages have no count of the last hour, which the ratios are of."""
+    outputs_seen: float
     prompt_duplicate_ratio: float | None
     output_duplicate_ratio: float | None
     template_campaigns: float | None
@@ -192,16 +196,20 @@ def _control(pages: Sequence[Samples]) -> Control:
         values = [value for page in pages if (value := page.one(name)) is not None and not math.isnan(value)]
         return max(values, default=None)
 
-    enabled = [value for page in pages if (value := page.one("sluicegate_audit_enabled")) is not None]
+    def everywhere(name: str) -> bool | None:
+        values = [value for page in pages if (value := page.one(name)) is not None]
+        return all(value == 1 for value in values) if values else None
+
     in_force = [
         sum(value for value in page.of("sluicegate_withdrawals_in_force").values() if math.isfinite(value))
         for page in pages
     ]
     return Control(
-        audit_enabled=all(value == 1 for value in enabled) if enabled else None,
+        audit_enabled=everywhere("sluicegate_audit_enabled"),
         audit_checkpoint_age=worst("sluicegate_audit_checkpoint_age_seconds"),
         withdrawals_age=worst("sluicegate_withdrawals_age_seconds"),
         keys_age=worst("sluicegate_jwks_age_seconds"),
+        signals_enabled=everywhere("sluicegate_signals_enabled"),
         signals_exchange_age=worst("sluicegate_signals_exchange_age_seconds"),
         withdrawals_in_force=max(in_force, default=None),
     )
@@ -226,6 +234,8 @@ def _partners(sums: _Sums) -> Iterator[PartnerFigures]:
     pii = sums.counted("sluicegate_pii_found_total", PARTNER)
     flagged = sums.counted("sluicegate_flagged_lexicon_total", PARTNER)
     offhours = sums.counted("sluicegate_offhours_requests_total", PARTNER)
+    prompts = sums.gauges("sluicegate_prompts_seen_total", PARTNER)
+    outputs = sums.gauges("sluicegate_outputs_seen_total", PARTNER)
     has_rates = bool(sums.intervals)
     most_used: dict[str, tuple[float, str]] = {}
     for (partner, limit), ratio in quotas.items():
@@ -243,6 +253,8 @@ def _partners(sums: _Sums) -> Iterator[PartnerFigures]:
             else {},
             quota_used_ratio=None if used is None else used[0],
             quota_limit=None if used is None else used[1],
+            prompts_seen=prompts.get((partner,), 0.0),
+            outputs_seen=outputs.get((partner,), 0.0),
             prompt_duplicate_ratio=shared["prompt_duplicate_ratio"].get((partner,)),
             output_duplicate_ratio=shared["output_duplicate_ratio"].get((partner,)),
             template_campaigns=shared["template_campaigns"].get((partner,)),

@@ -15,13 +15,14 @@ MAX_PROBLEMS = 3
 SHOWN_REVISION = 12
 
 STALE_SECONDS = {
-    "audit": (150.0, 600.0),
+    "audit": (120.0, 180.0),
     "withdrawals": (2.0, 5.0),
-    "keys": (3_600.0, 86_400.0),
+    "keys": (3_600.0, 72_000.0),
     "signals": (60.0, 300.0),
 }
 """From when on an age is shown as a warning, and as wrong. Withdrawals: asked for twice a second, refused after 5 s
-(row 17). Keys: 24 h (KEYS_STALE). Audit: a checkpoint a minute by default, and twice that has stopped."""
+(row 17). Keys: as both alerts KeysStale, since at 24 h tokens are refused. Audit: a checkpoint a minute by default;
+twice that is late, and from three times on the alert AuditStopped pages."""
 
 
 def headline(view: View, width: int) -> list[Text]:
@@ -68,17 +69,14 @@ def _policies(view: View) -> Text:
 
 def _control(control: Control) -> Text:
     line = Text()
-    line.append("audit ", style="bold")
-    if control.audit_enabled is False:
-        line.append("off", style=WARNING)
-    else:
-        line.append_text(_age("audit", control.audit_checkpoint_age))
-    for what, seconds in (
-        ("withdrawals", control.withdrawals_age),
-        ("keys", control.keys_age),
-        ("signals", control.signals_exchange_age),
+    for what, seconds, is_enabled in (
+        ("audit", control.audit_checkpoint_age, control.audit_enabled),
+        ("withdrawals", control.withdrawals_age, None),
+        ("keys", control.keys_age, None),
+        ("signals", control.signals_exchange_age, control.signals_enabled),
     ):
-        line.append(f"  {what} ", style="bold").append_text(_age(what, seconds))
+        line.append(f"{'  ' if line else ''}{what} ", style="bold")
+        line.append_text(Text("off", style=WARNING) if is_enabled is False else _age(what, seconds))
     if control.withdrawals_in_force is not None:
         line.append("  withdrawn ", style="bold")
         line.append(compact(control.withdrawals_in_force), style=WARNING if control.withdrawals_in_force else "")

@@ -19,7 +19,8 @@ WIDE = 136
 MAX_ROWS = 200
 """Of each table, where there is no height to keep to."""
 _QUOTA_NEAR, _QUOTA_FULL = 0.8, 0.95
-_MANY_DUPLICATES = 0.5
+_MANY_DUPLICATES, _ENOUGH_SEEN = 0.5, 100
+"""As the alert MassDuplicates: more than half of more than so many. A ratio of fewer texts says little."""
 _MANY_NETWORKS = 5
 _SLOTS_FULL = 0.95
 
@@ -101,8 +102,8 @@ def _partner_columns(*, is_wide: bool) -> list[_Column[PartnerFigures]]:
         _Column("", "quota", _denied("quota")),
         _Column("", "wdr", _denied("withdrawn")),
         quota,
-        _Column("dup", "in", lambda row: _ratio(row.prompt_duplicate_ratio)),
-        _Column("", "out", lambda row: _ratio(row.output_duplicate_ratio)),
+        _Column("dup", "in", lambda row: _duplicates(row.prompt_duplicate_ratio, row.prompts_seen)),
+        _Column("", "out", lambda row: _duplicates(row.output_duplicate_ratio, row.outputs_seen)),
         _Column("", "camp", lambda row: _event(row.template_campaigns)),
         _Column("", "distinct", lambda row: _number(row.prompts_distinct)),
         _Column("", "nets", lambda row: (compact(row.networks_per_token), _many(row.networks_per_token))),
@@ -138,8 +139,14 @@ def _event(value: float | None) -> tuple[str, str]:
     return compact(value), WARNING if value else QUIET
 
 
-def _ratio(value: float | None) -> tuple[str, str]:
-    return percent(value), _above(value, _MANY_DUPLICATES) or ("" if value else QUIET)
+def _duplicates(ratio: float | None, seen: float) -> tuple[str, str]:
+    if not ratio or seen <= _ENOUGH_SEEN:
+        return percent(ratio), QUIET
+    return percent(ratio), WARNING if ratio > _MANY_DUPLICATES else ""
+
+
+def _many_duplicates(ratio: float | None, seen: float) -> float | None:
+    return ratio if _duplicates(ratio, seen)[1] == WARNING else None
 
 
 def _above(value: float | None, limit: float) -> str:
@@ -171,8 +178,8 @@ def _signals(row: PartnerFigures) -> str:
     """What is worth a look, in few words."""
     shown = (
         ("camp", row.template_campaigns, 1.0, compact),
-        ("dup", row.prompt_duplicate_ratio, _MANY_DUPLICATES, percent),
-        ("dup out", row.output_duplicate_ratio, _MANY_DUPLICATES, percent),
+        ("dup", _many_duplicates(row.prompt_duplicate_ratio, row.prompts_seen), 0.0, percent),
+        ("dup out", _many_duplicates(row.output_duplicate_ratio, row.outputs_seen), 0.0, percent),
         ("nets", row.networks_per_token, _MANY_NETWORKS, compact),
         ("pii", row.pii_found, 1.0, compact),
         ("lex", row.flagged_lexicon, 1.0, compact),
