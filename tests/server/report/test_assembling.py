@@ -40,8 +40,34 @@ def test_a_log_that_covers_a_part_only_is_told_with_its_ends() -> None:
     figures = told((DAY, opening("a")), (2 * DAY, opening("b")))
 
     assert has(figures, "The log of replica gate-0 begins at 2026-10-02T00:00:00.000Z, after the period does.")
-    assert has(figures, "The log of replica gate-0 ends at 2026-10-03T00:00:00.000Z, before the period does.")
-    assert has(figures, "has no entry for 432000 s from 2026-10-03T00:00:00.000Z on")
+    assert has(figures, "has no entry since 2026-10-03T00:00:00.000Z; the figures go up to 5 d later")
+    assert not has(figures, "did not run")
+
+
+def test_a_silence_between_entries_is_told_in_words() -> None:
+    figures = told((-1, opening("a")), (7_500, opening("b")), (7 * DAY, opening("c")), period=PERIOD)
+
+    assert has(figures, "has no entry for 6 d 21 h from 2026-10-01T02:05:00.000Z on: its server did not run, or could")
+
+
+def test_an_end_shortly_before_the_period_ends_is_told_without_a_guess() -> None:
+    figures = told(*((n * 300.0, opening(f"c{n}")) for n in range(-1, round(7 * DAY / 300))))
+
+    assert has(figures, "The log of replica gate-0 ends at 2026-10-07T23:55:00.000Z, before the period does.")
+    assert not has(figures, "has no entry")
+
+
+def test_a_period_that_is_not_over_is_told_first_and_the_next_entry_is_not_missed() -> None:
+    now = "2026-10-01T06:01:00.000Z"
+    period = Period(PERIOD.since, now, asked_until=PERIOD.until)
+
+    figures = told(*((n * 300.0, opening(f"c{n}")) for n in range(-1, 73)), period=period)
+
+    assert figures.reservations[0] == (
+        f"The period is not over: figures up to {now}, of a period that ends at {PERIOD.until}."
+    )
+    assert figures.until == now
+    assert not any("The log of" in each or "whole days" in each for each in figures.reservations)
 
 
 def test_a_period_that_is_not_whole_days_is_told() -> None:

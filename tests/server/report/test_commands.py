@@ -21,6 +21,7 @@ from typer.testing import CliRunner, Result
 from sluicegate.auth import Reason
 from sluicegate.server.audit import Decision, Withdrawn
 from sluicegate.server.audit.entries import Entry
+from sluicegate.server.report import commands
 from sluicegate.server.report.commands import report
 
 _app = typer.Typer(add_completion=False)
@@ -28,10 +29,16 @@ _app.command("report")(report)
 
 PROGRAM = (
     "import sys, typer; from sluicegate.server.report import commands; commands.PROGRESS_ENTRIES = 5; "
+    "commands.now_text = lambda: '2026-11-02T00:00:00.000Z'; "
     "app = typer.Typer(pretty_exceptions_enable=False); app.command()(commands.report); app()"
 )
 OCTOBER = ("--from", "2026-10-01", "--until", "2026-11-01")
 KEY_OPTION = ("--public-key", PUBLIC_KEY)
+
+
+@pytest.fixture(autouse=True)
+def now(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "now_text", lambda: "2026-11-02T00:00:00.000Z")
 
 
 def run(*arguments: object) -> Result:
@@ -174,6 +181,23 @@ def test_another_key_is_no_key(log: Path, tmp_path: Path) -> None:
 )
 def test_wrong_usage_is_told_apart(arguments: tuple[str, ...]) -> None:
     assert run(*arguments).exit_code == 2
+
+
+def test_a_period_that_is_not_over_is_cut_at_now_and_said_first(log: Path, tmp_path: Path) -> None:
+    result = run("--from", "2026-10-01", "--until", "2027-01-01", "--audit", log, "--output", tmp_path / "report")
+
+    assert result.exit_code == 0
+    text = (tmp_path / "report/report.md").read_text()
+    assert "2026-10-01 00:00:00 to 2026-11-02 00:00:00, UTC" in text
+    assert "Read first:\n\n- The period is not over: figures up to 2026" in text
+    assert "- 1 withdrawal\n" in text
+
+
+def test_a_period_that_has_not_begun_is_wrong_usage(log: Path) -> None:
+    result = run("--from", "2026-12-01", "--until", "2027-01-01", "--audit", log, "--json")
+
+    assert result.exit_code == 2
+    assert "--from is in the future" in result.stderr
 
 
 def test_a_report_replaces_no_file(log: Path, tmp_path: Path) -> None:

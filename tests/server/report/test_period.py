@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sluicegate.server.report.period import Period
+from sluicegate.server.report.period import Period, duration_text, up_to_now
 
 OCTOBER = Period("2026-10-01T00:00:00.000Z", "2026-11-01T00:00:00.000Z")
 
@@ -35,3 +35,26 @@ def test_there_are_few_enough_spans_and_the_last_may_be_short(until: str, days: 
 def test_whole_days_are_told_from_others() -> None:
     assert OCTOBER.has_whole_days
     assert not Period(OCTOBER.since, "2026-10-02T06:00:00.000Z").has_whole_days
+
+
+def test_a_period_that_is_not_over_is_cut_at_now() -> None:
+    now = "2026-10-05T10:00:00.000Z"
+
+    assert up_to_now(OCTOBER.since, OCTOBER.until, OCTOBER.until) == OCTOBER
+    assert up_to_now(OCTOBER.since, OCTOBER.until, now) == Period(OCTOBER.since, now, asked_until=OCTOBER.until)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "0 s"),
+        (59.9, "59 s"),
+        (60.0, "1 min"),
+        (3_599.0, "59 min"),
+        (7_500.0, "2 h 5 min"),
+        (86_400.0, "1 d"),
+        (90_061.0, "1 d 1 h"),
+    ],
+)
+def test_a_duration_is_told_in_words(seconds: float, text: str) -> None:
+    assert duration_text(seconds) == text

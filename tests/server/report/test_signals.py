@@ -23,6 +23,8 @@ class FakePrometheus(httpx.AsyncBaseTransport):
     def __init__(self) -> None:
         self.counts: dict[str, list[tuple[Mapping[str, str], str]]] = {}
         self.firing: list[tuple[Mapping[str, str], list[int]]] = []
+        self.latest: list[Mapping[str, str]] = []
+        """Those that fire from after the last whole minute on."""
         self.known_hours: set[int] | None = None
         self.ranges: list[tuple[float, float, float]] = []
 
@@ -42,6 +44,8 @@ class FakePrometheus(httpx.AsyncBaseTransport):
                 for labels, minutes in self.firing:
                     times = [START + 60 * minute for minute in minutes if start <= START + 60 * minute <= end]
                     result += [{"metric": labels, "values": [[time, "1"] for time in times]}] if times else []
+                if end > START + 7 * 86_400 - 60 and start == end:
+                    result += [{"metric": labels, "values": [[end, "1"]]} for labels in self.latest]
             else:
                 hours = range(round((start - START) / 3600), round((end - START) / 3600) + 1)
                 known = [hour for hour in hours if self.known_hours is None or hour in self.known_hours]
@@ -55,11 +59,14 @@ async def asked(fake: FakePrometheus, period: Period = PERIOD) -> Signals:
         return await ask_signals(Prometheus(client, httpx.URL("http://prometheus:9090")), period)
 
 
-async def test_counts_are_rounded_and_small_ones_withheld() -> None:
+async def test_counts_are_rounded_and_those_that_may_be_small_withheld() -> None:
     fake = FakePrometheus()
     fake.counts["sluicegate_prompt_duplicates_total"] = [
         ({"partner": "lab"}, "41.7"),
         ({"partner": "uni"}, "3.2"),
+        ({"partner": "college"}, "5.4"),
+        ({"partner": "school"}, "0.3"),
+        ({"partner": "clinic"}, "6.0"),
         ({"partner": "newsroom"}, "0"),
         ({"partner": "broken"}, "NaN"),
     ]
@@ -68,8 +75,11 @@ async def test_counts_are_rounded_and_small_ones_withheld() -> None:
     signals = await asked(fake)
 
     assert signals.prompt_duplicates == (
+        SignalRow("clinic", Figure(6)),
+        SignalRow("college", Figure(0, 1)),
         SignalRow("lab", Figure(42)),
         SignalRow("newsroom", Figure(0)),
+        SignalRow("school", Figure(0, 1)),
         SignalRow("uni", Figure(0, 1)),
     )
     assert signals.personal_data == (SignalRow("email", Figure(9)),)
@@ -100,6 +110,17 @@ async def test_an_alert_over_the_edge_of_a_question_was_raised_once() -> None:
 
     assert [(row.times, row.minutes) for row in signals.alerts] == [(1, 4)]
     assert all((end - start) / step < 11_000 for start, end, step in fake.ranges)
+
+
+async def test_an_alert_that_still_fires_at_the_end_is_found_however_late_it_came() -> None:
+    fake = FakePrometheus()
+    minutes = 7 * 24 * 60
+    fake.firing = [(ALERT, [minutes - 2, minutes - 1])]
+    fake.latest = [({**ALERT, "partner": "uni"})]
+
+    signals = await asked(fake)
+
+    assert signals.alerts == (AlertRow("TemplateCampaign", "misuse", "page", 2, 3),)
 
 
 async def test_hours_that_it_knows_nothing_of_are_told() -> None:

@@ -17,7 +17,7 @@ from sluicegate.server.report.figures import (
     Signals,
 )
 from sluicegate.server.report.making import CLASSES, Refusals, Use, change_rows, outage_rows, withdrawal_rows
-from sluicegate.server.report.period import Period
+from sluicegate.server.report.period import Period, duration_text, seconds_of
 from sluicegate.server.report.suppression import told
 from sluicegate.server.report.tally import Tally
 
@@ -103,11 +103,13 @@ def _reservations(
             f"NOT VERIFIED: the logs are not as their servers wrote them ({logs.findings} findings of `sluicegate "
             "audit verify`). Any figure may be wrong."
         )
+    if period.asked_until is not None:
+        yield f"The period is not over: figures up to {period.until}, of a period that ends at {period.asked_until}."
     if not all(row.is_key_given for row in rows):
         yield "No key was given for the signatures: a log that was made anew with another key would not be found."
     if not all(row.is_anchored for row in rows):
         yield "Not every log was compared with a head kept elsewhere: entries cut off its end would not be missed."
-    if not period.has_whole_days:
+    if period.asked_until is None and not period.has_whole_days:
         yield "The period is not made of whole days (UTC)."
     for row in rows:
         yield from _coverage(row, period)
@@ -130,12 +132,19 @@ def _coverage(row: LogRow, period: Period) -> Iterator[str]:
         return
     if row.first_at > period.since:
         yield f"{name} begins at {row.first_at}, after the period does."
-    if row.last_at < period.until:
-        yield f"{name} ends at {row.last_at}, before the period does."
-    if row.silent_seconds > LONG_SILENCE_SECONDS:
+    missing = seconds_of(period.until) - seconds_of(max(row.last_at, period.since))
+    if missing > LONG_SILENCE_SECONDS:
         yield (
-            f"{name} has no entry for {row.silent_seconds:.0f} s from {row.silent_since} on: its server did not "
-            "run, or could not write."
+            f"{name} has no entry since {row.last_at}; the figures go up to {duration_text(missing)} later. Its server "
+            "had stopped, could not write, or this copy of the log is from then."
+        )
+    elif missing > 0 and period.asked_until is None:  # of a period that goes on, the next entry is still to come
+        yield f"{name} ends at {row.last_at}, before the period does."
+    is_between = row.silent_since is not None and row.first_at <= row.silent_since < row.last_at
+    if row.silent_seconds > LONG_SILENCE_SECONDS and is_between:
+        yield (
+            f"{name} has no entry for {duration_text(row.silent_seconds)} from {row.silent_since} on: its server did "
+            "not run, or could not write."
         )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -24,6 +25,7 @@ from sluicegate.auth import Policy, PolicyError, load_policy
 from sluicegate.auth.terminal import JsonFlag, err, out, print_json, show_problems, stop
 from sluicegate.server.audit import Verification
 from sluicegate.server.audit.files import list_files
+from sluicegate.server.audit.form import time_text
 from sluicegate.server.audit.options import Anchors, IsPart, Keys, State, heads, parse_time
 from sluicegate.server.errors import PageError
 from sluicegate.server.fetching import Access, open_client
@@ -31,7 +33,7 @@ from sluicegate.server.page_options import Ca, PasswordFile, User, access_of, pa
 from sluicegate.server.report.assembling import Logs, assemble
 from sluicegate.server.report.figures import Figures, Signals
 from sluicegate.server.report.pages import html_page, markdown_page
-from sluicegate.server.report.period import Period
+from sluicegate.server.report.period import Period, up_to_now
 from sluicegate.server.report.prometheus import Prometheus
 from sluicegate.server.report.signals import ask_signals
 from sluicegate.server.report.tally import Tally
@@ -46,7 +48,7 @@ HTML_FILE, MARKDOWN_FILE = "report.html", "report.md"
 def report(
     *,
     since: Annotated[str, typer.Option("--from", metavar="TIME", parser=parse_time, help="First time; UTC.")],
-    until: Annotated[str, typer.Option(metavar="TIME", parser=parse_time, help="Before this time; UTC.")],
+    until: Annotated[str, typer.Option(metavar="TIME", parser=parse_time, help="Before this time, or now; UTC.")],
     audit: Annotated[list[Path], typer.Option(metavar="DIR", help="A log directory. Repeatable: one a replica.")],
     public_key: Keys = None,
     anchor: Anchors = None,
@@ -77,12 +79,15 @@ def report(
     """
     if since >= until:
         raise typer.BadParameter("--from must be before --until")
+    now = now_text()
+    if since >= now:
+        raise typer.BadParameter(f"--from is in the future: it is {now}")
     if output is None and not as_json:
         raise typer.BadParameter("say where to with --output, or --json")
     access = access_of([] if prometheus is None else [prometheus], user, password_file, ca)
     plan = None if policy is None else _policy(policy)
     logs = Verification(audit, public_keys=public_key or (), anchors=anchor or (), replicas=heads(state), is_part=part)
-    tally = Tally(Period(since, until))
+    tally = Tally(up_to_now(since, until, now))
     _read(logs, tally, audit)
     findings = logs.findings()
     for finding in findings:
@@ -100,6 +105,11 @@ def report(
     elif output is not None:
         for name in (HTML_FILE, MARKDOWN_FILE):
             out(str(output / name))
+
+
+def now_text() -> str:
+    """This moment, as entries have times."""
+    return time_text(time.time())
 
 
 def _policy(directory: Path) -> Policy:

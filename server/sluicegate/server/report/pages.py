@@ -13,6 +13,7 @@ from markupsafe import Markup
 from sluicegate.server.report import plots
 from sluicegate.server.report.figures import Figures
 from sluicegate.server.report.making import OTHER_CLASS
+from sluicegate.server.report.period import duration_text
 from sluicegate.server.report.plots import NARROW_SPACE
 from sluicegate.server.report.suppression import SMALLEST, Figure
 
@@ -46,6 +47,8 @@ def _environment(*, is_html: bool) -> Environment:
         "figure": figure_text,
         "number": number_text,
         "seconds": seconds_text,
+        "duration": duration_text,
+        "plural": lambda number, noun: noun if number == 1 else f"{noun}s",
         "revision": lambda revision: "none" if revision is None else revision[:SHOWN_REVISION],
         "time": time_text,
         "q": quoted,

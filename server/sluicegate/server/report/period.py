@@ -18,6 +18,8 @@ class Period:
 
     since: str
     until: str
+    asked_until: str | None = None
+    """The end that was asked for, if the period is not over and was cut at `until`."""
 
     @property
     def seconds(self) -> float:
@@ -48,6 +50,22 @@ class Period:
         """When a span starts; that after the last one starts with the end of the period."""
         start = datetime.fromisoformat(self.since) + timedelta(days=index * self.span_days)
         return min(time_text(start.astimezone(UTC).timestamp()), self.until)
+
+
+def up_to_now(since: str, until: str, now: str) -> Period:
+    """The period, cut at `now` if it is not over. `since` is before both."""
+    return Period(since, until) if until <= now else Period(since, now, asked_until=until)
+
+
+def duration_text(seconds: float) -> str:
+    """As 12 s, 5 min, 2 h 5 min or 3 d 4 h, rounded down."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    units = ((86_400, 3_600, "d", "h"), (3_600, 60, "h", "min"), (60, 60, "min", ""))
+    size, part, unit, part_unit = next(each for each in units if whole >= each[0])
+    rest = whole % size // part
+    return f"{whole // size} {unit}" + (f" {rest} {part_unit}" if rest and part_unit else "")
 
 
 def seconds_of(at: str) -> float:

@@ -1,18 +1,19 @@
 """Signs of misuse in the period, as a Prometheus has them: alerts that were raised, and counts of finds.
 
-Each count is Prometheus' `increase`, which is an estimate: it extrapolates to the ends of the period.
+Each count is Prometheus' `increase`, which is an estimate: it extrapolates to the ends of the period. So a true count
+may be told as one more, and what is withheld goes one further than elsewhere.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 
 from sluicegate.server.report.figures import AlertRow, SignalRow, Signals
 from sluicegate.server.report.period import Period, seconds_of
 from sluicegate.server.report.prometheus import MAX_POINTS, Prometheus, Series
-from sluicegate.server.report.suppression import told
+from sluicegate.server.report.suppression import SMALLEST, Figure
 
 ALERT_STEP_SECONDS = 60.0
 """How close alerts are looked at: one that was raised and gone in between is missed."""
@@ -39,12 +40,17 @@ async def ask_signals(prometheus: Prometheus, period: Period) -> Signals:
 async def _counts(prometheus: Prometheus, period: Period, metric: str, label: str) -> tuple[SignalRow, ...]:
     seconds = max(1, round(period.seconds))
     query = f"sum by ({label}) (increase({metric}[{seconds}s]))"
-    counts: Counter[str] = Counter()
+    counts: defaultdict[str, float] = defaultdict(float)
     for series in await prometheus.at(query, seconds_of(period.until)):
         value = series.points[0][1]
         if math.isfinite(value) and 0 <= value < 2**53:
-            counts[series.labels.get(label, "")] += round(value)
-    return tuple(SignalRow(name, told(count)) for name, count in sorted(counts.items()))
+            counts[series.labels.get(label, "")] += value
+    return tuple(SignalRow(name, _told(count)) for name, count in sorted(counts.items()))
+
+
+def _told(estimate: float) -> Figure:
+    """A true 4 may be estimated as 5, and anything above 0 is at least one."""
+    return Figure(withheld=1) if 0 < estimate < SMALLEST + 1 else Figure(round(estimate))
 
 
 async def _alerts(prometheus: Prometheus, period: Period) -> tuple[AlertRow, ...]:
@@ -93,3 +99,4 @@ def _windows(period: Period, step: float) -> Iterator[tuple[float, float]]:
         end = min(start + (MAX_POINTS - 1) * step, until - 0.001)
         yield start, end
         start += MAX_POINTS * step
+    yield until - 0.001, until - 0.001  # what began after the last step, and still is
