@@ -23,7 +23,7 @@ _TABLE_BEGINS, _TABLE_ENDS = "<!-- values -->\n", "<!-- end of values -->\n"
 MADE = {
     "Settings": ("listen", "tls"),
     "Policy": ("directory",),
-    "State": ("url",),
+    "State": ("url", "url_file"),
     "Audit": ("directory", "key", "secret", "replica"),
     "Metrics": ("listen", "tls", "basic_auth"),
     "Health": ("listen",),

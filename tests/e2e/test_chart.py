@@ -150,6 +150,24 @@ def test_secrets_are_only_named(objects: list[Document]) -> None:
     assert "audit-secret" not in in_main
 
 
+@pytest.mark.parametrize("values", [(REDIS,), (CPU, ALL_ON)], ids=["replicas-redis", "all on"])
+def test_the_url_of_redis_is_a_private_file_and_on_no_command_line(
+    tmp_path: Path, values: tuple[Document, ...]
+) -> None:
+    objects = rendered(tmp_path, *values)
+
+    (volume,) = [each for each in pod(objects)["volumes"] if each.get("secret", {}).get("secretName") == "gate-redis"]
+    (mount,) = [each for each in server(objects)["volumeMounts"] if each["name"] == volume["name"]]
+    assert volume["secret"]["defaultMode"] & 0o007 == 0
+    assert accepted(tmp_path, objects).state.url_file == Path(mount["mountPath"]) / volume["secret"]["items"][0]["path"]
+    for spec in (pod(objects), one(objects, "Pod")["spec"]):
+        for container in (*spec.get("initContainers", ()), *spec["containers"]):
+            secret = [each["name"] for each in container.get("env", ()) if "secretKeyRef" in each.get("valueFrom", {})]
+            words = [*container.get("command", ()), *container.get("args", ())]
+            assert not [word for word in words if "STATE_URL" in word or any(f"$({name})" in word for name in secret)]
+            assert "gate-redis" not in json.dumps(container)
+
+
 @pytest.mark.parametrize(
     ("changed", "is_rolled"),
     [

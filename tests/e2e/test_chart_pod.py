@@ -85,6 +85,7 @@ def placed(directory: Path, **values: Any) -> Placed:
         secrets={
             "gate-audit": {name: (files.directory / name).read_text() for name in ("audit.jwk", "audit.secret")},
             "gate-tls": {"tls.crt": certificate.read_text(), "tls.key": certificate.with_suffix(".key").read_text()},
+            "gate-redis": {"url": "sqlite:////var/lib/sluicegate/named-in-a-secret.db\n"},
             "gate-scraper": {"username": "prometheus", "password": "for-tests-of-the-chart"},
         },
     )
@@ -198,6 +199,15 @@ def test_a_second_start_finds_its_log_and_state(tmp_path: Path) -> None:
     with started(place) as again:
         assert len(list((place.root / "var/lib/sluicegate/audit").glob("*.jsonl"))) == 2
         assert again.health("") == 1
+
+
+def test_the_url_of_the_state_is_read_from_the_secret(tmp_path: Path) -> None:
+    place = placed(tmp_path, state={"redis": {"existingSecret": "gate-redis"}})
+
+    with started(place) as server:
+        assert server.health("") == 1
+
+    assert (place.root / "var/lib/sluicegate/named-in-a-secret.db").exists()
 
 
 def test_probes_are_answered_where_everybody_else_must_show_certificates(tmp_path: Path) -> None:

@@ -108,6 +108,7 @@ def test_everything_that_the_default_values_lack_is_told_at_once(tmp_path: Path)
                 ("health", "listen"),
                 ("policy", "directory"),
                 ("state", "url"),
+                ("state", "url_file"),
                 ("audit", "directory"),
                 ("audit", "key"),
                 ("audit", "secret"),
@@ -195,7 +196,7 @@ def test_every_setting_can_be_given(tmp_path: Path) -> None:
     """All but those that the chart makes, each as `load_settings` has it in the end."""
     objects = rendered(tmp_path, CPU, ALL_ON)
     whole = accepted(tmp_path, settings_text(objects)).model_dump(mode="json", exclude_none=True)
-    for section, name in (("policy", "directory"), ("state", "url")):
+    for section, name in (("policy", "directory"), ("state", "url"), ("state", "url_file")):
         del whole[section][name]
     made = ("listen", "tls", "metrics", "health", "audit")
     given = {name: value for name, value in whole.items() if name not in made}

@@ -26,6 +26,7 @@ BELOW: dict[str, set[str]] = {
     "sluicegate.server.errors": {"sluicegate.auth"},
     "sluicegate.server.config": set(),
     "sluicegate.server.settings_file": {"sluicegate.server.config", "sluicegate.server.errors"},
+    "sluicegate.server.private_files": {"sluicegate.server.errors"},
     "sluicegate.server.audit": {"sluicegate.auth", "sluicegate.server.errors", "sluicegate.server.state"},
     "sluicegate.server.state": {"sluicegate.auth"},
     # Bounded GETs of other servers' pages, and what their commands are told: for watch and report alone.
@@ -85,7 +86,15 @@ BELOW: dict[str, set[str]] = {
         "sluicegate.server.errors",
         "sluicegate.server.metrics_setup",
         "sluicegate.server.signals_setup",
+        "sluicegate.server.state_setup",
         "sluicegate.server.tracing_setup",
+    },
+    "sluicegate.server.state_setup": {
+        "sluicegate.server",
+        "sluicegate.server.config",
+        "sluicegate.server.errors",
+        "sluicegate.server.private_files",
+        "sluicegate.server.state",
     },
     "sluicegate.server.tracing_setup": {
         "sluicegate.server.config",
@@ -97,6 +106,7 @@ BELOW: dict[str, set[str]] = {
         "sluicegate.auth",
         "sluicegate.server.engine",
         "sluicegate.server.errors",
+        "sluicegate.server.private_files",
         "sluicegate.server.signals",
     },
     # The use cases: the modules that stand directly in server/sluicegate/server/.
@@ -133,6 +143,7 @@ BELOW: dict[str, set[str]] = {
         "sluicegate.server.engine_setup",
         "sluicegate.server.metrics_setup",
         "sluicegate.server.signals_setup",
+        "sluicegate.server.state_setup",
         "sluicegate.server.tracing_setup",
         "sluicegate.server.config",
         "sluicegate.server.engine",

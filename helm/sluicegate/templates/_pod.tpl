@@ -51,9 +51,6 @@ containers:
       {{- if .Values.audit.enabled }}
       - --replica=$(POD_NAME){{ .Values.audit.replicaSuffix }}
       {{- end }}
-      {{- if .Values.state.redis.existingSecret }}
-      - --state=$(STATE_URL)
-      {{- end }}
     env:
       - name: POD_NAME
         valueFrom: {fieldRef: {fieldPath: metadata.name}}
@@ -62,12 +59,6 @@ containers:
       - {name: HF_HOME, value: /var/cache/sluicegate}
       {{- else }}
       - {name: HF_HUB_OFFLINE, value: "1"}
-      {{- end }}
-      {{- with .Values.state.redis }}
-      {{- if .existingSecret }}
-      - name: STATE_URL
-        valueFrom: {secretKeyRef: {name: {{ .existingSecret }}, key: {{ .key }}}}
-      {{- end }}
       {{- end }}
       {{- with .Values.extraEnv }}
       {{- toYaml . | nindent 6 }}
@@ -110,6 +101,9 @@ containers:
       {{- end }}
       {{- if .Values.keySets.existingConfigMap }}
       - {name: key-sets, mountPath: /etc/sluicegate/keys, readOnly: true}
+      {{- end }}
+      {{- if .Values.state.redis.existingSecret }}
+      - {name: state-url, mountPath: /etc/sluicegate/state-url, readOnly: true}
       {{- end }}
       {{- range include "sluicegate.listenerVolumes" . | fromYamlArray }}
       - {name: {{ .name }}, mountPath: /etc/sluicegate/{{ .name }}, readOnly: true}
@@ -188,6 +182,16 @@ capabilities:
 - name: key-sets
   configMap:
     name: {{ . }}
+{{- end }}
+{{- with .Values.state.redis }}
+{{- if .existingSecret }}
+# A file, since command lines and environments are shown around. Not for everybody to read: the server refuses such a URL.
+- name: state-url
+  secret:
+    secretName: {{ .existingSecret }}
+    defaultMode: 0440
+    items: [{key: {{ .key }}, path: url}]
+{{- end }}
 {{- end }}
 {{- with include "sluicegate.listenerVolumes" . | fromYamlArray }}
 {{ toYaml . }}

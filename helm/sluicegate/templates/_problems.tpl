@@ -95,6 +95,7 @@
   (list "tls" (hasKey $settings "tls") "tls")
   (list "policy.directory" (hasKey (dig "policy" (dict) $settings) "directory") "policy")
   (list "state.url" (hasKey (dig "state" (dict) $settings) "url") "state.redis")
+  (list "state.url_file" (hasKey (dig "state" (dict) $settings) "url_file") "state.redis")
 -}}
 {{- if index . 1 -}}
 {{- $found = append $found (printf "settings.%s: leave it out; the chart makes it from %s" (index . 0) (index . 2)) -}}

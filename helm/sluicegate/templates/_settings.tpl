@@ -10,7 +10,9 @@
 {{- with .Values.state.redis -}}
 {{- if .url -}}
 {{- $_ := set $made "state" (dict "url" .url) -}}
-{{- else if not .existingSecret -}}
+{{- else if .existingSecret -}}
+{{- $_ := set $made "state" (dict "url_file" "/etc/sluicegate/state-url/url") -}}
+{{- else -}}
 {{- $_ := set $made "state" (dict "url" "sqlite:////var/lib/sluicegate/state.db") -}}
 {{- end -}}
 {{- end -}}

@@ -75,7 +75,8 @@ from sluicegate.server.serving import Serving
 from sluicegate.server.signals_setup import lexicon_of, opened_signals
 from sluicegate.server.simulating import Simulating
 from sluicegate.server.stages import Stages
-from sluicegate.server.state import Store, open_store
+from sluicegate.server.state import Store
+from sluicegate.server.state_setup import opened_store
 from sluicegate.server.tokenizer import Tokenizer
 from sluicegate.server.tokenizing import Tokenizing
 from sluicegate.server.tracing_setup import opened_tracing
@@ -256,9 +257,8 @@ def _trust(settings: config.Policy) -> TrustRoot | None:
 
 
 async def _open_store(stack: AsyncExitStack, state: config.State, clock: Callable[[], float]) -> Store:
-    """The state store, by its own clock unless a test has another. Raises StateError."""
-    own = None if clock is time.time else clock
-    store = await open_store(state.url, lease_seconds=state.lease_seconds, clock=own)
+    """The state store, by its own clock unless a test has another. Raises SettingsError and StateError."""
+    store = await opened_store(state, None if clock is time.time else clock)
     stack.push_async_callback(store.close)
     return store
 

@@ -59,7 +59,9 @@ def serve(
         "audit.directory": audit_directory and str(Path(audit_directory).absolute()),
         "log.format": log_format,
     }
-    overrides = {name: value for name, value in flags.items() if value is not None}
+    overrides: dict[str, object] = {name: value for name, value in flags.items() if value is not None}
+    if state is not None:
+        overrides["state.url_file"] = None  # the flag wins over either setting
     try:
         settings = load_settings(config, overrides)
         if check:

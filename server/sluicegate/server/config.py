@@ -167,8 +167,15 @@ class State(Section):
     """Where quotas and withdrawals are kept, for this replica or for all."""
 
     url: Annotated[str, Field(min_length=1, max_length=1024)] = "sqlite:///sluicegate-state.db"
+    url_file: FilePath | None = None
     lease_seconds: Annotated[float, Field(ge=3, le=600)] = 30.0
     is_new: bool = False
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if self.url_file is not None and "url" in self.model_fields_set:
+            raise ValueError("give url or url_file, not both")
+        return self
 
 
 class Audit(Section):

@@ -9,6 +9,7 @@ from sluicegate.server.config import Settings
 from sluicegate.server.errors import SettingsError
 from sluicegate.server.metrics_setup import Endpoint
 from sluicegate.server.signals_setup import lexicon_of
+from sluicegate.server.state_setup import state_url
 from sluicegate.server.tracing_setup import check_tracing
 
 
@@ -19,6 +20,7 @@ def check_files(settings: Settings) -> None:
         checks.append(CertificateFiles("tls", tls.certificate, tls.key, tls.client_ca).read)
     if (tracing := settings.tracing) is not None:
         checks.append(lambda: check_tracing(tracing))
+    checks.append(lambda: state_url(settings.state))
     checks.append(lambda: lexicon_of(settings.signals))
     problems: list[str] = []
     for check in checks:

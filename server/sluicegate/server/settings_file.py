@@ -125,7 +125,7 @@ def _anchored(settings: Settings, base: Path) -> Settings:
         if isinstance(value, Path):
             return base / value
         if isinstance(value, State):
-            return value.model_copy(update={"url": _anchored_url(value.url, base)})
+            return value.model_copy(update={"url": _anchored_url(value.url, base), "url_file": anchor(value.url_file)})
         if isinstance(value, Section):
             return value.model_copy(update={name: anchor(item) for name, item in value})
         if isinstance(value, tuple):

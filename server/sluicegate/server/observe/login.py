@@ -6,13 +6,12 @@ import base64
 import binascii
 import hashlib
 import hmac
-import os
-import stat
 from pathlib import Path
 
 import structlog
 
 from sluicegate.server.errors import SettingsError
+from sluicegate.server.private_files import read_secret_line
 
 LEAST_PASSWORD_BYTES, MOST_PASSWORD_BYTES = 16, 1024
 CHALLENGE = 'Basic realm="sluicegate metrics", charset="UTF-8"'
@@ -21,22 +20,13 @@ log = structlog.get_logger()
 
 
 def read_password(path: Path) -> bytes:
-    """The first line of the file. Raises SettingsError for a short one, and if everybody could read the file."""
-    problem: str | None
-    try:
-        with path.open("rb") as file:
-            is_open = bool(stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o007)
-            password = file.read(MOST_PASSWORD_BYTES + 2).removesuffix(b"\n").removesuffix(b"\r")
-    except OSError as error:
-        problem = f"cannot be read: {error.strerror}"
-    else:
-        if is_open:
-            problem = f"can be read by everybody; run: chmod o-rwx {path}"
-        elif not LEAST_PASSWORD_BYTES <= len(password) <= MOST_PASSWORD_BYTES or b"\n" in password:
-            problem = f"must hold one line of {LEAST_PASSWORD_BYTES} to {MOST_PASSWORD_BYTES} bytes"
-        else:
-            return password
-    raise SettingsError([f"metrics.basic_auth.password_file: {path} {problem}"])
+    """The file's one line. Raises SettingsError for a short one, and if everybody could read the file."""
+    return read_secret_line(
+        path,
+        "metrics.basic_auth.password_file",
+        least_bytes=LEAST_PASSWORD_BYTES,
+        most_bytes=MOST_PASSWORD_BYTES,
+    )
 
 
 class Login:
