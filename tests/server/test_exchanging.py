@@ -24,6 +24,7 @@ class FakeBackend:
     def __init__(self) -> None:
         self.kept: list[Sketch] = []
         self.is_down = False
+        self.fails_with: Exception | None = None
 
     async def put_sketches(self, source: str, sketches: Mapping[str, bytes]) -> None:
         self._check()
@@ -37,6 +38,8 @@ class FakeBackend:
     async def close(self) -> None: ...
 
     def _check(self) -> None:
+        if self.fails_with is not None:
+            raise self.fails_with
         if self.is_down:
             raise StateUnavailable("down")
 
@@ -230,3 +233,35 @@ async def test_stop_while_the_store_is_down_is_a_stop(backend: FakeBackend) -> N
     await stopped(task)
 
     assert task.cancelled()
+
+
+async def test_failure_that_nobody_foresaw_is_logged_once_ages_and_ends_nothing(backend: FakeBackend) -> None:
+    one = Replica(backend)
+    with capture_logs() as logs:
+        task = asyncio.create_task(one.exchanging.run())
+        await one.turns.first()
+        one.see(1)
+        backend.fails_with = ZeroDivisionError("of a secret")
+        for _ in range(2):
+            one.clock.now += 5
+            await one.turns.next()
+        age, figures = one.exchanging.age_seconds, one.figures
+        backend.fails_with = None
+        await one.turns.next()
+
+    assert (age, figures, one.exchanging.age_seconds) == (10, {}, 0)
+    assert one.figures["a"].prompts_distinct == 1
+    assert [entry["event"] for entry in logs].count("signals_exchange_failed") == 1
+    assert logs[-1]["event"] == "signals_exchanged_again"
+    await stopped(task)
+
+
+async def test_figures_that_fail_age_too(backend: FakeBackend) -> None:
+    one = Replica(backend)
+    one.exchanging._on_figures = lambda _: 1 // 0  # type: ignore[assignment,return-value]
+
+    task = asyncio.create_task(one.exchanging.run())
+    await one.turns.first()
+
+    assert one.exchanging.age_seconds is None
+    await stopped(task)

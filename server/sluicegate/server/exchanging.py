@@ -76,17 +76,12 @@ class Exchanging:
     async def run(self) -> None:
         """Exchange at once, then every EXCHANGE_SECONDS until cancelled; then tell what is left, if the store answers.
 
-        While the store does not answer, figures go on with what was heard last.
+        While the store does not answer, figures go on with what was heard last. Whatever else fails is logged, and is
+        tried again: signals are no reason to end a server. The age grows meanwhile.
         """
         try:
             while True:
-                try:
-                    await self.exchange()
-                except StateError as error:
-                    self._tell(type(error).__name__)
-                else:
-                    self._tell(None)
-                self._on_figures(await self._on_thread(lambda: self._sketches.figures(self._clock())))
+                await self._turn()
                 await self._sleep(EXCHANGE_SECONDS)
         finally:
             with suppress(StateError, TimeoutError):
@@ -102,6 +97,21 @@ class Exchanging:
             self._after = page.after
             self._count(unreadable)
         self._exchanged_at = begun
+
+    async def _turn(self) -> None:
+        """Exchange, and show the figures. Raises nothing."""
+        before, problem = self._exchanged_at, None
+        try:
+            try:
+                await self.exchange()
+            except StateError as error:
+                problem = type(error).__name__
+            self._on_figures(await self._on_thread(lambda: self._sketches.figures(self._clock())))
+        except Exception as error:  # the log has types and places only
+            self._exchanged_at, problem = before, type(error).__name__
+            if problem != self._problem:
+                log.exception("signals_exchange_failed")
+        self._tell(problem)
 
     async def _put(self) -> None:
         self._untold |= await self._on_thread(lambda: self._sketches.changed(self._clock()))
