@@ -44,11 +44,6 @@ class FakeBackend:
             raise StateUnavailable("down")
 
 
-async def on_thread(work: Callable[[], _Result]) -> _Result:
-    await asyncio.sleep(0)
-    return work()
-
-
 class Turns:
     """A sleep that ends when a test says so, and by which a test waits for the end of a turn."""
 
@@ -78,15 +73,23 @@ class Replica:
         self.clock, self.turns = FakeClock(), Turns()
         self.sketches = Sketches(b"s" * 32)
         self.figures: Mapping[str, Figures] = {}
+        self.works = 0
+        self.between: Callable[[], None] = lambda: None
         self.exchanging = Exchanging(
             Store(backend, lease_seconds=30.0),  # type: ignore[arg-type]
             self.sketches,
-            on_thread,
+            self._on_thread,
             on_figures=self._take,
             clock=self.clock,
             age_clock=self.clock,
             sleep=self.turns,
         )
+
+    async def _on_thread(self, work: Callable[[], _Result]) -> _Result:
+        self.works += 1
+        self.between()
+        await asyncio.sleep(0)
+        return work()
 
     def see(self, *numbers: int, partner: str = "a") -> None:
         for number in numbers:
@@ -264,4 +267,17 @@ async def test_figures_that_fail_age_too(backend: FakeBackend) -> None:
     await one.turns.first()
 
     assert one.exchanging.age_seconds is None
+    await stopped(task)
+
+
+async def test_each_partner_is_work_of_its_own_so_that_texts_pass_in_between(backend: FakeBackend) -> None:
+    one = Replica(backend)
+    one.see(1, partner="a")
+    one.see(1, partner="b")
+    task = asyncio.create_task(one.exchanging.run())
+    one.between = lambda: one.see(2, partner="a")
+    await one.turns.first()
+
+    assert one.works >= 6, "who has changed, and who has figures; and for each of both, its extract and its figures"
+    assert one.figures["a"].prompts_distinct == 2
     await stopped(task)

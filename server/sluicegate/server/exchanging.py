@@ -106,15 +106,28 @@ class Exchanging:
                 await self.exchange()
             except StateError as error:
                 problem = type(error).__name__
-            self._on_figures(await self._on_thread(lambda: self._sketches.figures(self._clock())))
+            self._on_figures(await self._figures())
         except Exception as error:  # the log has types and places only
             self._exchanged_at, problem = before, type(error).__name__
             if problem != self._problem:
                 log.exception("signals_exchange_failed")
         self._tell(problem)
 
+    async def _figures(self) -> dict[str, Figures]:
+        """The figures of all partners. Each is work of its own, so that the texts which wait pass in between."""
+        now = self._clock()
+        partners = await self._on_thread(functools.partial(self._sketches.partners, now))
+        return {
+            partner: await self._on_thread(functools.partial(self._sketches.figures_of, partner, now))
+            for partner in partners
+        }
+
     async def _put(self) -> None:
-        self._untold |= await self._on_thread(lambda: self._sketches.changed(self._clock()))
+        now = self._clock()
+        for partner in await self._on_thread(functools.partial(self._sketches.untold, now)):
+            data = await self._on_thread(functools.partial(self._sketches.changed_of, partner, now))
+            if data is not None:
+                self._untold[partner] = data
         await self._store.put_sketches(self._source, self._untold)
         self._untold = {}
 

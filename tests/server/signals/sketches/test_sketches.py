@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 from templates import TEMPLATES, from_template, unlike
 
 from sluicegate.server.signals.sketches import ExtractInvalid, Figures, Sketches
+from sluicegate.server.signals.sketches import figures as figures_module
 from sluicegate.server.signals.sketches.extracts import LARGEST_BYTES
-from sluicegate.server.signals.sketches.sketches import EXTRACTS, OTHER, PARTNERS, SOURCES
+from sluicegate.server.signals.sketches.recent import RecentExtract, repeated_across
+from sluicegate.server.signals.sketches.sketches import CROSSING_SECONDS, EXTRACTS, OTHER, PARTNERS, SOURCES
+from sluicegate.server.signals.sketches.windows import Moment
 
 SALT = b"s" * 32
 NOW = 1_770_000_000.0  # the start of a part of five minutes, and 40 minutes into an hour
@@ -284,6 +287,43 @@ def test_any_time_is_a_moment(now: float) -> None:
     seen.see_prompt("a", unlike(1), now)
 
     assert seen.figures(now)["a"].prompts_distinct == 1
+
+
+def test_replicas_are_compared_once_a_minute_and_figures_go_on_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[int] = []
+
+    def counting(extracts: list[RecentExtract], moment: Moment) -> int:
+        compared.append(len(extracts))
+        return repeated_across(extracts, moment)
+
+    monkeypatch.setattr(figures_module, "repeated_across", counting)
+    one, other = sketches(), sketches()
+    found = []
+    for turn, text in enumerate([1, 2, 2, 2, 2]):
+        now = NOW + turn * CROSSING_SECONDS / 4
+        for each in (one, other):
+            each.see_prompt("a", unlike(text), now)
+        exchange([one, other], now)
+        found.append(one.figures(now)["a"].prompt_duplicate_ratio)
+
+    assert found == pytest.approx([1 / 2, 1 / 4, 3 / 6, 5 / 8, 8 / 10])
+    assert compared == [2] * 4, "prompts and outputs, twice"
+
+
+def test_what_repeats_across_replicas_is_found_later_though_nothing_more_comes() -> None:
+    one, other = sketches(), sketches()
+    for text in (1, 2):
+        for each in (one, other):
+            each.see_prompt("a", unlike(text), NOW)
+        exchange([one, other], NOW)
+        one.figures(NOW)
+
+    assert one.figures(NOW)["a"].prompt_duplicate_ratio == 1 / 4
+    assert one.figures(NOW + CROSSING_SECONDS)["a"].prompt_duplicate_ratio == 2 / 4
+
+
+def test_partner_of_whom_nothing_is_known_has_figures_of_nothing() -> None:
+    assert sketches().figures_of("a", NOW) == Figures(0.0, 0.0, 0, 0, 0)
 
 
 def test_extract_of_another_replica_that_cannot_be_read_leaves_the_one_before() -> None:

@@ -85,27 +85,37 @@ class Recent:
         return column
 
 
-def repeated_ratio(extracts: list[RecentExtract], moment: Moment) -> float:
+def repeated_ratio(extracts: list[RecentExtract], crossing: int, moment: Moment) -> float:
     """The share of the window's texts, 0 to 1, that repeat another of the window, on whichever replica that came.
 
-    What is new to two replicas is new once: where both know a fingerprint, the later one's first text was a repetition.
+    `crossing` is what `repeated_across` gave: each replica's own counts leave it out.
     """
-    seen = repeated = 0
-    live = []
+    seen, repeated = 0, crossing
     for each in extracts:
         columns = moment.has_part(each.parts)
         seen += int(each.seen[columns].sum())
         repeated += int(each.repeated[columns].sum())
-        kept = moment.has_part(each.last)
-        live.append((each.prints[kept], each.born[kept]))
-    live.sort(key=lambda each: each[0].tobytes())  # whoever adds up: of two as old, all take the same for the first
-    for place, (prints, born) in enumerate(live):
-        came_before = np.zeros(len(prints), np.bool_)
-        for other, (theirs, theirs_born) in enumerate(live):
-            if other == place or not len(theirs) or not len(prints):
-                continue
-            near = np.bitwise_count(prints[:, None] ^ theirs[None, :]) <= NEAR_BITS
-            earlier = theirs_born <= born[:, None] if other < place else theirs_born < born[:, None]
-            came_before |= (near & earlier).any(axis=1)
-        repeated += int((came_before & moment.has_part(born)).sum())
     return min(1.0, repeated / seen) if seen else 0.0
+
+
+def repeated_across(extracts: list[RecentExtract], moment: Moment) -> int:
+    """How many texts of the window that were new to their replica had come to another one before.
+
+    What is new to two replicas is new once: where both know a fingerprint, the later one's first text was a repetition.
+    Compares every two replicas once, about 0.5 ms each at worst.
+    """
+    live = []
+    for each in extracts:
+        kept = moment.has_part(each.last)
+        if kept.any():
+            live.append((each.prints[kept], each.born[kept]))
+    live.sort(key=lambda each: each[0].tobytes())  # whoever adds up: of two as old, all take the same for the first
+    came_before = [np.zeros(len(prints), np.bool_) for prints, _ in live]
+    for place, (prints, born) in enumerate(live):
+        for other in range(place):
+            theirs, theirs_born = live[other]
+            here, there = np.nonzero(np.bitwise_count(prints[:, None] ^ theirs[None, :]) <= NEAR_BITS)
+            is_later = theirs_born[there] <= born[here]
+            came_before[place][here[is_later]] = True
+            came_before[other][there[~is_later]] = True
+    return sum(int((came & moment.has_part(born)).sum()) for came, (_, born) in zip(came_before, live, strict=True))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
 
 from sluicegate.server.signals.sketches.errors import ExtractInvalid
 from sluicegate.server.signals.sketches.extracts import Extract, decode, encode
-from sluicegate.server.signals.sketches.figures import Figures, figures
+from sluicegate.server.signals.sketches.figures import Crossing, Figures, crossing, figures
 from sluicegate.server.signals.sketches.fingerprints import Fingerprints
 from sluicegate.server.signals.sketches.sketch import Sketch
 from sluicegate.server.signals.sketches.windows import Moment, moment
@@ -19,6 +18,8 @@ EXTRACTS = 1_024
 """Of other replicas, at 58 KiB at most; beyond that, the one that was longest not renewed makes room."""
 SOURCES = 32
 """Of these, for one partner: adding them up takes a second at worst, whatever is in them."""
+CROSSING_SECONDS = 60.0
+"""What repeats across the replicas is found no more often for one partner; its figures in between go on with that."""
 LONGEST_NAME = 255
 BACK_HOURS = 1
 """A clock that goes back by less stands still until it has caught up; if by more, all that was seen is forgotten."""
@@ -41,6 +42,7 @@ class Sketches:
         self._untold: dict[str, bytes] = {}
         self._stale: set[str] = set()  # partners whose figures are older than their extracts
         self._figures: dict[str, Figures] = {}
+        self._crossed: dict[str, tuple[float, Crossing]] = {}  # when that was found, in Unix seconds
         self._slid_to = Moment(0, 0)
 
     def see_prompt(self, partner: str, text: str, now: float) -> bool:
@@ -62,9 +64,18 @@ class Sketches:
 
     def changed(self, now: float) -> dict[str, bytes]:
         """The extract of each partner that has another than when this was last asked: for the other replicas."""
-        self._refresh(self._moment(now))
-        untold, self._untold = self._untold, {}
-        return untold
+        found = {partner: self.changed_of(partner, now) for partner in self.untold(now)}
+        return {partner: data for partner, data in found.items() if data is not None}
+
+    def untold(self, now: float) -> list[str]:
+        """The partners of whom `changed_of` may have something."""
+        self._slide(self._moment(now))
+        return sorted(self._touched | self._untold.keys())
+
+    def changed_of(self, partner: str, now: float) -> bytes | None:
+        """The partner's extract, if it is another than when this was last asked."""
+        self._renew(partner, self._moment(now))
+        return self._untold.pop(partner, None)
 
     def absorb(self, source: str, partner: str, data: bytes) -> None:
         """Take what another replica has seen of a partner in the place of what it said before.
@@ -87,19 +98,40 @@ class Sketches:
 
     def figures(self, now: float) -> dict[str, Figures]:
         """The figures of every partner of whom some replica has seen something within the windows."""
+        return {partner: self.figures_of(partner, now) for partner in self.partners(now)}
+
+    def partners(self, now: float) -> list[str]:
+        """All partners with figures, once what has left the windows is forgotten."""
         at = self._moment(now)
-        self._refresh(at)
-        extracts: dict[str, list[Extract]] = defaultdict(list)
-        for partner, extract in self._extracts.items():
-            extracts[partner].append(extract)
-        for (_, partner), extract in self._others.items():
-            extracts[partner].append(extract)
-        self._figures = {
-            partner: figures(each, at) if partner in self._stale else self._figures[partner]
-            for partner, each in extracts.items()
-        }
-        self._stale.clear()
-        return dict(self._figures)
+        self._slide(at)
+        for partner in self._touched & self._over(at):
+            self._renew(partner, at)
+        known = {*self._own, *(partner for _, partner in self._others)}
+        self._figures = {partner: each for partner, each in self._figures.items() if partner in known}
+        self._crossed = {partner: each for partner, each in self._crossed.items() if partner in known}
+        self._stale &= known
+        return sorted(known)
+
+    def figures_of(self, partner: str, now: float) -> Figures:
+        """The figures of one partner: all zero if nobody has seen anything within the windows."""
+        at = self._moment(now)
+        self._slide(at)
+        self._renew(partner, at)
+        if partner in self._figures and partner not in self._stale:
+            return self._figures[partner]
+        extracts = [extract for (_, each), extract in self._others.items() if each == partner]
+        if partner in self._extracts:
+            extracts.append(self._extracts[partner])
+        found_at, crossed = self._crossed.get(partner, (now, Crossing()))
+        if len(extracts) <= 1:
+            crossed = Crossing()
+            self._stale.discard(partner)
+        elif partner not in self._crossed or not 0 <= now - found_at < CROSSING_SECONDS:
+            crossed = crossing(extracts, at)
+            self._crossed[partner] = now, crossed
+            self._stale.discard(partner)
+        self._figures[partner] = figures(extracts, crossed, at)
+        return self._figures[partner]
 
     def _moment(self, now: float) -> Moment:
         """The moment of a time, or the latest one where the clock has gone back by a little."""
@@ -122,21 +154,29 @@ class Sketches:
             self._own[partner] = Sketch()
         return self._own[partner]
 
-    def _refresh(self, at: Moment) -> None:
-        """Renew the extracts of what has changed, and forget what has left the windows."""
+    def _over(self, at: Moment) -> set[str]:
+        """The partners of whom this replica's last extract has left the windows."""
+        return {partner for partner, extract in self._extracts.items() if extract.is_over(at)}
+
+    def _slide(self, at: Moment) -> None:
+        """Note what a new moment changes, and forget what others have told and has left the windows."""
         if at != self._slid_to:
             self._slid_to = at
             self._others = {key: extract for key, extract in self._others.items() if not extract.is_over(at)}
             self._touched.update(self._own)
             self._stale.update(self._extracts, (partner for _, partner in self._others))
-        for partner in self._touched:
-            extract = self._own[partner].extract(at)
-            data = encode(extract)
-            digest = hashlib.blake2b(data, digest_size=16).digest()
-            if self._told.get(partner) != digest:
-                self._told[partner], self._untold[partner] = digest, data
-            self._extracts[partner] = extract
-            self._stale.add(partner)
-            if extract.is_over(at):
-                del self._own[partner], self._extracts[partner], self._told[partner]
-        self._touched.clear()
+
+    def _renew(self, partner: str, at: Moment) -> None:
+        """Renew the extract of a partner, if its sketch has changed; forget it if it has left the windows."""
+        if partner not in self._touched:
+            return
+        extract = self._own[partner].extract(at)
+        data = encode(extract)
+        digest = hashlib.blake2b(data, digest_size=16).digest()
+        if self._told.get(partner) != digest:
+            self._told[partner], self._untold[partner] = digest, data
+        self._extracts[partner] = extract
+        self._stale.add(partner)
+        if extract.is_over(at):
+            del self._own[partner], self._extracts[partner], self._told[partner]
+        self._touched.discard(partner)
