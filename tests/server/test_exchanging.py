@@ -10,7 +10,7 @@ from issuer import FakeClock
 from structlog.testing import capture_logs
 from templates import unlike
 
-from sluicegate.server.exchanging import EXCHANGE_SECONDS, Exchanging
+from sluicegate.server.exchanging import EXCHANGE_SECONDS, TOLD_SECONDS, Exchanging
 from sluicegate.server.signals.sketches import Figures, Sketches
 from sluicegate.server.state import StateUnavailable, Store
 from sluicegate.server.state.sketches import Sketch, SketchPage
@@ -281,3 +281,25 @@ async def test_each_partner_is_work_of_its_own_so_that_texts_pass_in_between(bac
     assert one.works >= 6, "who has changed, and who has figures; and for each of both, its extract and its figures"
     assert one.figures["a"].prompts_distinct == 2
     await stopped(task)
+
+
+async def test_a_partner_is_put_at_once_and_then_seldom_and_another_does_not_wait(backend: FakeBackend) -> None:
+    one = Replica(backend)
+    put: list[list[str]] = []
+    for partners, seconds in (
+        ("a", 0.0),
+        ("ab", 5.0),
+        ("a", TOLD_SECONDS - 6),
+        ("", 1.0),
+        ("", 5.0),
+        ("", TOLD_SECONDS),
+    ):
+        one.clock.now += seconds
+        for partner in partners:
+            one.see(len(put), partner=partner)
+        await one.exchanging.exchange()
+        put.append([each.partner for each in backend.kept])
+        backend.kept.clear()
+        one.exchanging._after = 0
+
+    assert put == [["a"], ["b"], [], ["a"], [], []]

@@ -7,7 +7,7 @@ import asyncio
 from state_replicas import FreshUrl, sharing
 
 from sluicegate.server.state import Sketch, Store
-from sluicegate.server.state.sketches import KEPT_SECONDS, LARGEST_BYTES, MOST, PAGE_BYTES
+from sluicegate.server.state.sketches import KEPT_SECONDS, LARGEST_BYTES, MOST, PAGE_BYTES, pages
 
 ALL_BYTES = bytes(range(256))
 
@@ -106,6 +106,24 @@ async def test_sketch_is_forgotten_a_day_after_it_was_put_and_numbers_go_on(fres
         assert [each.partner for each in await read(store, after=seen.after)] == ["c", "d"]
 
 
+def test_no_page_that_is_put_has_more_than_a_page() -> None:
+    put = {f"partner-{number}": bytes(LARGEST_BYTES - number) for number in range(9)}
+
+    found = list(pages(put))
+
+    assert max(sum(map(len, page.values())) for page in found) <= PAGE_BYTES
+    assert {partner: data for page in found for partner, data in page.items()} == put
+
+
+async def test_many_sketches_of_its_own_do_not_keep_a_reader_from_those_of_others(fresh_url: FreshUrl) -> None:
+    async with sharing(fresh_url()) as replicas:
+        store = await replicas.open()
+        await store.put_sketches("life-1", {f"p{number}": b"1" for number in range(600)})
+        await store.put_sketches("life-2", {"a": b"2"})
+
+        assert await read(store, "life-1") == [Sketch("life-2", "a", b"2")]
+
+
 async def test_sketches_of_any_size_are_read_page_by_page(fresh_url: FreshUrl) -> None:
     async with sharing(fresh_url()) as replicas:
         writer, reader = await replicas.open(), await replicas.open()
@@ -115,7 +133,7 @@ async def test_sketches_of_any_size_are_read_page_by_page(fresh_url: FreshUrl) -
         first = await reader.sketches("life-2")
         found = await read(reader, "life-2")
 
-        assert sum(len(each.data) for each in first.sketches) <= PAGE_BYTES + 2 * LARGEST_BYTES
+        assert sum(len(each.data) for each in first.sketches) <= PAGE_BYTES == 128 * 1024
         assert {each.partner: each.data for each in found} == put
 
 

@@ -21,6 +21,8 @@ from sluicegate.server.signals.sketches import ExtractInvalid, Figures, Sketches
 from sluicegate.server.state import Sketch, StateError, Store
 
 EXCHANGE_SECONDS = 5.0
+TOLD_SECONDS = 30.0
+"""What was seen of one partner is put no more often: all of it goes, 58 KiB at most, and every replica reads it."""
 LAST_WORD_SECONDS = 2.0
 """For what is still to be told when the server stops."""
 
@@ -62,6 +64,8 @@ class Exchanging:
         self._source = uuid.uuid4().hex
         self._after = 0
         self._untold: dict[str, bytes] = {}
+        self._put_at: dict[str, float] = {}
+        """When a partner's was put, by the clock of ages, if that was within TOLD_SECONDS."""
         self._exchanged_at: float | None = None
         self._problem: str | None = None
         self._unreadable: set[str] = set()
@@ -86,12 +90,12 @@ class Exchanging:
         finally:
             with suppress(StateError, TimeoutError):
                 async with asyncio.timeout(LAST_WORD_SECONDS):
-                    await self._put()
+                    await self._put(least_seconds=0.0)
 
     async def exchange(self) -> None:
         """Put what has changed, and absorb what others have put. Raises StateError; what was not put comes again."""
         begun = self._age_clock()
-        await self._put()
+        await self._put(least_seconds=TOLD_SECONDS)
         while (page := await self._store.sketches(self._source, self._after)).after != self._after:
             unreadable = await self._on_thread(functools.partial(self._absorb, page.sketches))
             self._after = page.after
@@ -122,13 +126,18 @@ class Exchanging:
             for partner in partners
         }
 
-    async def _put(self) -> None:
-        now = self._clock()
+    async def _put(self, *, least_seconds: float) -> None:
+        """Put what has changed of each partner of whom nothing was put for at least so long."""
+        now, begun = self._clock(), self._age_clock()
+        self._put_at = {partner: at for partner, at in self._put_at.items() if begun - at < least_seconds}
         for partner in await self._on_thread(functools.partial(self._sketches.untold, now)):
+            if partner in self._put_at:
+                continue
             data = await self._on_thread(functools.partial(self._sketches.changed_of, partner, now))
             if data is not None:
                 self._untold[partner] = data
         await self._store.put_sketches(self._source, self._untold)
+        self._put_at |= dict.fromkeys(self._untold, begun)
         self._untold = {}
 
     def _absorb(self, sketches: Sequence[Sketch]) -> list[tuple[str, str]]:

@@ -15,8 +15,8 @@ KEPT_SECONDS = 86_400
 LARGEST_BYTES = 64 * 1024
 MOST = 1_024
 """Sketches in a store; beyond that, those that were put first make room."""
-PAGE_BYTES = 1024 * 1024
-"""A put of more is split, and a reading ends with the sketch that exceeds it: no answer takes long."""
+PAGE_BYTES = 128 * 1024
+"""A put of more is split, and a reading ends before it: calls on quotas pass in between, and none waits for long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +37,15 @@ class SketchPage:
 
 
 def pages(sketches: Mapping[str, bytes]) -> Iterator[dict[str, bytes]]:
-    """Sketches by partner, in parts of about PAGE_BYTES."""
+    """Sketches by partner, in parts of at most PAGE_BYTES."""
     page: dict[str, bytes] = {}
     size = 0
     for partner, data in sketches.items():
         assert len(data) <= LARGEST_BYTES
-        page[partner] = data
-        size += len(data)
-        if size > PAGE_BYTES:
+        if page and size + len(data) > PAGE_BYTES:
             yield page
             page, size = {}, 0
+        page[partner] = data
+        size += len(data)
     if page:
         yield page

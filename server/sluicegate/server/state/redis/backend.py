@@ -110,7 +110,9 @@ class RedisBackend:
             await self._run("put_sketches", SKETCHES, now, KEPT_SECONDS, MOST, source, *flat)
 
     async def sketches(self, source: str, after: int) -> SketchPage:
-        reply = await self._run("sketches", SKETCHES, source, after, _base64_size(LARGEST_BYTES), PAGE_BYTES)
+        reply = await self._run(
+            "sketches", SKETCHES, source, after, _base64_size(LARGEST_BYTES), _base64_size(PAGE_BYTES)
+        )
         texts = list(map(str, reply[2:]))
         found = []
         for field, text in zip(texts[::2], texts[1::2], strict=True):

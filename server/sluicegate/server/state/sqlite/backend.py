@@ -190,12 +190,13 @@ def _page(connection: sqlite3.Connection, source: str, after: int) -> SketchPage
         " AND typeof(data) = 'blob' AND length(data) <= ? ORDER BY number",
         (after, source, LARGEST_BYTES),
     )
-    found, size = [], 0
+    found: list[Sketch] = []
+    size = 0
     for number, origin, partner, data in rows:
+        if found and size + len(data) > PAGE_BYTES:
+            break
         found.append(Sketch(str(origin), str(partner), bytes(data)))
         after, size = number, size + len(data)
-        if size > PAGE_BYTES:
-            break
     return SketchPage(tuple(found), after)
 
 
