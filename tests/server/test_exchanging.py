@@ -261,7 +261,7 @@ async def test_failure_that_nobody_foresaw_is_logged_once_ages_and_ends_nothing(
 
 async def test_figures_that_fail_age_too(backend: FakeBackend) -> None:
     one = Replica(backend)
-    one.exchanging._on_figures = lambda _: 1 // 0  # type: ignore[assignment,return-value]
+    one.exchanging._on_figures = lambda _: 1 // 0  # type: ignore[assignment]
 
     task = asyncio.create_task(one.exchanging.run())
     await one.turns.first()

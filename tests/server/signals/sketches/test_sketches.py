@@ -8,6 +8,7 @@ import tracemalloc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 from templates import TEMPLATES, from_template, unlike
 
 from sluicegate.server.signals.sketches import ExtractInvalid, Figures, Sketches
@@ -375,10 +376,13 @@ def test_sources_of_one_partner_are_bounded_and_those_of_long_ago_go_first() -> 
 def test_partners_beyond_the_most_count_as_other() -> None:
     seen = sketches()
 
-    for number in range(PARTNERS + 3):
-        seen.see_prompt(f"p{number}", unlike(number), NOW)
+    with capture_logs() as logs:
+        for number in range(PARTNERS + 3):
+            seen.see_prompt(f"p{number}", unlike(number), NOW)
 
-    assert seen.figures(NOW)[OTHER].prompts_distinct == 3
+    assert PARTNERS == 1_024
+    assert seen.figures_of(OTHER, NOW).prompts_distinct == 3
+    assert [entry["event"] for entry in logs] == ["signals_of_more_partners_than_sketches"]
 
 
 def test_memory_and_extract_stay_bounded_whatever_comes() -> None:

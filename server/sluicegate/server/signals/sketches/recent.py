@@ -102,7 +102,7 @@ def repeated_across(extracts: list[RecentExtract], moment: Moment) -> int:
     """How many texts of the window that were new to their replica had come to another one before.
 
     What is new to two replicas is new once: where both know a fingerprint, the later one's first text was a repetition.
-    Compares every two replicas once, about 0.5 ms each at worst.
+    Compares every two replicas once, which takes 1 to 2 ms where all SHARED are there.
     """
     live = []
     for each in extracts:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
+import structlog
+
 from sluicegate.server.signals.sketches.errors import ExtractInvalid
 from sluicegate.server.signals.sketches.extracts import Extract, decode, encode
 from sluicegate.server.signals.sketches.figures import Crossing, Figures, crossing, figures
@@ -12,8 +14,11 @@ from sluicegate.server.signals.sketches.sketch import Sketch
 from sluicegate.server.signals.sketches.windows import Moment, moment
 
 OTHER = "other"
-PARTNERS = 256
-"""With sketches of their own; what comes of any more counts for OTHER."""
+PARTNERS = 1_024
+"""With sketches of their own; what comes of any more counts for OTHER.
+
+One takes 234 kB once all is remembered that can be, so all take 240 MB; with a flood of shared tokens, 1 MB each.
+"""
 EXTRACTS = 1_024
 """Of other replicas, at 58 KiB at most; beyond that, the one that was longest not renewed makes room."""
 SOURCES = 32
@@ -23,6 +28,8 @@ CROSSING_SECONDS = 60.0
 LONGEST_NAME = 255
 BACK_HOURS = 1
 """A clock that goes back by less stands still until it has caught up; if by more, all that was seen is forgotten."""
+
+log = structlog.get_logger()
 
 
 class Sketches:
@@ -44,6 +51,7 @@ class Sketches:
         self._figures: dict[str, Figures] = {}
         self._crossed: dict[str, tuple[float, Crossing]] = {}  # when that was found, in Unix seconds
         self._slid_to = Moment(0, 0)
+        self._has_told_of_more = False
 
     def see_prompt(self, partner: str, text: str, now: float) -> bool:
         """Count a prompt; whether it is a near duplicate of one that this replica saw in the last hour."""
@@ -148,6 +156,9 @@ class Sketches:
     def _sketch(self, partner: str) -> Sketch:
         """The partner's sketch, which is about to change."""
         if partner not in self._own and len(self._own) >= PARTNERS:
+            if not self._has_told_of_more:
+                self._has_told_of_more = True
+                log.warning("signals_of_more_partners_than_sketches", sketches=PARTNERS, counted_as=OTHER)
             partner = OTHER
         self._touched.add(partner)
         if partner not in self._own:
