@@ -100,6 +100,7 @@ async def test_an_output_whose_prompt_was_left_out_is_looked_at(watched: Watched
 async def test_what_is_left_out_of_an_output_is_counted(watched: Watched) -> None:
     with watched.monitoring.generation(GRANT, "A prompt.", TOKENIZER, 2) as observation:
         observation.begin()
+        await watched.watcher.run(lambda: None)
         watched.hold(places=1)
         observation.add(0, TEXT, None)
     watched.held.set()
