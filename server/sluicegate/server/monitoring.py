@@ -24,7 +24,7 @@ from sluicegate.server.signals.sketches import Sketches
 from sluicegate.server.signals.watcher import Watcher
 from sluicegate.server.tokenizer import Tokenizer
 
-PIECE_TOKENS = 32
+PIECE_TOKENS = 64
 """Tokens of one candidate that are handed over together."""
 TOLD_SECONDS = 600.0
 """A token that is used on the same network again is told of no sooner than after this."""
