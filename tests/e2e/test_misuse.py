@@ -19,7 +19,7 @@ import pytest
 import pytest_asyncio
 from harness import METRICS, Server, serving
 from misuse import SCENARIOS, Scenario, plan, terms, varied
-from prometheus import Alert, Prometheus, prometheus
+from prometheus import Alert, Prometheus, asked, prometheus
 
 from tools.scaled_rules import scaled_rules
 
@@ -86,11 +86,7 @@ def panels_without_data(running: Prometheus, jobs: Sequence[str]) -> frozenset[s
     """The titles of panels whose queries have no sample for any job."""
 
     def has_data(panel: dict[str, Any], job: str) -> bool:
-        values = {"$__rate_interval": "1m", "$job": job, "$partner": ".*", "$model": ".*"}
-        queries = [target["expr"] for target in panel["targets"]]
-        for variable, value in values.items():
-            queries = [query.replace(variable, value) for query in queries]
-        return any(running.has(query) for query in queries)
+        return any(running.has(asked(target["expr"], job=job)) for target in panel["targets"])
 
     found = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
     panels = [panel for entry in found for panel in (entry, *entry.get("panels", [])) if panel["type"] != "row"]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from deployment import EVAL_TEAM, LAB_APP, Deployment
-from prometheus import Alert, Prometheus, prometheus
+from prometheus import Alert, Prometheus, asked, prometheus
 from real_server import RealServer, real_server, wait_for
 
 from sluicegate.auth import create_signing_key
@@ -27,16 +27,6 @@ RULES = FILES / "rules.yaml"
 RUNBOOKS = sorted((ROOT / "docs/runbooks").glob("*.md"))
 DASHBOARDS = ("service", "release", "partners", "misuse")
 SCALE = 60
-VALUES = {
-    "$__rate_interval": "5m",
-    "$__range": "5m",
-    "$__interval": "1s",
-    "$job": "sluicegate",
-    "$partner": ".*",
-    "$model": ".*",
-}
-"""What Grafana would put in for the variables."""
-
 QUIET = {
     "service": {
         "Failed calls",  # a share of the calls in five minutes, which are five seconds here
@@ -132,14 +122,6 @@ def panels(name: str) -> Iterator[dict[str, Any]]:
     whole = json.loads((FILES / f"dashboards/{name}.json").read_text(encoding="utf-8"))
     for entry in whole["panels"]:
         yield from (panel for panel in (entry, *entry.get("panels", [])) if panel["type"] != "row")
-
-
-def asked(query: str) -> str:
-    """The query as Grafana would send it."""
-    for variable, value in VALUES.items():
-        query = query.replace(variable, value)
-    assert "$" not in re.sub(r'"\$1"', "", query), query
-    return query
 
 
 def test_server_is_scraped_in_peace(watched: Watched) -> None:
