@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -34,6 +34,7 @@ from sluicegate.v1.generation_service_pb2 import GenerateRequest
 from sluicegate.v1.generation_service_pb2_grpc import GenerationServiceStub
 from sluicegate.v1.withdrawal_service_pb2 import ClientTarget, CreateWithdrawalRequest, WithdrawalTarget
 from sluicegate.v1.withdrawal_service_pb2_grpc import WithdrawalServiceStub
+from tools.demo_monitoring.relay import from_network
 
 PARTNER = bearer(client_id="lab-app")
 OPERATOR = bearer(sub="olga", client_id="operations", scope="release:withdraw")
@@ -224,28 +225,3 @@ def terms(scenario: Scenario) -> Document:
     """The partner's agreement: nothing in it is in a scenario's way."""
     quotas = {"concurrent_streams": 1_000, "output_tokens_per_day": 10**9, "requests_per_minute": 10**6}
     return open_agreement(models=[SMALL], quotas=quotas, **scenario.terms)
-
-
-@asynccontextmanager
-async def from_network(source: str, target: str) -> AsyncIterator[str]:
-    """A relay to the target whose connections come from this address of the machine; gives where it listens."""
-    host, _, port = target.rpartition(":")
-
-    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there = await asyncio.open_connection(host, int(port), local_addr=(source, 0))
-        await asyncio.gather(_copy(reader, there[1]), _copy(there[0], writer))
-
-    server = await asyncio.start_server(relay, "127.0.0.1", 0)
-    async with server:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while data := await reader.read(65_536):
-            writer.write(data)
-            await writer.drain()
-    except ConnectionError:
-        pass
-    finally:
-        writer.close()
