@@ -131,7 +131,7 @@ def runner_generate(model: Any, slots: int) -> Generate:
             runner.open(slot, sampling, 0, prompt)
         chunks = [Chunk(slot, 0, prompt, samples=True) for slot, prompt in enumerate(prompts)]
         for _ in range(tokens):
-            ids = [outcome.drawn.id for outcome in runner.run(chunks) if outcome.drawn is not None]
+            ids = [drawn.id for outcome in runner.run(chunks) for drawn in outcome.drawn]
             for slot, token in enumerate(ids):
                 output[slot].append(token)
             chunks = [

@@ -163,10 +163,10 @@ def generate(
     for _ in range(steps):
         chunks = [Chunk(slot, fed[slot], unfed[slot], samples=True) for slot in prompts]
         for chunk, outcome in zip(chunks, runner.run(chunks), strict=True):
-            assert outcome.drawn is not None
+            (drawn,) = outcome.drawn
             fed[chunk.slot] += len(chunk.ids)
-            unfed[chunk.slot] = [outcome.drawn.id]
-            output[chunk.slot].append(outcome.drawn.id)
+            unfed[chunk.slot] = [drawn.id]
+            output[chunk.slot].append(drawn.id)
     for slot in prompts:
         runner.close(slot)
     return output

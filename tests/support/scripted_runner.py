@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from sluicegate.server.engine.messages import Load, Sampling, TokenLogprob
-from sluicegate.server.engine.runner import Chunk, Drawn, ModelFacts, Outcome
+from sluicegate.server.engine.runner import Chunk, Drawn, ModelFacts, Outcome, accepted
 
 EOS = 0
 
@@ -112,22 +112,31 @@ class ScriptedRunner:
         self._expect(len(chunk.ids) > 0, "an empty chunk is fed")
         self._expect(chunk.start == len(held.cached), "positions have a gap or an overlap")
         self._expect(stop <= self._facts.context_length, "the context is overrun")
-        self._expect(list(chunk.ids) == known[chunk.start : stop], "other tokens are fed than there are")
-        held.cached += chunk.ids
+        given, behind = list(chunk.given), stop - chunk.drafted
+        self._expect(len(given) > 0, "nothing but drafts is fed")
+        self._expect(given == known[chunk.start : behind], "other tokens are fed than there are")
+        self._expect(all(0 <= id_ < self._facts.vocabulary_size for id_ in chunk.drafts), "a draft is no token")
+        held.cached += given
         if held.sampling is None:
             self._expect(not chunk.samples, "a score request samples")
             self._expect(len(chunk.targets) == len(chunk.ids), "targets and ids differ in number")
             top = [self._top(chunk.score_top)] * len(chunk.targets)
             return Outcome(logprobs=[target_logprob(target) for target in chunk.targets], top=top)
         self._expect(not chunk.targets, "a generation is scored")
-        self._expect(chunk.samples == (stop == len(known)), "a token is drawn in the wrong place, or not drawn")
+        self._expect(chunk.samples == (behind == len(known)), "a token is drawn in the wrong place, or not drawn")
+        self._expect(chunk.samples or not chunk.drafted, "drafts are fed where nothing is drawn")
         if not chunk.samples:
             return Outcome()
-        token = self._script(held.candidate, stop, held.prompt)
-        held.drawn.append(token)
-        if held.sampling.logprobs is None:
-            return Outcome(drawn=Drawn(token))
-        return Outcome(drawn=Drawn(token, target_logprob(token), self._top(held.sampling.logprobs)))
+        drawn = accepted(chunk.drafts, [self._draw(held, position) for position in range(behind, stop + 1)])
+        held.cached += chunk.drafts[: len(drawn) - 1]
+        held.drawn += [token.id for token in drawn]
+        return Outcome(drawn)
+
+    def _draw(self, held: OpenSlot, position: int) -> Drawn:
+        token = self._script(held.candidate, position, held.prompt)
+        if held.sampling is None or held.sampling.logprobs is None:
+            return Drawn(token)
+        return Drawn(token, target_logprob(token), self._top(held.sampling.logprobs))
 
     def _top(self, count: int) -> tuple[TokenLogprob, ...]:
         return tuple(TokenLogprob(token, target_logprob(token)) for token in range(count))

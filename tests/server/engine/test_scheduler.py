@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from sluicegate.server.engine.messages import (
     Submit,
     Token,
 )
-from sluicegate.server.engine.runner import Outcome
+from sluicegate.server.engine.runner import Chunk, Outcome
 from sluicegate.server.engine.scheduler import MINIMUM_PREFILL_TOKENS, Scheduler
 
 FRONT = "front"
@@ -193,6 +194,77 @@ def test_log_probabilities_travel_with_their_token() -> None:
     (token,) = [event for event in bench.events if isinstance(event, Token)]
     assert token.logprob == target_logprob(token.id)
     assert [entry.id for entry in token.top] == [0, 1]
+
+
+# Several tokens a step
+
+
+class FarSighted(ScriptedRunner):
+    """Guesses right: each step draws up to `ahead` tokens more, as far as the context goes."""
+
+    def __init__(self, *tokens: int, ahead: int = 4, context_length: int = 64) -> None:
+        def script(_candidate: int, position: int, prompt: tuple[int, ...]) -> int:
+            return tokens[(position - len(prompt)) % len(tokens)]
+
+        super().__init__(script=script, context_length=context_length)
+        self._tokens = tokens
+        self._ahead = ahead
+
+    def run(self, chunks: Sequence[Chunk]) -> list[Outcome]:
+        return super().run([self._guess(chunk) for chunk in chunks])
+
+    def _guess(self, chunk: Chunk) -> Chunk:
+        produced = len(self.open_slots[chunk.slot].drawn)
+        count = min(self._ahead, self.facts.context_length - chunk.start - len(chunk.ids)) if chunk.samples else 0
+        drafts = [self._tokens[(produced + index) % len(self._tokens)] for index in range(count)]
+        return replace(chunk, ids=[*chunk.ids, *drafts], drafted=count)
+
+
+def test_all_tokens_of_a_step_are_emitted_in_order_and_fed_once() -> None:
+    bench = Bench(FarSighted(8, 9, 10, 11, 12, ahead=2))
+    bench.submit("a", [5, 6, 7], max_output_tokens=9)
+
+    tokens = [[event.id for event in bench.step() if isinstance(event, Token)] for _ in range(3)]
+
+    assert tokens == [[8, 9, 10], [11, 12, 8], [9, 10, 11]]
+    assert [[(chunk.start, chunk.ids) for chunk in step] for step in bench.runner.steps[1:]] == [
+        [(5, [10, 11, 12])],
+        [(8, [8, 9, 10])],
+    ]
+
+
+@pytest.mark.parametrize("limit", range(1, 8))
+def test_the_output_limit_ends_a_sequence_in_the_midst_of_a_step(limit: int) -> None:
+    bench = Bench(FarSighted(8, 9, 10, 11, 12))
+    bench.submit("a", [5, 6, 7], max_output_tokens=limit)
+
+    bench.run()
+
+    assert bench.tokens("a") == [8, 9, 10, 11, 12, 8, 9][:limit]
+    assert bench.finishes("a") == {0: Finish.MAX_OUTPUT_TOKENS}
+
+
+@pytest.mark.parametrize("before", range(6))
+def test_nothing_behind_a_stop_token_is_emitted(before: int) -> None:
+    tokens = [8, 9, 10, 11, 12, 13][:before]
+    bench = Bench(FarSighted(*tokens, EOS, 99, 99, 99, 99))
+    bench.submit("a", [5, 6, 7], max_output_tokens=20)
+
+    bench.run()
+
+    assert bench.tokens("a") == tokens
+    assert bench.finishes("a") == {0: Finish.STOP}
+
+
+@pytest.mark.parametrize("context", range(5, 12))
+def test_a_full_context_ends_a_sequence_in_the_midst_of_a_step(context: int) -> None:
+    bench = Bench(FarSighted(8, 9, 10, 11, 12, context_length=context))
+    bench.submit("a", [5, 6, 7], max_output_tokens=100)
+
+    bench.run()
+
+    assert len(bench.tokens("a")) == context - 3
+    assert bench.finishes("a") == {0: Finish.CONTEXT_LENGTH}
 
 
 # Batching

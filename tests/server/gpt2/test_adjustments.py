@@ -43,7 +43,7 @@ def reference(logits: Tensor, ids: list[int], sampling: Sampling) -> Tensor:
 def test_repetition_penalty_over_prompt_and_output_is_that_of_transformers(penalty: float) -> None:
     sampling = Sampling(repetition_penalty=penalty)
     adjustments = Adjustments(sampling, [5, 9, 5, 0], CAPACITY)
-    adjustments.count([7, 9, 199])
+    adjustments.count(0, [7, 9, 199])
     logits = random_logits(1)
 
     result = adjusted(logits, adjustments)
@@ -71,8 +71,8 @@ def test_penalty_comes_before_bias() -> None:
 
 def test_presence_and_frequency_count_the_output_and_not_the_prompt() -> None:
     adjustments = Adjustments(Sampling(presence_penalty=0.5, frequency_penalty=0.25), [1, 2, 2], CAPACITY)
-    adjustments.count([2])
-    adjustments.count([6, 6, 6])
+    adjustments.count(0, [2])
+    adjustments.count(1, [6, 6, 6])
 
     result = adjusted(torch.zeros(1, VOCABULARY), adjustments)
 
@@ -85,11 +85,41 @@ def test_presence_and_frequency_count_the_output_and_not_the_prompt() -> None:
 def test_all_adjustments_together_follow_the_order_of_the_fields() -> None:
     sampling = Sampling(repetition_penalty=2.0, presence_penalty=0.5, frequency_penalty=0.25, logit_bias={4: 1.0})
     adjustments = Adjustments(sampling, [4], CAPACITY)
-    adjustments.count([4, 4])
+    adjustments.count(0, [4, 4])
     logits = torch.zeros(1, VOCABULARY)
     logits[0, 4] = 3.0
 
     assert adjusted(logits, adjustments)[0, 4] == 3.0 / 2 - 0.5 - 2 * 0.25 + 1.0
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [Sampling(repetition_penalty=1.5), Sampling(presence_penalty=0.5, frequency_penalty=0.25, logit_bias={4: 1.0})],
+    ids=str,
+)
+def test_output_that_is_taken_back_leaves_no_trace(sampling: Sampling) -> None:
+    changed, plain = (Adjustments(sampling, [1, 2], CAPACITY) for _ in range(2))
+    changed.count(0, [2, 6, 7, 6])
+    logits = random_logits(1)
+
+    changed.count(1, [8, 6])
+    plain.count(0, [2, 8, 6])
+
+    assert torch.equal(adjusted(logits, changed), adjusted(logits, plain))
+
+
+def test_what_would_be_after_further_output_is_told_without_noting_it() -> None:
+    sampling = Sampling(repetition_penalty=1.5, frequency_penalty=0.25)
+    asked, counted, untouched = (Adjustments(sampling, [1, 2], CAPACITY) for _ in range(3))
+    for adjustments in (asked, counted, untouched):
+        adjustments.count(0, [2, 6])
+    logits = random_logits(1)
+
+    after = asked.after([6, 9])
+    counted.count(2, [6, 9])
+
+    assert torch.equal(adjusted(logits, after), adjusted(logits, counted))
+    assert torch.equal(adjusted(logits, asked), adjusted(logits, untouched))
 
 
 def test_rows_do_not_touch_each_other_whatever_their_lengths() -> None:
@@ -109,7 +139,7 @@ def test_rows_do_not_touch_each_other_whatever_their_lengths() -> None:
 def test_sequence_of_a_whole_context_with_many_biases_fits() -> None:
     biases = dict.fromkeys(range(100, 180), 1.0)
     adjustments = Adjustments(Sampling(repetition_penalty=1.1, logit_bias=biases), range(63), CAPACITY)
-    adjustments.count([63])
+    adjustments.count(0, [63])
 
     assert len(adjustments) == CAPACITY + len(biases)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,8 +44,8 @@ def reference_logprobs(model: Any, text: Sequence[int]) -> Tensor:
 
 
 def drawn(outcome: Outcome) -> Drawn:
-    assert outcome.drawn is not None
-    return outcome.drawn
+    (token,) = outcome.drawn
+    return token
 
 
 def decode(runner: Runner, slot: int, start: int, first: int, steps: int) -> list[int]:
@@ -81,7 +82,7 @@ def test_each_kind_of_chunk_gives_its_outcome_in_the_order_of_the_chunks(runner:
 
     assert outcomes[0] == Outcome()
     assert len(outcomes[1].logprobs) == 5
-    assert outcomes[1].drawn is None
+    assert not outcomes[1].drawn
     assert drawn(outcomes[2]).id == greedy_reference(reference, prompts[1], 1)[0]
     assert drawn(outcomes[3]).id == greedy_reference(reference, prompts[2], 1)[0]
 
@@ -164,6 +165,72 @@ def test_penalties_follow_each_sequence_through_prompt_chunks_and_output(runner:
     )
     assert tokens == expected[0, 9:].tolist()
     assert len(set(tokens)) > 20
+
+
+# Drafts
+
+SAMPLINGS = {
+    "greedy": Sampling(temperature=0, logprobs=2),
+    "plain": Sampling(seed=3, logprobs=0),
+    "top-k": Sampling(seed=4, top_k=20),
+    "top-p": Sampling(seed=5, top_p=0.8, temperature=1.3),
+    "min-p and typical-p": Sampling(seed=6, min_p=0.01, typical_p=0.9),
+    "repetition": Sampling(seed=7, repetition_penalty=1.8),
+    "counted": Sampling(seed=8, presence_penalty=0.7, frequency_penalty=0.9, logit_bias={7: 3.0, 300: -9.0}),
+    "greedy and counted": Sampling(temperature=0, frequency_penalty=2.0, repetition_penalty=0.8, logprobs=1),
+}
+
+
+@pytest.mark.parametrize("attention", [EachAlone, lambda batch, dtype: DecodesTogether(batch, dtype, CONTEXT)])
+def test_drafts_right_or_wrong_change_no_token(reference: Any, attention: PrepareAttention) -> None:
+    rng, steps = random.Random(9), 60
+    plain, drafting = (build_runner(share_weights(reference, attention), len(SAMPLINGS)) for _ in range(2))
+    prompts = {slot: ids(30 + slot, 5 + 3 * slot) for slot in range(len(SAMPLINGS))}
+    expected: dict[int, list[Drawn]] = {}
+    for slot, sampling in enumerate(SAMPLINGS.values()):
+        for runner in (plain, drafting):
+            runner.open(slot, sampling, slot, prompts[slot])
+        expected[slot] = []
+        for position in range(len(prompts[slot]), len(prompts[slot]) + steps):
+            fed = expected[slot][-1:]
+            chunk = Chunk(slot, position - 1, [fed[0].id], samples=True) if fed else Chunk(slot, 0, prompts[slot], True)
+            expected[slot].append(drawn(plain.run([chunk])[0]))
+
+    got: dict[int, list[Drawn]] = {slot: [] for slot in prompts}
+    rejected = 0
+    while unfinished := [slot for slot in prompts if len(got[slot]) < steps]:
+        chunks = []
+        for slot in unfinished:
+            known = [*prompts[slot], *(token.id for token in got[slot])]
+            start = len(known) - 1 if got[slot] else 0
+            right = [token.id for token in expected[slot][len(got[slot]) :]][: rng.randrange(5)]
+            drafts = [token if rng.random() < 0.8 else rng.randrange(VOCABULARY) for token in right]
+            chunks.append(Chunk(slot, start, [*known[start:], *drafts], samples=True, drafted=len(drafts)))
+        for chunk, outcome in zip(chunks, drafting.run(chunks), strict=True):
+            got[chunk.slot] += outcome.drawn
+            rejected += chunk.drafted + 1 - len(outcome.drawn)
+
+    assert rejected > 20
+    for slot, tokens in expected.items():
+        assert [token.id for token in got[slot][:steps]] == [token.id for token in tokens]
+        for ours, theirs in zip(got[slot], tokens, strict=False):
+            assert (ours.logprob is None) == (theirs.logprob is None)
+            assert ours.logprob == pytest.approx(theirs.logprob, abs=1e-4)
+            assert [entry.id for entry in ours.top] == [entry.id for entry in theirs.top]
+
+
+def test_drafts_are_accepted_up_to_the_first_wrong_one(runner: TorchRunner, reference: Any) -> None:
+    prompt = ids(40, 10)
+    right = greedy_reference(reference, prompt, 4)
+    wrong = (right[1] + 1) % VOCABULARY
+    drawn_ids = []
+
+    for slot, drafts in enumerate([right[:3], [right[0], wrong, right[2]], [wrong, *right[1:3]]]):
+        runner.open(slot, GREEDY, 0, prompt)
+        [outcome] = runner.run([Chunk(slot, 0, [*prompt, *drafts], samples=True, drafted=3)])
+        drawn_ids.append([token.id for token in outcome.drawn])
+
+    assert drawn_ids == [right, right[:2], right[:1]]
 
 
 # Log-probabilities

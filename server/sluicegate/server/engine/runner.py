@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Protocol
 
 from sluicegate.server.engine.messages import Sampling, TokenLogprob
@@ -20,6 +21,9 @@ class Chunk:
     A running sequence's decode step is a chunk of one id. `samples`: draw the next token from the last
     position's logits. `targets`: the ids that follow each fed position, as many as `ids`; the log-probability
     of each is wanted, and of the `score_top` most likely ids there. Empty where nothing is scored.
+    `drafted`: so many ids at the end are a guess at the sequence's next tokens, made to be checked by this step; at
+    least one id is none, and only chunks with `samples` have them. A token is drawn after the last id that is no
+    guess, and after each guess: see Outcome.
     """
 
     slot: int
@@ -28,6 +32,17 @@ class Chunk:
     samples: bool
     targets: Sequence[int] = ()
     score_top: int = 0
+    drafted: int = 0
+
+    @property
+    def given(self) -> Sequence[int]:
+        """The ids that are no guess."""
+        return self.ids[: len(self.ids) - self.drafted]
+
+    @property
+    def drafts(self) -> Sequence[int]:
+        """The guesses."""
+        return self.ids[len(self.ids) - self.drafted :]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +56,14 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one chunk gave: a drawn token, the scores of its targets, or neither (a middle prefill chunk)."""
+    """What one chunk gave: drawn tokens, the scores of its targets, or neither (a middle prefill chunk).
 
-    drawn: Drawn | None = None
+    `drawn`: the sequence's next tokens. One, for a chunk with `samples`; where it had drafts, one more for each draft
+    that is the token drawn in its place, up to the first that is not. All drafts but the accepted ones, which are
+    `drawn[:-1]`, are as if they had not been fed: their positions will be fed anew.
+    """
+
+    drawn: Sequence[Drawn] = ()
     logprobs: Sequence[float] = ()
     top: Sequence[tuple[TokenLogprob, ...]] = ()
 
@@ -80,3 +100,9 @@ class Runner(Protocol):
 
     def run(self, chunks: Sequence[Chunk]) -> list[Outcome]:
         """One forward pass; one outcome for each chunk, in order. At most one chunk a slot."""
+
+
+def accepted(drafts: Sequence[int], drawn: Sequence[Drawn]) -> Sequence[Drawn]:
+    """Those of the draws (one more than drafts) that are the sequence's: up to the first that is not its draft."""
+    right = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1].id, zip(drafts, drawn, strict=False)))
+    return drawn[: right + 1]

@@ -184,9 +184,9 @@ class Scheduler:
             if sequence.request.scoring is not None:
                 self._take_scores(sequence, outcome)
             elif chunk.samples:
-                if outcome.drawn is None:
+                if not outcome.drawn:
                     raise RuntimeError("the runner drew no token for a chunk that samples")
-                self._take_token(sequence, outcome.drawn)
+                self._take_tokens(sequence, outcome.drawn)
 
     def _expire(self, now: float) -> None:
         if now < self._next_deadline:
@@ -217,6 +217,15 @@ class Scheduler:
             for sequence in leader.request.live:
                 if sequence.follows:
                     self._slots.share(leader, sequence, shared)
+
+    def _take_tokens(self, sequence: Sequence, drawn: Items[Drawn]) -> None:
+        """Add drawn tokens to their sequence, up to one that ends it. All but the last were fed as drafts."""
+        for token in drawn[:-1]:
+            self._take_token(sequence, token)
+            if sequence.ended:
+                return
+            sequence.cached += 1
+        self._take_token(sequence, drawn[-1])
 
     def _take_token(self, sequence: Sequence, drawn: Drawn) -> None:
         """Add a drawn token to its sequence; see whether it is the last."""

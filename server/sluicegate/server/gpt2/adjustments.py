@@ -7,6 +7,7 @@ vocabulary.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from sluicegate.server.engine.messages import Sampling
 
-SEEN, PRODUCED, BIAS = range(3)
+IN_PROMPT, PRODUCED, BIAS = range(3)
 
 LARGEST_LOGIT = 1e30
 """A repetition penalty near 0 makes logits infinite. Softmax would turn one into NaN, and no token could be drawn in
@@ -29,6 +30,7 @@ class Adjustments:
         self.repetition_penalty = sampling.repetition_penalty
         self.presence_penalty = sampling.presence_penalty
         self.frequency_penalty = sampling.frequency_penalty
+        self._output: list[int] = []
         self._columns: dict[int, int] = {}
         self._ids = np.zeros(capacity + len(sampling.logit_bias), dtype=np.int64)
         self._figures = np.zeros((3, len(self._ids)), dtype=np.float32)
@@ -36,7 +38,7 @@ class Adjustments:
             self._figures[BIAS, self._column(id_)] = bias
         if self.repetition_penalty != 1:
             for id_ in prompt:
-                self._figures[SEEN, self._column(id_)] = 1
+                self._figures[IN_PROMPT, self._column(id_)] = 1
 
     @staticmethod
     def are_needed(sampling: Sampling) -> bool:
@@ -51,12 +53,23 @@ class Adjustments:
     def __len__(self) -> int:
         return len(self._columns)
 
-    def count(self, ids: Iterable[int]) -> None:
-        """Note tokens that the sequence produced."""
+    def count(self, start: int, ids: Sequence[int]) -> None:
+        """Note that `ids` follow the output's first `start` tokens; what followed them before counts no more."""
+        for id_ in self._output[start:]:
+            self._figures[PRODUCED, self._columns[id_]] -= 1
+        self._output[start:] = ids
         for id_ in ids:
-            column = self._column(id_)
-            self._figures[SEEN, column] = 1
-            self._figures[PRODUCED, column] += 1
+            self._figures[PRODUCED, self._column(id_)] += 1
+
+    def after(self, ids: Sequence[int]) -> Adjustments:
+        """What these will be if the output goes on with `ids`."""
+        other = copy(self)
+        other._output = self._output.copy()
+        other._columns = self._columns.copy()
+        other._ids = self._ids.copy()
+        other._figures = self._figures.copy()
+        other.count(len(other._output), ids)
+        return other
 
     def padded(
         self, width: int
@@ -85,7 +98,7 @@ def adjust(logits: Tensor, rows: Sequence[int], adjustments: Sequence[Adjustment
     width = max(len(item) for _, item in active)
     padded = [item.padded(width) for _, item in active]
     ids = torch.from_numpy(np.stack([ids for ids, _ in padded])).to(logits.device)
-    seen, produced, bias = torch.from_numpy(np.stack([figures for _, figures in padded], axis=1)).to(logits.device)
+    in_prompt, produced, bias = torch.from_numpy(np.stack([figures for _, figures in padded], axis=1)).to(logits.device)
     repetition, presence, frequency = torch.tensor(
         [(item.repetition_penalty, item.presence_penalty, item.frequency_penalty) for _, item in active],
         dtype=torch.float32,
@@ -94,6 +107,6 @@ def adjust(logits: Tensor, rows: Sequence[int], adjustments: Sequence[Adjustment
     at = torch.tensor([row for row, _ in active], device=logits.device)[:, None]
     values = logits[at, ids]
     penalised = torch.where(values < 0, values * repetition, values / repetition)
-    values = torch.where(seen > 0, penalised, values)
+    values = torch.where((in_prompt > 0) | (produced > 0), penalised, values)
     values = values - produced * frequency - (produced > 0) * presence + bias
     logits[at, ids] = values.clamp(-LARGEST_LOGIT, LARGEST_LOGIT)

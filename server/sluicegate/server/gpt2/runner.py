@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor
 
 from sluicegate.server.engine.messages import Sampling
-from sluicegate.server.engine.runner import Chunk, ModelFacts, Outcome
+from sluicegate.server.engine.runner import Chunk, Drawn, ModelFacts, Outcome, accepted
 from sluicegate.server.gpt2.batch import Batch, Span, lay_out
 from sluicegate.server.gpt2.cache import Cache
 from sluicegate.server.gpt2.errors import NonFiniteError
@@ -56,26 +57,50 @@ class TorchRunner:
         # The scheduler refuses such requests; an id that slipped through would stop a CUDA device for good.
         size = self._network.config.vocabulary_size
         assert all(0 <= id_ < size for chunk in chunks for id_ in (*chunk.ids, *chunk.targets))
+        assert all(chunk.drafted < len(chunk.ids) for chunk in chunks if chunk.samples)
         batch = lay_out(chunks, self._network.device)
         hidden = self._network.forward(batch, self._cache)
         self._check_finite(hidden, batch.slots)
         sampling = [index for index, chunk in enumerate(chunks) if chunk.samples]
-        logits = self._logits_of_last_rows(hidden, batch, sampling)
+        logits = self._logits_of_last_rows(hidden, batch, chunks, sampling)
         outcomes = [
             self._score(hidden, chunk, span) if chunk.targets else Outcome()
             for chunk, span in zip(chunks, batch.spans, strict=True)
         ]
         for chunk in chunks:
-            self._sampler.feed(chunk.slot, chunk.start, chunk.ids)
+            self._sampler.feed(chunk.slot, chunk.start, chunk.given)
         if sampling:
-            spans = [batch.spans[index] for index in sampling]
-            drawn = self._sampler.draw(logits, [span.slot for span in spans], (span.end for span in spans))
-            for index, token in zip(sampling, drawn, strict=True):
-                outcomes[index] = Outcome(token, outcomes[index].logprobs, outcomes[index].top)
+            for index, drawn in zip(sampling, self._draw(logits, [chunks[index] for index in sampling]), strict=True):
+                outcomes[index] = Outcome(drawn, outcomes[index].logprobs, outcomes[index].top)
         return outcomes
 
-    def _logits_of_last_rows(self, hidden: Tensor, batch: Batch, chunks: Sequence[int]) -> Tensor:
-        last = torch.tensor([batch.spans[index].last - 1 for index in chunks], dtype=torch.int64, device=hidden.device)
+    def _draw(self, logits: Tensor, chunks: Sequence[Chunk]) -> Iterator[Sequence[Drawn]]:
+        """Each chunk's tokens, of its rows of `logits`: one behind what is given, and one behind each draft."""
+        slots: list[int] = []
+        positions: list[int] = []
+        drafts: dict[int, Sequence[int]] = {}
+        for chunk in chunks:
+            position = chunk.start + len(chunk.ids) - chunk.drafted
+            for number in range(1, chunk.drafted + 1):
+                drafts[len(slots) + number] = chunk.drafts[:number]
+            slots += [chunk.slot] * (chunk.drafted + 1)
+            positions += range(position, position + chunk.drafted + 1)
+        rows = iter(self._sampler.draw(logits, slots, positions, drafts))
+        for chunk in chunks:
+            drawn = accepted(chunk.drafts, list(islice(rows, chunk.drafted + 1)))
+            if len(drawn) > 1:
+                self._sampler.feed(chunk.slot, chunk.start + len(chunk.given), chunk.drafts[: len(drawn) - 1])
+            yield drawn
+
+    def _logits_of_last_rows(
+        self, hidden: Tensor, batch: Batch, chunks: Sequence[Chunk], sampling: Sequence[int]
+    ) -> Tensor:
+        rows = [
+            row
+            for index in sampling
+            for row in range(batch.spans[index].last - 1 - chunks[index].drafted, batch.spans[index].last)
+        ]
+        last = torch.tensor(rows, dtype=torch.int64, device=hidden.device)
         logits = self._network.logits(hidden[last])
         self._check_finite(logits, batch.slots[last])
         return logits

@@ -6,7 +6,8 @@ sequence's own logits, parameters, seed, candidate and position only. Greedy row
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -66,18 +67,34 @@ class Sampler:
         self._adjustments.pop(slot, None)
 
     def feed(self, slot: int, start: int, ids: Sequence[int]) -> None:
-        """Note what a step fed at positions start..: ids past the prompt are output, for the penalties."""
+        """Note what a step fed at positions start..: ids past the prompt are output, for the penalties.
+
+        What was fed there before, and behind, counts no more.
+        """
         if slot in self._adjustments:
             adjustments, prompt_length = self._adjustments[slot]
-            adjustments.count(ids[max(prompt_length - start, 0) :])
+            adjustments.count(max(start - prompt_length, 0), ids[max(prompt_length - start, 0) :])
 
-    def draw(self, logits: Tensor, slots: Sequence[int], positions: Iterable[int]) -> list[Drawn]:
+    def draw(
+        self,
+        logits: Tensor,
+        slots: Sequence[int],
+        positions: Iterable[int],
+        drafts: Mapping[int, Sequence[int]] = MappingProxyType({}),
+    ) -> list[Drawn]:
         """One token for each row of `logits` (float32 [rows, vocabulary], finite; changed in place).
 
-        `slots`: each row's slot; `positions`: where in its sequence the drawn token will stand.
+        `slots`: each row's slot, which may have several rows; `positions`: where in its sequence the drawn token will
+        stand. `drafts`: for rows whose token will stand behind guesses, these; penalties count them in such a row.
         """
         adjusted = [row for row, slot in enumerate(slots) if slot in self._adjustments]
-        adjust(logits, adjusted, [self._adjustments[slots[row]][0] for row in adjusted])
+        adjustments = [self._adjustments[slots[row]][0] for row in adjusted]
+        if drafts:
+            adjustments = [
+                item.after(drafts[row]) if row in drafts else item
+                for row, item in zip(adjusted, adjustments, strict=True)
+            ]
+        adjust(logits, adjusted, adjustments)
         at = np.asarray(slots)
         ids = self._choose(logits, at, np.fromiter(positions, dtype=np.uint32, count=len(at)))
         drawn = [Drawn(id_) for id_ in ids.tolist()]
