@@ -695,6 +695,20 @@ def test_only_the_sequences_at_fault_fail_where_they_are_known() -> None:
     assert (bench.finishes("a"), bench.tokens("b")) == ({0: Finish.FAILED}, expected([6], 1))
 
 
+def test_a_follower_reads_the_prompt_from_its_start_when_the_leader_is_at_fault() -> None:
+    bench = Bench(ScriptedRunner(context_length=128), step_tokens=16)
+    bench.submit("a", range(1, 41), candidates=2, max_output_tokens=2)
+    bench.step()
+    bench.scheduler.schedule()
+
+    bench.scheduler.fail_running({0})
+    bench.run()
+
+    assert bench.runner.copies == []
+    assert [step[0].start for step in bench.runner.steps] == [0, 0, 16, 32, 40]
+    assert bench.tokens("a", 1) == expected(range(1, 41), 2, 1)
+
+
 @pytest.mark.parametrize("outcomes", [[], [Outcome()]])
 def test_a_runner_that_answers_wrongly_is_an_error(outcomes: list[Outcome]) -> None:
     bench = Bench()

@@ -261,13 +261,16 @@ class Scheduler:
             self._events[request.front_end].append(scored)
 
     def _finish(self, sequence: Sequence, finish: Finish) -> None:
-        self._end(sequence)
+        self._end(sequence, is_sound=finish is not Finish.FAILED)
         request = sequence.request
         finished = Finished(request=request.id, candidate=sequence.candidate, finish=finish)
         self._events[request.front_end].append(finished)
 
-    def _end(self, sequence: Sequence) -> None:
-        """The one way out: hand a half-read prompt to the next candidate, free the slot, forget the rest."""
+    def _end(self, sequence: Sequence, *, is_sound: bool = True) -> None:
+        """The one way out: hand a half-read prompt to the next candidate, free the slot, forget the rest.
+
+        Of a slot that is not sound nobody gets anything: the step that failed may have spoiled it.
+        """
         request = sequence.request
         sequence.ended = True
         request.live.remove(sequence)
@@ -279,7 +282,7 @@ class Scheduler:
         if sequence.slot is not None:
             heir = next((other for other in request.live if other.follows), None)
             if heir is not None and not sequence.follows:
-                self._slots.share(sequence, heir, sequence.cached)
+                self._slots.share(sequence, heir, sequence.cached if is_sound else 0)
             self._slots.release(sequence)
         if not request.live:
             del self._requests[request.key]
