@@ -8,7 +8,7 @@ from audits import call_of
 from policies import policy
 
 from sluicegate.auth import Audience, Grant, Peer, Principal, Quotas, anonymous
-from sluicegate.server.caller import Call, Caller, identity_of, new_request_id
+from sluicegate.server.caller import Call, Caller, cache_salt_of, identity_of, new_request_id
 
 PEER = Peer(ip_address("192.0.2.7"))
 
@@ -21,8 +21,8 @@ def client(issuer: str, client_id: str, subject: str = "alice") -> Principal:
     return replace(anonymous(), issuer=issuer, client_id=client_id, subject=subject, anonymous=False)
 
 
-def identity(principal: Principal, agreement: str | None = None) -> str:
-    grant = Grant(
+def granted(agreement: str | None = None) -> Grant:
+    return Grant(
         action="generate",
         model="gpt2-124m",
         audience=Audience.PUBLIC,
@@ -38,7 +38,10 @@ def identity(principal: Principal, agreement: str | None = None) -> str:
         expires_at=0,
         quotas=Quotas(),
     )
-    return identity_of(Caller(principal, PEER), grant)
+
+
+def identity(principal: Principal, agreement: str | None = None) -> str:
+    return identity_of(Caller(principal, PEER), granted(agreement))
 
 
 def test_request_ids_are_unique_and_of_version_7() -> None:
@@ -81,3 +84,11 @@ def test_identities_that_differ_are_spelled_differently() -> None:
     ]
 
     assert len(set(names)) == len(names)
+
+
+def test_a_cached_prefix_is_shared_inside_an_identity_and_by_the_public_not_at_all() -> None:
+    partner, public = Caller(client("a", "one"), PEER), Caller(anonymous(), PEER)
+
+    assert cache_salt_of(partner, granted("agr-lab")) == identity_of(partner, granted("agr-lab"))
+    assert cache_salt_of(partner, granted()) == identity_of(partner, granted())
+    assert cache_salt_of(public, granted()) == ""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from gpt2_reference import random_ids
 
-from sluicegate.server.engine.messages import Sampling, Submit, Token
+from sluicegate.server.engine.messages import Sampling, Started, Submit, Token
 from sluicegate.server.engine.runner import Runner
 from sluicegate.server.engine.scheduler import Scheduler
 
@@ -54,6 +54,28 @@ def in_a_crowd(runner: Runner, request: Submit, seed: int) -> Tokens:
     Needs `OTHERS` slots beside the request's own.
     """
     return _run(runner, request, _crowd(seed, runner.facts.vocabulary_size))
+
+
+def after(runner: Runner, earlier: Submit, request: Submit, steps: int) -> tuple[Tokens, int]:
+    """The request's tokens, by candidate, when it comes so many steps after another, and what it found cached."""
+    scheduler = Scheduler(runner, step_tokens=STEP_TOKENS, clock=lambda: 0.0)
+    tokens: defaultdict[int, list[int]] = defaultdict(list)
+    found = 0
+    scheduler.submit(FRONT, earlier)
+    for step in itertools.count():
+        if step == steps:
+            scheduler.submit(FRONT, request)
+        elif step > steps and not scheduler.knows(FRONT, ASKED):
+            break
+        work = scheduler.schedule()
+        scheduler.commit(work, runner.run(work.chunks))
+        for event in scheduler.take_events().get(FRONT, []):
+            if isinstance(event, Started) and event.request == ASKED:
+                found = event.cached_tokens
+            if isinstance(event, Token) and event.request == ASKED:
+                tokens[event.candidate].append(event.id)
+    scheduler.abort_all()
+    return dict(tokens), found
 
 
 def agreement(pairs: Iterable[tuple[list[int], list[int]]]) -> Agreement:

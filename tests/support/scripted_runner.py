@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from sluicegate.server.engine.errors import StepError
 from sluicegate.server.engine.messages import Load, Sampling, TokenLogprob
 from sluicegate.server.engine.runner import Chunk, Drawn, ModelFacts, Outcome, accepted
 
@@ -21,12 +22,12 @@ def count_up(candidate: int, position: int, prompt: tuple[int, ...]) -> int:
 
 @dataclass(slots=True)
 class OpenSlot:
-    """What a slot holds: the ids whose keys and values are cached, and the tokens drawn so far."""
+    """Who holds a slot: `fed` positions are its own, None before its first chunk; and the tokens drawn so far."""
 
     sampling: Sampling | None
     candidate: int
     prompt: tuple[int, ...]
-    cached: list[int] = field(default_factory=list)
+    fed: int | None = None
     drawn: list[int] = field(default_factory=list)
 
 
@@ -37,7 +38,9 @@ class ContractBrokenError(AssertionError):
 class ScriptedRunner:
     """Plays the Runner strictly. `script(candidate, position, prompt)` gives the token at that position.
 
-    `steps` and `copies` record the calls. `failures`: exceptions that the next runs raise, first to last.
+    `cache[slot]` is a model of the KV cache: the ids that were fed at positions 0, 1, …; it outlives the slot's holder.
+    What a chunk attends to must have been fed with the tokens that its sequence has there. `steps` and `copies`
+    record the calls. `failures`: exceptions that the next runs raise, first to last; a StepError spoils its slots.
     Clear `released` to hold the next run until it is set; `entered` says that a run has begun.
     """
 
@@ -62,6 +65,7 @@ class ScriptedRunner:
             cache_bytes=slots * context_length,
         )
         self._script = script
+        self.cache: list[list[int]] = [[] for _ in range(slots)]
         self.open_slots: dict[int, OpenSlot] = {}
         self.steps: list[list[Chunk]] = []
         self.copies: list[tuple[int, int, int]] = []
@@ -82,11 +86,11 @@ class ScriptedRunner:
     def copy(self, source: int, target: int, length: int) -> None:
         self._expect(source != target, "a slot is copied into itself")
         self._expect(source in self.open_slots and target in self.open_slots, "a closed slot is copied")
-        giver, taker = self.open_slots[source], self.open_slots[target]
-        self._expect(giver.prompt == taker.prompt, "two prompts are mixed")
-        self._expect(not taker.cached, "a filled slot is overwritten")
-        self._expect(0 < length <= len(giver.cached), "more is copied than is cached")
-        taker.cached = giver.cached[:length]
+        given, taker = self.cache[source][:length], self.open_slots[target]
+        self._expect(taker.fed is None, "a filled slot is overwritten")
+        self._expect(0 < length == len(given), "more is copied than is cached")
+        self._expect(given == list(taker.prompt[:length]), "two prompts are mixed")
+        self.cache[target] = given
         self.copies.append((source, target, length))
 
     def close(self, slot: int) -> None:
@@ -101,7 +105,10 @@ class ScriptedRunner:
         self._expect(len(set(slots)) == len(slots), "two chunks share a slot")
         self.steps.append(list(chunks))
         if self.failures:
-            raise self.failures.pop(0)
+            failure = self.failures.pop(0)
+            for slot in failure.slots if isinstance(failure, StepError) else ():
+                self.cache[slot] = []
+            raise failure
         return [self._feed(chunk) for chunk in chunks]
 
     def _feed(self, chunk: Chunk) -> Outcome:
@@ -110,13 +117,16 @@ class ScriptedRunner:
         known = [*held.prompt, *held.drawn]
         stop = chunk.start + len(chunk.ids)
         self._expect(len(chunk.ids) > 0, "an empty chunk is fed")
-        self._expect(chunk.start == len(held.cached), "positions have a gap or an overlap")
+        cached = self.cache[chunk.slot]
+        self._expect(held.fed is None or chunk.start == held.fed, "positions have a gap or an overlap")
+        self._expect(cached[: chunk.start] == known[: chunk.start], "what is attended to is another text")
         self._expect(stop <= self._facts.context_length, "the context is overrun")
         given, behind = list(chunk.given), stop - chunk.drafted
         self._expect(len(given) > 0, "nothing but drafts is fed")
         self._expect(given == known[chunk.start : behind], "other tokens are fed than there are")
         self._expect(all(0 <= id_ < self._facts.vocabulary_size for id_ in chunk.drafts), "a draft is no token")
-        held.cached += given
+        cached[chunk.start :] = chunk.ids
+        held.fed = behind
         if held.sampling is None:
             self._expect(not chunk.samples, "a score request samples")
             self._expect(len(chunk.targets) == len(chunk.ids), "targets and ids differ in number")
@@ -128,7 +138,7 @@ class ScriptedRunner:
         if not chunk.samples:
             return Outcome()
         drawn = accepted(chunk.drafts, [self._draw(held, position) for position in range(behind, stop + 1)])
-        held.cached += chunk.drafts[: len(drawn) - 1]
+        held.fed = behind + len(drawn) - 1
         held.drawn += [token.id for token in drawn]
         return Outcome(drawn)
 

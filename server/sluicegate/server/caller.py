@@ -51,6 +51,15 @@ def identity_of(caller: Caller, grant: Grant) -> str:
     return f"client\n{caller.principal.issuer}\n{caller.principal.client_id}"
 
 
+def cache_salt_of(caller: Caller, grant: Grant) -> str:
+    """Whose prompts a call's prompt may share a cached prefix with: its identity's, and for the public nobody's.
+
+    Callers without a token are one identity, but strangers: how soon a first token comes would tell one what another
+    had asked.
+    """
+    return "" if caller.principal.anonymous else identity_of(caller, grant)
+
+
 def new_request_id() -> str:
     """A UUID version 7 (RFC 9562, section 5.7): unique, and sorted by time."""
     milliseconds = time.time_ns() // 1_000_000

@@ -161,6 +161,7 @@ class Model(Section):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     slots: Annotated[int, Field(ge=1, le=4_096)] = 16
     step_tokens: Annotated[int, Field(ge=16, le=65_536)] = 256
+    prefix_reuse: bool = True
 
 
 class State(Section):

@@ -16,7 +16,7 @@ from functools import partial
 import msgspec
 
 from sluicegate.auth import Grant
-from sluicegate.server.caller import Call, identity_of
+from sluicegate.server.caller import Call, cache_salt_of, identity_of
 from sluicegate.server.engine import messages
 from sluicegate.server.errors import CallRefused
 from sluicegate.server.models import HostedModel, engine_faults
@@ -134,6 +134,7 @@ class Generations:
             deadline=call.deadline_within(self._serving.latest_end()),
             identity=identity_of(call.caller, grant),
             priority=grant.priority(request.priority),
+            cache_salt=cache_salt_of(call.caller, grant),
         )
 
     @contextmanager

@@ -57,8 +57,13 @@ class Finished:
 
 @dataclass(slots=True)
 class Usage:
-    """Tokens counted for the caller so far. `scored`: the text's log-probabilities were delivered."""
+    """Tokens counted for the caller so far.
+
+    `cached_tokens`: those of the prompt that the engine had cached; they count like the others. `scored`: the text's
+    log-probabilities were delivered.
+    """
 
     prompt_tokens: int
+    cached_tokens: int = 0
     output_tokens: int = 0
     scored: bool = False

@@ -106,6 +106,7 @@ class Generation:
             match event:
                 case messages.Started():
                     self._started = self._describe(event)
+                    self.usage.cached_tokens = event.cached_tokens
                 case messages.Refused():
                     field, _, rule = event.cause.partition(": ")
                     raise CallRefused(

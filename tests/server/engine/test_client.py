@@ -50,7 +50,9 @@ LOADED = Loaded(
     cache_bytes=1,
     seconds=0.5,
 )
-FIGURES = Figures(model="m", queued=0, running=1, slots=4, batch_rows=1, prefill_tokens=0, step_seconds=0.5)
+FIGURES = Figures(
+    model="m", queued=0, running=1, slots=4, batch_rows=1, prefill_tokens=0, cached_tokens=0, step_seconds=0.5
+)
 
 
 class Wire:

@@ -65,7 +65,9 @@ async def test_an_engine_that_dies_takes_only_its_own_models_with_it() -> None:
 async def test_the_figures_are_those_of_all_engines() -> None:
     bench = Bench()
     one, three = (
-        Figures(model=model, queued=0, running=1, slots=4, batch_rows=1, prefill_tokens=0, step_seconds=0.5)
+        Figures(
+            model=model, queued=0, running=1, slots=4, batch_rows=1, prefill_tokens=0, cached_tokens=0, step_seconds=0.5
+        )
         for model in ("one", "three")
     )
     async with bench.engines as engines:

@@ -85,7 +85,14 @@ def test_a_loaded_model_tells_what_it_is_and_that_it_is_idle() -> None:
     assert isinstance(loaded, Loaded)
     assert (loaded.model, loaded.slots, loaded.context_length) == ("scripted", 4, 64)
     assert idle == Figures(
-        model="scripted", queued=0, running=0, slots=4, batch_rows=0, prefill_tokens=0, step_seconds=0.0
+        model="scripted",
+        queued=0,
+        running=0,
+        slots=4,
+        batch_rows=0,
+        prefill_tokens=0,
+        cached_tokens=0,
+        step_seconds=0.0,
     )
 
 

@@ -95,7 +95,7 @@ EVENTS: list[Event] = [
     ),
     LoadFailed(model="m", message="no such directory"),
     Pong(number=1),
-    Figures(model="m", queued=1, running=2, slots=4, batch_rows=2, prefill_tokens=9, step_seconds=0.5),
+    Figures(model="m", queued=1, running=2, slots=4, batch_rows=2, prefill_tokens=9, cached_tokens=0, step_seconds=0.5),
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from collections.abc import Sequence
 
 import pytest
 from scripted_runner import EOS, ScriptedRunner, count_up
@@ -28,6 +29,7 @@ CONTEXT = 96
 STEP_TOKENS = 20
 IDENTITIES = ("flood", "flood", "flood", "flood", "calm", "")
 PRIORITIES = (0, 0, 0, 2, -1)
+SALTS = ("", "lab", "lab", "other")
 
 
 def script(candidate: int, position: int, prompt: tuple[int, ...]) -> int:
@@ -46,6 +48,7 @@ class Storm:
         self.scheduler = Scheduler(self.runner, step_tokens=STEP_TOKENS, clock=lambda: self.now)
         self.sent: dict[str, Submit | Score] = {}
         self.started: list[str] = []
+        self.cached_tokens = 0
         self.tokens: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
         self.ends: dict[tuple[str, int], Finish | None] = {}
 
@@ -55,6 +58,9 @@ class Storm:
         deadline = self.now + self.random.randrange(1, 60) if draw() < 0.2 else None
         identity, priority = self.random.choice(IDENTITIES), self.random.choice(PRIORITIES)
         prompt = [self.random.randrange(1, 1_000) for _ in range(self.random.choice([1, 2, 5, 20, 80]))]
+        if draw() < 0.4:  # begin like others
+            start = self.random.choice([3, 5])
+            prompt[:-1] = range(start, start + len(prompt) - 1)
         message: Submit | Score
         if draw() < 0.2:
             message = Score(
@@ -70,6 +76,7 @@ class Storm:
                 deadline=deadline,
                 identity=identity,
                 priority=priority,
+                cache_salt=self.random.choice(SALTS),
             )
         self.sent[name] = message
         self.scheduler.submit("front", message)
@@ -95,7 +102,7 @@ class Storm:
         assert len(self.runner.open_slots) == self.scheduler.running
         assert self.scheduler.has_work == bool(self.live())
 
-    def check_rhythm(self, chunks: list[Chunk]) -> None:
+    def check_rhythm(self, chunks: Sequence[Chunk]) -> None:
         """Every slot that has drawn a token is in every step, and the budget holds."""
         fed = {chunk.slot for chunk in chunks}
         streams = {slot for slot, held in self.runner.open_slots.items() if held.drawn}
@@ -112,6 +119,7 @@ class Storm:
             match event:
                 case Started():
                     self.started.append(event.request)
+                    self.cached_tokens += event.cached_tokens
                 case Token():
                     self.tokens[event.request, event.candidate].append(event.id)
                 case Finished():
@@ -147,6 +155,7 @@ def test_every_sequence_ends_exactly_once_with_the_right_tokens_and_no_slot_leak
         storm.step()
 
     assert storm.runner.open_slots == {}
+    assert storm.cached_tokens > 0
     assert set(storm.ends) == {sequence for name in storm.sent for sequence in storm.sequences(name)}
     for identity in IDENTITIES:
         for priority in PRIORITIES:

@@ -36,10 +36,12 @@ class FakeClock:
 class Bench:
     """A scheduler with its scripted runner; invariants are checked after every step."""
 
-    def __init__(self, runner: ScriptedRunner | None = None, *, step_tokens: int = 32) -> None:
+    def __init__(
+        self, runner: ScriptedRunner | None = None, *, step_tokens: int = 32, prefix_reuse: bool = True
+    ) -> None:
         self.runner = runner or ScriptedRunner()
         self.clock = FakeClock()
-        self.scheduler = Scheduler(self.runner, step_tokens=step_tokens, clock=self.clock)
+        self.scheduler = Scheduler(self.runner, step_tokens=step_tokens, prefix_reuse=prefix_reuse, clock=self.clock)
         self.events: list[Event] = []
 
     def submit(self, request: str, prompt: Sequence[int], **options: Any) -> None:
@@ -74,6 +76,11 @@ class Bench:
             if isinstance(event, Token) and (event.request, event.candidate) == (request, candidate)
         ]
 
+    def cached(self, request: str) -> int:
+        """Tokens of a request's prompt that it did not feed."""
+        (started,) = [event for event in self.events if isinstance(event, Started) and event.request == request]
+        return started.cached_tokens
+
     def starts(self) -> list[str]:
         return [event.request for event in self.events if isinstance(event, Started)]
 
@@ -91,6 +98,7 @@ def submission(
     deadline: float | None = None,
     identity: str = "",
     priority: int = 0,
+    cache_salt: str = "",
     **sampling: Any,
 ) -> Submit:
     return Submit(
@@ -102,6 +110,7 @@ def submission(
         deadline=deadline,
         identity=identity,
         priority=priority,
+        cache_salt=cache_salt,
     )
 
 
@@ -522,6 +531,148 @@ def test_aborting_a_whole_request_copies_nothing() -> None:
 
     assert bench.runner.copies == []
     assert bench.finishes("a") == dict.fromkeys(range(3), Finish.ABORTED)
+
+
+# Prefix reuse; its rules of which slot is taken are in test_slots.py
+
+
+def long_runner(slots: int = 4) -> ScriptedRunner:
+    return ScriptedRunner(slots=slots, context_length=256)
+
+
+def test_a_prompt_that_begins_like_an_earlier_one_is_read_from_where_they_differ() -> None:
+    bench = Bench(long_runner())
+    bench.submit("a", range(1, 41), cache_salt="lab", max_output_tokens=3)
+    bench.run()
+
+    bench.submit("b", [*range(1, 31), 90, 91], cache_salt="lab", max_output_tokens=3)
+    bench.run()
+
+    assert bench.cached("b") == 30
+    assert bench.tokens("b") == expected([*range(1, 31), 90, 91], 3)
+
+
+def test_a_conversation_goes_on_behind_its_last_answer() -> None:
+    bench = Bench(long_runner())
+    bench.submit("a", range(1, 41), cache_salt="lab", max_output_tokens=3)
+    bench.run()
+    answered = [*range(1, 41), *bench.tokens("a")]
+
+    bench.submit("b", [*answered, 90, 91], cache_salt="lab", max_output_tokens=3)
+    bench.run()
+
+    assert bench.cached("b") == len(answered) - 1  # the last token of an output is never fed
+    assert bench.runner.copies == []
+
+
+def test_the_last_token_of_a_prompt_is_always_fed() -> None:
+    bench = Bench(long_runner())
+    for name in ("a", "b"):
+        bench.submit(name, range(1, 41), cache_salt="lab", max_output_tokens=3)
+        bench.run()
+
+    assert bench.cached("b") == 39
+    assert bench.tokens("b") == expected(range(1, 41), 3)
+
+
+def test_a_prompt_starts_from_what_a_running_sequence_has_fed() -> None:
+    bench = Bench(long_runner(), step_tokens=32)
+    bench.submit("a", range(1, 101), cache_salt="lab", max_output_tokens=9)
+    bench.step()
+
+    bench.submit("b", range(1, 101), cache_salt="lab", max_output_tokens=9)
+    bench.run()
+
+    assert bench.cached("b") == 32
+    assert bench.runner.copies == [(0, 1, 32)]
+    assert bench.tokens("a") == bench.tokens("b") == expected(range(1, 101), 9)
+
+
+@pytest.mark.parametrize("tokens", [1, 9], ids=["ended", "running"])
+@pytest.mark.parametrize("salts", [("lab", "other"), ("", ""), ("lab", ""), ("", "lab")])
+def test_nothing_is_shared_but_under_one_salt(salts: tuple[str, str], tokens: int) -> None:
+    bench = Bench(long_runner())
+    bench.submit("a", range(1, 41), cache_salt=salts[0], max_output_tokens=tokens)
+    bench.step()
+    bench.step()
+
+    bench.submit("b", range(1, 41), cache_salt=salts[1], max_output_tokens=1)
+    bench.run()
+
+    assert bench.cached("b") == 0
+
+
+def test_nothing_is_shared_where_prefix_reuse_is_off() -> None:
+    bench = Bench(long_runner(), prefix_reuse=False)
+    for name in ("a", "b"):
+        bench.submit(name, range(1, 41), cache_salt="lab", max_output_tokens=3)
+        bench.run()
+
+    assert bench.cached("b") == 0
+
+
+def test_candidates_share_what_their_request_did_not_have_to_feed() -> None:
+    bench = Bench(long_runner())
+    bench.submit("a", range(1, 41), cache_salt="lab", max_output_tokens=3)
+    bench.run()
+
+    bench.submit("b", range(1, 41), cache_salt="lab", candidates=3, max_output_tokens=3)
+    bench.run()
+
+    assert bench.cached("b") == 39
+    assert [length for _, _, length in bench.runner.copies] == [39, 39]
+    for candidate in range(3):
+        assert bench.tokens("b", candidate) == expected(range(1, 41), 3, candidate)
+
+
+def test_a_score_starts_from_nothing_and_leaves_nothing() -> None:
+    bench = Bench(long_runner())
+    bench.submit("a", range(1, 41), cache_salt="lab", max_output_tokens=1)
+    bench.run()
+    bench.scheduler.submit(FRONT, Score(request="known", model="scripted", ids=list(range(1, 41)), identity="lab"))
+    bench.scheduler.submit(FRONT, Score(request="new", model="scripted", ids=list(range(2, 42)), identity="lab"))
+    bench.run()
+
+    bench.submit("b", range(2, 42), cache_salt="lab", max_output_tokens=1)
+    bench.run()
+
+    assert [bench.cached(name) for name in ("known", "new", "b")] == [0, 0, 0]
+
+
+def test_a_prompt_that_was_aborted_half_read_is_of_use_as_far_as_it_was_read() -> None:
+    bench = Bench(long_runner(), step_tokens=32)
+    bench.submit("a", range(1, 101), cache_salt="lab")
+    bench.step()
+    bench.abort("a")
+
+    bench.submit("b", range(1, 101), cache_salt="lab", max_output_tokens=1)
+    bench.run()
+
+    assert bench.cached("b") == 32
+
+
+def test_what_is_in_the_slot_of_a_failed_sequence_is_used_by_nobody() -> None:
+    bench = Bench(long_runner())
+    bench.submit("a", range(1, 41), cache_salt="lab")
+    bench.step()
+    bench.scheduler.fail_running()
+
+    bench.submit("b", range(1, 41), cache_salt="lab", max_output_tokens=1)
+    bench.run()
+
+    assert bench.cached("b") == 0
+
+
+def test_a_step_counts_the_prompt_tokens_that_need_not_be_fed() -> None:
+    bench = Bench(long_runner())
+    bench.submit("a", range(1, 41), cache_salt="lab", max_output_tokens=1)
+    bench.run()
+    for name in ("b", "c"):
+        bench.submit(name, range(1, 41), cache_salt="lab", max_output_tokens=1)
+
+    step = bench.scheduler.schedule()
+
+    assert (step.prefill_tokens, step.cached_tokens) == (2, 78)
 
 
 # Abort and deadline

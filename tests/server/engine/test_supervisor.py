@@ -20,7 +20,9 @@ from sluicegate.server.engine.supervisor import (
     ModelState,
 )
 
-FIGURES = Figures(model="one", queued=0, running=1, slots=4, batch_rows=1, prefill_tokens=0, step_seconds=0.5)
+FIGURES = Figures(
+    model="one", queued=0, running=1, slots=4, batch_rows=1, prefill_tokens=0, cached_tokens=0, step_seconds=0.5
+)
 
 
 class Bench:

@@ -8,7 +8,7 @@ once in 20,000 tokens. These seeds meet no such case on the machines they were r
 from __future__ import annotations
 
 import pytest
-from gpt2_crowd import OTHERS, Agreement, agreement, alone, asked, in_a_crowd
+from gpt2_crowd import OTHERS, Agreement, after, agreement, alone, asked, in_a_crowd
 from gpt2_reference import demo_runner, random_ids
 from msgspec import structs
 
@@ -77,6 +77,21 @@ def test_candidates_in_a_crowd_are_those_that_run_alone(runner: TorchRunner) -> 
     request = asked(prompt, lasting(Sampling(top_k=100), seed=13), candidates=8)
 
     assert in_a_crowd(runner, request, seed=2) == alone(runner, request)
+
+
+@pytest.mark.parametrize("steps", [5, 60], ids=["while it runs", "when it has ended"])
+@pytest.mark.parametrize("name", ["plain", "top-p", "penalties"])
+def test_a_prompt_that_starts_from_an_earlier_one_gives_the_same_tokens(
+    runner: TorchRunner, name: str, steps: int
+) -> None:
+    prompt = random_ids(6, PROMPT_TOKENS, runner.facts.vocabulary_size)
+    request = structs.replace(asked(prompt, lasting(SETTINGS[name], seed=15), candidates=2), cache_salt="lab")
+    earlier = structs.replace(request, request="earlier", prompt=[*prompt[:60], *random_ids(7, 30, 500)])
+
+    tokens, found = after(runner, earlier, request, steps)
+
+    assert found == 60
+    assert tokens == alone(runner, request)
 
 
 def test_a_prompt_of_one_token_shares_nothing_and_still_gives_the_same_candidates(runner: TorchRunner) -> None:

@@ -20,7 +20,15 @@ def samples(metrics: Metrics) -> dict[str, float]:
 
 
 def figures(model: str = "gpt2-124m", **changes: int) -> Figures:
-    members = {"queued": 3, "running": 2, "slots": 8, "batch_rows": 2, "prefill_tokens": 7, **changes}
+    members = {
+        "queued": 3,
+        "running": 2,
+        "slots": 8,
+        "batch_rows": 2,
+        "prefill_tokens": 7,
+        "cached_tokens": 5,
+        **changes,
+    }
     return Figures(model=model, step_seconds=0.004, **members)
 
 
@@ -34,6 +42,7 @@ def test_a_step_is_shown(metrics: Metrics) -> None:
     assert found['sluicegate_engine_step_duration_seconds_count{model="gpt2-124m"}'] == 1
     assert found['sluicegate_engine_batch_size_sum{model="gpt2-124m"}'] == 2
     assert found['sluicegate_engine_prefill_tokens_total{model="gpt2-124m"}'] == 7
+    assert found['sluicegate_prefix_cached_tokens_total{model="gpt2-124m"}'] == 5
 
 
 def test_figures_without_a_step_count_no_step(metrics: Metrics) -> None:

@@ -14,8 +14,8 @@ from sluicegate.server.observe.spans import MOST_TRACES_A_SECOND, SpanTracing, p
 from sluicegate.server.observe.tracing import NO_TRACE, CallEnd, CallTrace, NoTracing, Phase
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-SERVED = CallEnd("OK", 0, None, 3, 5, ["stop"])
-CANCELLED = CallEnd("CANCELLED", 1, None, None, None, [])
+SERVED = CallEnd("OK", 0, None, 3, 2, 5, ["stop"])
+CANCELLED = CallEnd("CANCELLED", 1, None, None, None, None, [])
 
 
 class Desk:

@@ -13,7 +13,7 @@ from sluicegate.server.observe.tracing import CallEnd
 from sluicegate.server.rpc import collector as exporting
 from sluicegate.server.rpc.collector import QUEUED_SPANS, traced
 
-SERVED = CallEnd("OK", 0, None, 1, 1, [])
+SERVED = CallEnd("OK", 0, None, 1, 0, 1, [])
 
 
 def test_calls_do_not_wait_for_a_collector_and_what_it_does_not_take_is_dropped_and_told(

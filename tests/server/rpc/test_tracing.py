@@ -74,6 +74,7 @@ async def test_a_stream_is_one_trace_that_shows_where_its_time_went(tmp_path: Pa
         "gen_ai.provider.name": "sluicegate",
         "gen_ai.request.model": SMALL,
         "gen_ai.usage.input_tokens": found["gen_ai.usage.input_tokens"],
+        "gen_ai.usage.cache_read.input_tokens": 0,
         "gen_ai.usage.output_tokens": len(server.engine.says or ()),
         "gen_ai.response.finish_reasons": ["stop"],
         "sluicegate.partner": "example-lab",

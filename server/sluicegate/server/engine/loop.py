@@ -30,7 +30,7 @@ from sluicegate.server.engine.messages import (
     read,
 )
 from sluicegate.server.engine.runner import Runner
-from sluicegate.server.engine.scheduler import Scheduler
+from sluicegate.server.engine.scheduler import NO_STEP, Scheduler, Step
 
 # Steps of one model that may fail with no step of any model in between that succeeds. The first can be one request's
 # fault or a passing lack of memory; a third means that the device or its context is broken (CUDA errors stick), which
@@ -179,7 +179,7 @@ class EngineLoop:
             cache_bytes=facts.cache_bytes,
             seconds=self._clock() - began,
         )
-        scheduler = Scheduler(runner, step_tokens=load.step_tokens, clock=self._clock)
+        scheduler = Scheduler(runner, step_tokens=load.step_tokens, prefix_reuse=load.prefix_reuse, clock=self._clock)
         self._models[load.model] = HostedModel(load, loaded, runner, scheduler, shown_busy=True)
         log.info("model_loaded", model=load.model, slots=facts.slots, seconds=round(loaded.seconds, 3))
         return loaded
@@ -215,7 +215,7 @@ class EngineLoop:
         else:
             for sound in self._models.values():
                 sound.failures = 0
-            self._tell(hosted, len(step.chunks), step.prefill_tokens, seconds)
+            self._tell(hosted, step, seconds)
 
     def _fail(self, hosted: HostedModel, error: Exception) -> None:
         """End the sequences at fault, or all that run where that is not known."""
@@ -230,19 +230,20 @@ class EngineLoop:
             self._tell(hosted)
             raise EngineFailed(f"{name}: {FAILURES_IN_A_ROW} steps failed in a row") from error
 
-    def _tell(self, hosted: HostedModel, rows: int = 0, prefill_tokens: int = 0, step_seconds: float = 0.0) -> None:
+    def _tell(self, hosted: HostedModel, step: Step = NO_STEP, step_seconds: float = 0.0) -> None:
         """Send each front end its events, and all of them the figures of a step or of falling idle."""
         scheduler = hosted.scheduler
         events = scheduler.take_events()
         receivers = set(events)
-        if rows or (hosted.shown_busy and not scheduler.has_work):
+        if step.chunks or (hosted.shown_busy and not scheduler.has_work):
             figures = Figures(
                 model=hosted.load.model,
                 queued=scheduler.queued,
                 running=scheduler.running,
                 slots=hosted.runner.facts.slots,
-                batch_rows=rows,
-                prefill_tokens=prefill_tokens,
+                batch_rows=len(step.chunks),
+                prefill_tokens=step.prefill_tokens,
+                cached_tokens=step.cached_tokens,
                 step_seconds=step_seconds,
             )
             hosted.shown_busy = scheduler.has_work

@@ -61,6 +61,7 @@ class Submit(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=Tru
     deadline: float | None = None  # monotonic seconds
     identity: str = ""  # whose share of the slots it takes; those that name none are one
     priority: int = 0  # among its identity's own requests: higher goes first
+    cache_salt: str = ""  # its prompt's prefix is shared with prompts of the same salt only; empty: with none
 
 
 class Score(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True):
@@ -92,6 +93,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True)
     dtype: str  # "float32", "bfloat16"
     slots: int  # sequences at once
     step_tokens: int  # token budget of one step: decode rows first, the rest prefill
+    prefix_reuse: bool = True  # whether a prompt starts from what is cached of its beginning
 
 
 class Unload(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True):
@@ -125,6 +127,7 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=Tr
 
     request: str
     queue_seconds: float
+    cached_tokens: int = 0  # the first of the prompt's, which are cached already and not fed
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True):
@@ -208,6 +211,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=Tr
     slots: int
     batch_rows: int  # sequences in this step
     prefill_tokens: int  # prompt tokens fed in this step
+    cached_tokens: int  # prompt tokens of the requests it started that were cached already
     step_seconds: float
 
 

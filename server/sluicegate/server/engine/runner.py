@@ -93,10 +93,10 @@ class Runner(Protocol):
         """Take a free slot: the sequence's sampling (None: score only) and its prompt (for penalties)."""
 
     def copy(self, source: int, target: int, length: int) -> None:
-        """Copy the first `length` positions of the KV cache of slot `source` into slot `target`."""
+        """Copy the first `length` positions of the KV cache of slot `source` into slot `target`. Both are open."""
 
     def close(self, slot: int) -> None:
-        """Release what `open` took."""
+        """Release what `open` took. What was fed stays in the KV cache, so that the next sequence may go on there."""
 
     def run(self, chunks: Sequence[Chunk]) -> list[Outcome]:
         """One forward pass; one outcome for each chunk, in order. At most one chunk a slot."""

@@ -5,6 +5,7 @@ Continuous batching (Yu et al. 2022, "Orca", section 3) with chunked prefill (Ag
 and prompts get what is left of the token budget, so that a long prompt never stalls the streams.
 Who gets the slots that come free is a matter of fair shares: see fairness.py.
 
+What is known of a prompt's beginning, from an earlier request or one that runs, is not fed again: see slots.py.
 Candidates share their prompt: the request's first sequence prefills it, the others follow. When all but
 its last token is cached, the followers copy that and feed the last token themselves, each drawing its own.
 """
@@ -40,11 +41,19 @@ MINIMUM_PREFILL_TOKENS = 16
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What to run next: `chunks[i]` is the share of `sequences[i]`. `prefill_tokens`: prompt tokens in it."""
+    """What to run next: `chunks[i]` is the share of `sequences[i]`.
 
-    sequences: list[Sequence]
-    chunks: list[Chunk]
+    `prefill_tokens`: prompt tokens in it. `cached_tokens`: prompt tokens that the requests which start with this step
+    need not feed.
+    """
+
+    sequences: Items[Sequence]
+    chunks: Items[Chunk]
     prefill_tokens: int
+    cached_tokens: int
+
+
+NO_STEP = Step((), (), 0, 0)
 
 
 class Scheduler:
@@ -53,10 +62,13 @@ class Scheduler:
     The cycle is `schedule`, `Runner.run`, `commit`; `submit` and `abort` may come at any point of it.
     """
 
-    def __init__(self, runner: Runner, *, step_tokens: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, runner: Runner, *, step_tokens: int, prefix_reuse: bool = True, clock: Callable[[], float]
+    ) -> None:
         self._facts = runner.facts
         self._slots = Slots(runner)
         self._step_tokens = step_tokens
+        self._prefix_reuse = prefix_reuse
         self._clock = clock
         self._arrivals = 0
         self._requests: dict[tuple[str, str], Request] = {}  # all live ones
@@ -99,6 +111,8 @@ class Scheduler:
             return
         self._arrivals += 1
         request = build_request(front_end, message, self._arrivals, self._clock(), self._facts.eos_token_id)
+        if not self._prefix_reuse:
+            request.cache_salt = ""
         self._requests[request.key] = request
         self._queue.add(request)
         self._next_deadline = min(self._next_deadline, request.deadline)
@@ -155,7 +169,7 @@ class Scheduler:
         """Decide the next step: a decode row for each running stream first, then prompts, first started first."""
         now = self._clock()
         self._expire(now)
-        self._admit(now)
+        cached_tokens = self._admit(now)
         feeding = [sequence for sequence in self._running if not sequence.follows]
         sequences = [sequence for sequence in feeding if sequence.unfed == 1]
         chunks = [sequence.chunk(1) for sequence in sequences]
@@ -171,7 +185,7 @@ class Scheduler:
             for sequence, chunk in zip(sequences, chunks, strict=True)
             if chunk.start < sequence.request.prompt_length
         )
-        return Step(sequences, chunks, prefill)
+        return Step(sequences, chunks, prefill, cached_tokens)
 
     def commit(self, step: Step, outcomes: Items[Outcome]) -> None:
         """Take what the runner made of a step. Outcomes of sequences that ended in between are dropped."""
@@ -196,19 +210,26 @@ class Scheduler:
                 self._finish(sequence, Finish.DEADLINE)
         self._next_deadline = min((request.deadline for request in self._requests.values()), default=math.inf)
 
-    def _admit(self, now: float) -> None:
-        """Give slots to waiting requests, all candidates at once, until the next one in turn does not fit."""
+    def _admit(self, now: float) -> int:
+        """Give slots to waiting requests, all candidates at once, until the next one in turn does not fit.
+
+        Returns how many tokens of their prompts are cached already.
+        """
+        cached_tokens = 0
         while self._slots.free and (request := self._queue.next()) is not None:
             if len(request.live) > self._slots.free:
                 break  # the turn is kept, so that its slots come together
             self._queue.admit(request)
             self._running += request.live
+            leader = request.live[0]
             for sequence in request.live:
+                sequence.follows = sequence is not leader
                 self._slots.take(sequence)
-                sequence.follows = sequence is not request.live[0]
-            self._share_prompt(request.live[0])
-            started = Started(request=request.id, queue_seconds=now - request.arrived)
+            cached_tokens += leader.cached
+            started = Started(request=request.id, queue_seconds=now - request.arrived, cached_tokens=leader.cached)
             self._events[request.front_end].append(started)
+            self._share_prompt(leader)
+        return cached_tokens
 
     def _share_prompt(self, leader: Sequence) -> None:
         """Let the followers go once all of the prompt but its last token is cached."""
@@ -283,7 +304,7 @@ class Scheduler:
             heir = next((other for other in request.live if other.follows), None)
             if heir is not None and not sequence.follows:
                 self._slots.share(sequence, heir, sequence.cached if is_sound else 0)
-            self._slots.release(sequence)
+            self._slots.release(sequence, is_sound=is_sound)
         if not request.live:
             del self._requests[request.key]
 

@@ -73,6 +73,7 @@ class Request:
     prompt_length: int
     identity: str = ""
     priority: int = 0
+    cache_salt: str = ""  # with whose prompts it may share what is cached; empty: with nobody's
     sampling: Sampling | None = None  # None: a score request
     stops: frozenset[int] = frozenset()
     scoring: Scoring | None = None
@@ -85,7 +86,11 @@ class Request:
 
     @property
     def cost(self) -> int:
-        """Tokens that it may take: its prompt, and the longest output of each of its sequences."""
+        """Tokens that it may take: its prompt, and the longest output of each of its sequences.
+
+        What is cached of the prompt counts in full: it is known only once the slot is taken, and fair shares are of
+        what callers ask for.
+        """
         longest = self.sampling.max_output_tokens if self.sampling is not None else 0
         return self.prompt_length + longest * len(self.live)
 
@@ -95,7 +100,8 @@ def build_request(
 ) -> Request:
     """The request that a message asks for, with its sequences.
 
-    A score request feeds all of its text but the last token, which is only a target.
+    A score request feeds all of its text but the last token, which is only a target. It shares nothing that is cached:
+    what is not fed has no logits, and it wants the log-probability of every token.
     """
     request = Request(
         front_end=front_end,
@@ -109,6 +115,7 @@ def build_request(
     )
     if isinstance(message, Submit):
         request.sampling = message.sampling
+        request.cache_salt = message.cache_salt
         request.stops = frozenset(message.sampling.stop_token_ids)
         if eos_token_id is not None and not message.sampling.ignore_eos:
             request.stops |= {eos_token_id}

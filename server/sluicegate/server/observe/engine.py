@@ -45,6 +45,12 @@ class EngineMetrics:
         self.prefill_tokens = Counter(
             "sluicegate_engine_prefill_tokens", "Prompt tokens fed.", ["model"], registry=registry
         )
+        self.cached_tokens = Counter(
+            "sluicegate_prefix_cached_tokens",
+            "Prompt tokens that were not fed, since an earlier prompt had begun with them.",
+            ["model"],
+            registry=registry,
+        )
         self.model_ready = Gauge(
             "sluicegate_model_ready", "1 while the model answers, else 0.", ["model"], registry=registry
         )
@@ -62,6 +68,7 @@ class EngineMetrics:
             self.step_seconds.labels(model).observe(figures.step_seconds)
             self.batch_rows.labels(model).observe(figures.batch_rows)
             self.prefill_tokens.labels(model).inc(figures.prefill_tokens)
+            self.cached_tokens.labels(model).inc(figures.cached_tokens)
 
     def take_state(self, name: str, *, is_ready: bool) -> None:
         """Take whether a model answers; one that does not has nothing queued and nothing running."""
@@ -79,3 +86,4 @@ class EngineMetrics:
             self.step_seconds.labels(model)
             self.batch_rows.labels(model)
             self.prefill_tokens.labels(model)
+            self.cached_tokens.labels(model)

@@ -156,10 +156,12 @@ class _CallSpans:
         self._span.set_attribute("rpc.grpc.status_code", end.code_number)
         if end.reason is not None:
             self._span.set_attributes({"sluicegate.reason": end.reason, "error.type": end.reason})
-        if end.prompt_tokens is not None and end.output_tokens is not None:
-            self._span.set_attributes(
-                {"gen_ai.usage.input_tokens": end.prompt_tokens, "gen_ai.usage.output_tokens": end.output_tokens}
-            )
+        tokens = {
+            "gen_ai.usage.input_tokens": end.prompt_tokens,
+            "gen_ai.usage.cache_read.input_tokens": end.cached_tokens,
+            "gen_ai.usage.output_tokens": end.output_tokens,
+        }
+        self._span.set_attributes({name: count for name, count in tokens.items() if count is not None})
         if end.finishes:
             self._span.set_attribute("gen_ai.response.finish_reasons", list(end.finishes))
         if end.code in SERVER_FAULTS:

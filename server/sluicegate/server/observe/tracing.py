@@ -32,7 +32,9 @@ class CallEnd:
     code_number: int
     reason: str | None
     prompt_tokens: int | None
-    """None, as the next, for a call that did not come to tokens."""
+    """None, as the next two, for a call that did not come to tokens."""
+    cached_tokens: int | None
+    """Those of the prompt that were cached."""
     output_tokens: int | None
     finishes: Sequence[str]
 

@@ -243,6 +243,7 @@ def _end(call: rpc_call.RpcCall, code: StatusCode, reason: str) -> CallEnd:
         code_number=code.value[0],
         reason=None if reason == NO_REASON else reason,
         prompt_tokens=usage.prompt_tokens if usage is not None else None,
+        cached_tokens=usage.cached_tokens if usage is not None else None,
         output_tokens=usage.output_tokens if usage is not None else None,
         finishes=[each.name.lower() for each in call.record.finishes] if call.record is not None else (),
     )
