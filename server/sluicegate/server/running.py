@@ -113,7 +113,7 @@ class Generation:
                         Reason.REQUEST_INVALID, violations=[FieldViolation(REFUSED_FIELDS.get(field, field), rule)]
                     )
                 case messages.Finished() if self._started is None:
-                    raise CallRefused(FORCED_ENDS.get(event.finish, Reason.INTERNAL))
+                    raise CallRefused(FORCED_ENDS.get(event.finish, Reason.INTERNAL), {"started": "false"})
                 case _:
                     pass
         self._pending = [event for event in events if not isinstance(event, messages.Started)]

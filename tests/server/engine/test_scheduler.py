@@ -50,9 +50,10 @@ class Bench:
     def abort(self, request: str, candidate: int | None = None) -> None:
         self.scheduler.abort(FRONT, request, candidate)
 
-    def step(self) -> list[Event]:
+    def step(self, seconds: float = 0.0) -> list[Event]:
         step = self.scheduler.schedule()
         outcomes = self.runner.run(step.chunks) if step.chunks else []
+        self.clock.now += seconds
         self.scheduler.commit(step, outcomes)
         return self.collect()
 
@@ -777,6 +778,73 @@ def test_a_later_deadline_is_kept_after_an_earlier_one_has_passed() -> None:
     bench.step()
 
     assert (bench.finishes("a"), bench.finishes("b")) == ({0: Finish.DEADLINE}, {0: Finish.DEADLINE})
+
+
+def waiting_bench(*step_seconds: float) -> Bench:
+    """One slot, held by a stream whose steps have taken these times; 32 prompt tokens fit a step."""
+    bench = Bench(ScriptedRunner(slots=1, context_length=256), step_tokens=32)
+    bench.submit("running", [5], max_output_tokens=50)
+    for seconds in step_seconds:
+        bench.step(seconds)
+    return bench
+
+
+def test_what_waits_ends_as_soon_as_its_first_token_cannot_come_before_its_deadline() -> None:
+    bench = waiting_bench(9.0, 1.0, 2.0)  # no step is faster than 1 s, and the prompt below takes four
+    bench.submit("too late", range(1, 101), deadline=bench.clock.now + 4)
+    bench.submit("in time", range(1, 101), deadline=bench.clock.now + 4.5)
+
+    bench.step(1.0)
+    assert bench.finishes("too late") == {0: Finish.DEADLINE}
+    assert bench.finishes("in time") == {}
+
+    bench.step(1.0)
+    assert bench.finishes("in time") == {0: Finish.DEADLINE}
+
+
+def test_a_prompt_that_may_be_cached_needs_no_more_than_one_step() -> None:
+    bench = waiting_bench(1.0)
+    bench.submit("too late", range(1, 101), cache_salt="lab", deadline=bench.clock.now + 1)
+    bench.submit("in time", range(1, 101), cache_salt="lab", deadline=bench.clock.now + 1.5)
+
+    bench.step()
+
+    assert bench.finishes("too late") == {0: Finish.DEADLINE}
+    assert bench.finishes("in time") == {}
+
+
+def test_a_score_that_waits_ends_when_its_text_cannot_be_read_in_time() -> None:
+    bench = waiting_bench(1.0)
+    for name, seconds in (("too late", 4.0), ("in time", 4.5)):
+        deadline = bench.clock.now + seconds
+        bench.scheduler.submit(FRONT, Score(request=name, model="scripted", ids=list(range(1, 102)), deadline=deadline))
+
+    bench.step()
+
+    assert bench.finishes("too late") == {0: Finish.DEADLINE}
+    assert bench.finishes("in time") == {}
+
+
+def test_what_runs_has_all_its_time_even_if_its_first_token_will_be_late() -> None:
+    bench = Bench(ScriptedRunner(context_length=256), step_tokens=32)
+    bench.submit("a", range(1, 101), deadline=bench.clock.now + 2.5)
+
+    for _ in range(3):
+        bench.step(1.0)
+        assert bench.finishes("a") == {}
+
+    bench.step()
+    assert bench.finishes("a") == {0: Finish.DEADLINE}
+
+
+def test_before_the_first_step_nobody_knows_what_is_too_late() -> None:
+    bench = Bench(ScriptedRunner(slots=1))
+    bench.submit("a", [5])
+    bench.submit("b", range(1, 60), deadline=bench.clock.now + 1e-6)
+
+    bench.step()
+
+    assert bench.finishes("b") == {}
 
 
 # Scores

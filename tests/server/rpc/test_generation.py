@@ -450,6 +450,14 @@ async def test_a_running_call_ends_with_its_time_and_tells_its_usage(tmp_path: P
         await free(server)
 
 
+async def test_a_deadline_that_comes_before_the_slots_says_that_nothing_had_started(tmp_path: Path) -> None:
+    async with serving(tmp_path, limits={"call_seconds": 1e-6}) as server:
+        refused = await refusal(stream(server, asked()))
+
+    assert refused.verdict == "DEADLINE_EXCEEDED DEADLINE_EXCEEDED"
+    assert refused.facts == {"started": "false"}
+
+
 async def test_a_deadline_of_the_client_frees_the_slot(tmp_path: Path) -> None:
     async with serving(tmp_path, models=ONE_SLOT, metrics=METRICS) as server:
         server.engine.pause_after(2)

@@ -127,7 +127,9 @@ class _ReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTyp
     REASON_ENGINE_LOST: _Reason.ValueType  # 49
     """The engine process that ran the request was lost. What was streamed is valid; try again."""
     REASON_DEADLINE_EXCEEDED: _Reason.ValueType  # 50
-    """The call's deadline passed; what was streamed is valid."""
+    """The call's deadline passed, or its first token cannot come before it; what was streamed is valid.
+    `started` in the ErrorInfo's metadata is `false` where a generation never held a slot.
+    """
     REASON_READER_STALLED: _Reason.ValueType  # 51
     """The client stopped reading its stream for too long."""
     REASON_METHOD_UNKNOWN: _Reason.ValueType  # 52
@@ -247,7 +249,9 @@ REASON_SERVER_DRAINING: Reason.ValueType  # 48
 REASON_ENGINE_LOST: Reason.ValueType  # 49
 """The engine process that ran the request was lost. What was streamed is valid; try again."""
 REASON_DEADLINE_EXCEEDED: Reason.ValueType  # 50
-"""The call's deadline passed; what was streamed is valid."""
+"""The call's deadline passed, or its first token cannot come before it; what was streamed is valid.
+`started` in the ErrorInfo's metadata is `false` where a generation never held a slot.
+"""
 REASON_READER_STALLED: Reason.ValueType  # 51
 """The client stopped reading its stream for too long."""
 REASON_METHOD_UNKNOWN: Reason.ValueType  # 52

@@ -24,7 +24,7 @@ class Finish(Enum):
     MAX_OUTPUT_TOKENS = "max_output_tokens"
     CONTEXT_LENGTH = "context_length"
     ABORTED = "aborted"  # the front end asked for it
-    DEADLINE = "deadline"  # the request's deadline passed, queued or running
+    DEADLINE = "deadline"  # the request's deadline passed, or in the queue: no first token could come before it
     FAILED = "failed"  # the engine could not go on with it; the engine's log has the cause
 
 

@@ -44,16 +44,17 @@ class Step:
     """What to run next: `chunks[i]` is the share of `sequences[i]`.
 
     `prefill_tokens`: prompt tokens in it. `cached_tokens`: prompt tokens that the requests which start with this step
-    need not feed.
+    need not feed. `began`: when it was decided, by the scheduler's clock.
     """
 
     sequences: Items[Sequence]
     chunks: Items[Chunk]
     prefill_tokens: int
     cached_tokens: int
+    began: float
 
 
-NO_STEP = Step((), (), 0, 0)
+NO_STEP = Step((), (), 0, 0, 0.0)
 
 
 class Scheduler:
@@ -75,6 +76,7 @@ class Scheduler:
         self._queue = FairQueue()  # those without slots
         self._running: list[Sequence] = []  # those with slots, in the order in which they got them
         self._next_deadline = math.inf  # no live request's deadline is earlier
+        self._fastest_step: float | None = None  # seconds; None until a step was run
         self._events: defaultdict[str, list[Event]] = defaultdict(list)
 
     @property
@@ -185,10 +187,12 @@ class Scheduler:
             for sequence, chunk in zip(sequences, chunks, strict=True)
             if chunk.start < sequence.request.prompt_length
         )
-        return Step(sequences, chunks, prefill, cached_tokens)
+        return Step(sequences, chunks, prefill, cached_tokens, began=now)
 
     def commit(self, step: Step, outcomes: Items[Outcome]) -> None:
         """Take what the runner made of a step. Outcomes of sequences that ended in between are dropped."""
+        seconds = self._clock() - step.began
+        self._fastest_step = seconds if self._fastest_step is None else min(self._fastest_step, seconds)
         for sequence, chunk, outcome in zip(step.sequences, step.chunks, outcomes, strict=True):
             if sequence.ended:
                 continue
@@ -203,12 +207,29 @@ class Scheduler:
                 self._take_tokens(sequence, outcome.drawn)
 
     def _expire(self, now: float) -> None:
-        if now < self._next_deadline:
+        """End what is over its time, and what waits for nothing: its first token cannot come in time any more."""
+        if now + self._least_seconds(self._facts.context_length) < self._next_deadline:
             return
-        for request in [request for request in self._requests.values() if request.deadline <= now]:
+        requests = self._requests.values()
+        for request in [request for request in requests if request.deadline <= now + self._least_wait(request)]:
             for sequence in reversed(request.live.copy()):
                 self._finish(sequence, Finish.DEADLINE)
-        self._next_deadline = min((request.deadline for request in self._requests.values()), default=math.inf)
+        self._next_deadline = min((request.deadline for request in requests), default=math.inf)
+
+    def _least_wait(self, request: Request) -> float:
+        """Seconds until a request's first token, or its scores, if it got its slots now and nothing else ran.
+
+        It errs to the low side, so that nothing ends that could have been served: no step is faster than the fastest,
+        which fed the least, and a prompt may turn out to be cached. None for what holds its slots: it may be cut short
+        by its deadline, but what is streamed until then is of use.
+        """
+        if request.live[0].slot is not None:
+            return 0.0
+        return self._least_seconds(1 if request.cache_salt else request.prompt_length)
+
+    def _least_seconds(self, tokens: int) -> float:
+        """Less time does it not take to feed so many tokens."""
+        return -(-tokens // self._step_tokens) * (self._fastest_step or 0.0)
 
     def _admit(self, now: float) -> int:
         """Give slots to waiting requests, all candidates at once, until the next one in turn does not fit.

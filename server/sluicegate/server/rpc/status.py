@@ -101,7 +101,10 @@ STATUSES: dict[Reason, Row] = {
     Reason.STAGE_CHANGED: Row(_DENIED, "the release stage changed: the model is no longer open to this caller"),
     Reason.SERVER_DRAINING: Row(_UNAVAILABLE, "the server is shutting down; try another replica"),
     Reason.ENGINE_LOST: Row(_UNAVAILABLE, "the engine process was lost; what was streamed is valid, try again"),
-    Reason.DEADLINE_EXCEEDED: Row(StatusCode.DEADLINE_EXCEEDED, "the call's time is over; what was streamed is valid"),
+    Reason.DEADLINE_EXCEEDED: Row(
+        StatusCode.DEADLINE_EXCEEDED,
+        "the call's time is over, or too short for a first token; what was streamed is valid",
+    ),
     Reason.READER_STALLED: Row(StatusCode.ABORTED, "the client stopped reading its stream for too long"),
     Reason.METHOD_UNKNOWN: Row(StatusCode.UNIMPLEMENTED, "there is no such method"),
     Reason.METHOD_SCOPE_MISSING: Row(_DENIED, "the server declares no scope for this method, so nobody may call it"),
