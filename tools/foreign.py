@@ -48,6 +48,7 @@ DEBIAN_PACKAGES = {
     "promtool": ("prometheus",),
     "alertmanager": ("prometheus-alertmanager",),
     "redis": ("redis-server",),
+    "compiler": ("g++",),
 }
 """Part to the Debian packages that it needs."""
 PROGRAMS = {
@@ -56,6 +57,7 @@ PROGRAMS = {
     "prometheus": "promtool",
     "prometheus-alertmanager": "amtool",
     "redis-server": "redis-server",
+    "g++": "c++",
 }
 """Debian package to the program that shows it is there."""
 PARTS = (*WHEELS, *DEBIAN_PACKAGES, "helm")

@@ -16,11 +16,12 @@ import sluicegate.server.gpt2
 from sluicegate.server.engine.messages import Load, Sampling
 from sluicegate.server.engine.runner import Chunk, ModelFacts
 from sluicegate.server.gpt2.batch import lay_out
-from sluicegate.server.gpt2.cache import Cache
 from sluicegate.server.gpt2.config import Gpt2Config
+from sluicegate.server.gpt2.kernels import Kernels
 from sluicegate.server.gpt2.loading import load_runner
 from sluicegate.server.gpt2.network import Network, PrepareAttention
-from sluicegate.server.gpt2.runner import TorchRunner
+from sluicegate.server.gpt2.packed import PackedNetwork
+from sluicegate.server.gpt2.runner import ForwardPass, TorchRunner
 
 DEMO_MODELS = Path(sluicegate.server.gpt2.__file__).parents[1] / "demo/models"
 
@@ -56,9 +57,15 @@ def share_weights(model: Any, prepare_attention: PrepareAttention | None = None)
     return Network(our_config(model), weights, prepare_attention)
 
 
-def build_runner(network: Network, slots: int) -> TorchRunner:
+def pack_weights(model: Any, kernels: Kernels, dtype: torch.dtype = torch.float32) -> PackedNetwork:
+    """Our packed network, with the reference's weights."""
+    weights = {name.removeprefix("transformer."): value.to(dtype) for name, value in model.state_dict().items()}
+    return PackedNetwork(our_config(model), weights, kernels)
+
+
+def build_runner(network: ForwardPass, slots: int) -> TorchRunner:
     config = network.config
-    cache = Cache(config, slots, network.dtype, network.device)
+    cache = network.new_cache(slots)
     facts = ModelFacts(
         parameters=config.parameters,
         context_length=config.context_length,
@@ -112,9 +119,9 @@ class Difference:
 
 
 @torch.inference_mode()
-def compare(model: Any, network: Network, texts: Sequence[Text]) -> Difference:
+def compare(model: Any, network: ForwardPass, texts: Sequence[Text]) -> Difference:
     """Feed all texts in one mixed batch, each alone to the reference; compare every position's logits."""
-    cache = Cache(network.config, len(texts), network.dtype, network.device)
+    cache = network.new_cache(len(texts))
     fed = [0] * len(texts)
     largest, agreeing, positions, step = 0.0, 0, 0, 0
     expected = [model(torch.tensor([text.ids], device=network.device)).logits[0].float() for text in texts]

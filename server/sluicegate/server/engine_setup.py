@@ -72,4 +72,5 @@ def build_engines(
 def worker_arguments(settings: config.Settings) -> list[str]:
     """What an engine process is told on its command line."""
     threads = [] if settings.engine.threads is None else ["--threads", str(settings.engine.threads)]
-    return [*threads, "--log-level", settings.log.level, "--log-format", settings.log.format]
+    kernels = ["--kernels", settings.engine.kernels]
+    return [*threads, *kernels, "--log-level", settings.log.level, "--log-format", settings.log.format]

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import structlog
 
+from sluicegate.server.engine.cores import usable_cores
 from sluicegate.server.engine.loop import EngineLoop
 from sluicegate.server.engine.messages import Load
 from sluicegate.server.engine.runner import Runner
@@ -60,20 +61,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m sluicegate.server.worker")
     parser.add_argument("--address", required=True, help="ipc:// path of the socket, in a directory of mode 0700")
     parser.add_argument("--threads", type=int, help="CPU threads that a step may use")
+    parser.add_argument("--kernels", choices=("auto", "off"), default="auto", help="C++ kernels on a CPU")
     parser.add_argument("--log-level", choices=LEVELS, default="info")
     parser.add_argument("--log-format", choices=STYLES, default="json")
     arguments = parser.parse_args()
     configure(arguments.log_level, arguments.log_format)
-    if arguments.threads is not None:
-        os.environ["OMP_NUM_THREADS"] = str(arguments.threads)  # read by torch when the first load imports it
-    return run_worker(arguments.address, _load)
+    # Both are read by torch when the first load imports it. Its threads must not spin while those of the kernels work.
+    os.environ["OMP_NUM_THREADS"] = str(arguments.threads or usable_cores())
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    return run_worker(arguments.address, lambda message: _load(message, use_kernels=arguments.kernels != "off"))
 
 
-def _load(message: Load) -> Runner:
+def _load(message: Load, *, use_kernels: bool) -> Runner:
     """A real model's runner. Importing torch takes seconds, in which the front end must be watched already."""
     from sluicegate.server.gpt2.loading import load_runner
 
-    return load_runner(message)
+    return load_runner(message, use_kernels=use_kernels)
 
 
 if __name__ == "__main__":

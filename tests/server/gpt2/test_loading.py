@@ -2,18 +2,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 from gpt2_reference import build_reference, generate, greedy_reference
 from msgspec import structs
+from structlog.testing import capture_logs
 
 from sluicegate.server.engine.errors import ModelLoadError
 from sluicegate.server.engine.messages import Load, Sampling
 from sluicegate.server.gpt2 import load_runner, loading
 from sluicegate.server.gpt2.cache import slot_bytes
 from sluicegate.server.gpt2.config import load_config
+from sluicegate.server.gpt2.kernels import Kernels, KernelsUnavailable
+from sluicegate.server.gpt2.kernels.processor import TIERS, Tier
+from sluicegate.server.gpt2.network import Network
 
 SIZES = {"n_layer": 2, "n_head": 2, "n_embd": 8, "n_positions": 16, "vocab_size": 50}
 MIB = 1 << 20
@@ -112,12 +117,38 @@ def test_cuda_device_that_is_not_there_is_refused_and_not_replaced(
         load_runner(structs.replace(load, device=device))
 
 
-def test_auto_is_float32_on_a_machine_without_cuda(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_is_float32_on_a_machine_without_cuda_and_kernels(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
-    facts = load_runner(structs.replace(load, device="auto", dtype="auto")).facts
+    facts = load_runner(structs.replace(load, device="auto", dtype="auto"), use_kernels=False).facts
 
     assert (facts.device, facts.dtype) == ("cpu", "float32")
+
+
+@pytest.mark.parametrize("tier", TIERS, ids=lambda tier: tier.name)
+def test_auto_is_bfloat16_on_a_cpu_whose_kernels_multiply_it(tier: Tier) -> None:
+    kernels = SimpleNamespace(tier=tier)
+
+    dtype = loading.find_dtype("auto", torch.device("cpu"), cast("Kernels", kernels))
+
+    assert (dtype == torch.bfloat16) is (tier.name in {"amx", "avx512_bf16"})
+
+
+def test_without_kernels_torch_serves_the_model_and_the_reason_is_logged(
+    load: Load, reference: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(threads: int) -> Kernels:
+        raise KernelsUnavailable(f"no compiler for {threads} threads")
+
+    monkeypatch.setattr(loading, "open_kernels", refuse)
+    loading.find_kernels.cache_clear()
+    with capture_logs() as logs:
+        output = generate(load_runner(load), {1: [3, 1, 4]}, {1: Sampling(temperature=0)}, steps=10)
+    loading.find_kernels.cache_clear()
+
+    assert output == {1: greedy_reference(reference, [3, 1, 4], 10)}
+    reasons = [entry["reason"] for entry in logs if entry["event"] == "kernels_unavailable"]
+    assert reasons == ["no compiler for 1 threads"]
 
 
 def test_auto_is_bfloat16_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +225,7 @@ def test_failure_of_torch_is_a_load_error_that_blames_memory_only_where_it_ran_o
     def allocate(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(loading, "Cache", allocate)
+    monkeypatch.setattr(Network, "new_cache", allocate)
 
     with pytest.raises(ModelLoadError, match=problem) as refusal:
         load_runner(load)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 
+import structlog
 import torch
 
 from sluicegate.server.engine.errors import ModelLoadError
 from sluicegate.server.engine.messages import Load
 from sluicegate.server.engine.runner import ModelFacts
-from sluicegate.server.gpt2.cache import Cache, slot_bytes, slots_that_fit
+from sluicegate.server.gpt2.cache import slot_bytes, slots_that_fit
 from sluicegate.server.gpt2.config import Gpt2Config, load_config
+from sluicegate.server.gpt2.kernels import Kernels, KernelsUnavailable, open_kernels
 from sluicegate.server.gpt2.memory import free_bytes
 from sluicegate.server.gpt2.network import Network
-from sluicegate.server.gpt2.runner import TorchRunner
+from sluicegate.server.gpt2.packed import PackedNetwork, can_be_packed
+from sluicegate.server.gpt2.runner import KvCache, TorchRunner
 from sluicegate.server.gpt2.weights import Weights, load_weights
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -22,14 +26,18 @@ AUTO = "auto"
 DEVICE_NAME = re.compile(r"cpu|cuda(:\d{1,3})?")
 MIB = 1 << 20
 
+log = structlog.get_logger()
 
-def load_runner(load: Load) -> TorchRunner:
+
+def load_runner(load: Load, *, use_kernels: bool = True) -> TorchRunner:
     """Load the model of `load.directory`. Blocks for seconds (it reads and hashes the weights).
 
-    Raises ModelLoadError for everything that can be wrong with the directory, the device or the memory.
+    `use_kernels`: on a CPU, run it by the C++ kernels where they can be had; else by torch's operators. Raises
+    ModelLoadError for everything that can be wrong with the directory, the device or the memory.
     """
     device = find_device(load.device)
-    dtype = find_dtype(load.dtype, device)
+    kernels = find_kernels(torch.get_num_threads()) if use_kernels and device.type == "cpu" else None
+    dtype = find_dtype(load.dtype, device, kernels)
     if load.slots < 1:
         raise ModelLoadError(f"{load.model}: {load.slots} slots; at least one is needed")
     directory = Path(load.directory)
@@ -39,19 +47,35 @@ def load_runner(load: Load) -> TorchRunner:
     _check_memory(config, load.slots, dtype, device)
     try:
         weights = load_weights(directory, config, dtype, device, load.weights_sha256)
-        cache = Cache(config, load.slots, dtype, device)
+        network = _build_network(config, weights, kernels)
+        cache = network.new_cache(load.slots)
     except (MemoryError, RuntimeError) as error:
         if not _ran_out_of_memory(error):
             raise ModelLoadError(f"{directory}: torch cannot place the model on {device}: {error}") from error
         raise ModelLoadError(_too_large(config, load.slots, dtype, device, free_bytes(device))) from error
-    network = Network(config, weights.tensors)
     return TorchRunner(network, cache, _facts(network, weights, cache))
 
 
-def find_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The dtype of that name; `auto` is bfloat16 on CUDA and float32 on a CPU. Raises ModelLoadError for others."""
+@cache
+def find_kernels(threads: int) -> Kernels | None:
+    """The C++ kernels for this processor, built if need be (some seconds); None, with a warning, if there are none."""
+    try:
+        kernels = open_kernels(threads)
+    except KernelsUnavailable as error:
+        log.warning("kernels_unavailable", reason=str(error), advice="torch's own operators serve models, more slowly")
+        return None
+    log.info("kernels_ready", instructions=kernels.tier.name, threads=threads)
+    return kernels
+
+
+def find_dtype(name: str, device: torch.device, kernels: Kernels | None = None) -> torch.dtype:
+    """The dtype of that name. Raises ModelLoadError for others than ours.
+
+    `auto` is bfloat16 on CUDA, and on a CPU whose instructions multiply it and are used; float32 else.
+    """
     if name == AUTO:
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
+        multiplies = device.type == "cuda" or (kernels is not None and kernels.tier.multiplies_bfloat16)
+        return torch.bfloat16 if multiplies else torch.float32
     if name not in DTYPES:
         raise ModelLoadError(f"dtype {name!r} is not served; use one of: {', '.join((AUTO, *DTYPES))}")
     return DTYPES[name]
@@ -74,7 +98,14 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def _facts(network: Network, weights: Weights, cache: Cache) -> ModelFacts:
+def _build_network(config: Gpt2Config, weights: Weights, kernels: Kernels | None) -> Network | PackedNetwork:
+    dtype = weights.tensors["wte.weight"].dtype
+    if kernels is not None and can_be_packed(config, dtype):
+        return PackedNetwork(config, weights.tensors, kernels)
+    return Network(config, weights.tensors)
+
+
+def _facts(network: Network | PackedNetwork, weights: Weights, cache: KvCache) -> ModelFacts:
     config = network.config
     return ModelFacts(
         parameters=config.parameters,

@@ -74,6 +74,10 @@ class Network:
         self._head = weights["wte.weight" if config.tied else "lm_head.weight"]
         self._prepare_attention = prepare_attention or _attention_for(config, self.device)
 
+    def new_cache(self, slots: int) -> Cache:
+        """An empty cache for this network."""
+        return Cache(self.config, slots, self.dtype, self.device)
+
     @property
     def dtype(self) -> torch.dtype:
         return self._token_embedding.dtype

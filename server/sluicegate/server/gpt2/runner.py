@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -11,25 +12,62 @@ from torch import Tensor
 from sluicegate.server.engine.messages import Sampling
 from sluicegate.server.engine.runner import Chunk, Drawn, ModelFacts, Outcome, accepted
 from sluicegate.server.gpt2.batch import Batch, Span, lay_out
-from sluicegate.server.gpt2.cache import Cache
+from sluicegate.server.gpt2.config import Gpt2Config
 from sluicegate.server.gpt2.errors import NonFiniteError
 from sluicegate.server.gpt2.logprobs import TopLogprobs, log_probabilities
-from sluicegate.server.gpt2.network import Network
 from sluicegate.server.gpt2.sampler import Sampler
 
 # Logits of at most this many scored positions exist at once: 26 MB for GPT-2's vocabulary in float32.
 SCORED_ROWS = 128
 
 
+class KvCache(Protocol):
+    """What the runner needs of a network's cache: cache.Cache, packed.PackedCache."""
+
+    @property
+    def slots(self) -> int: ...
+
+    @property
+    def nbytes(self) -> int: ...
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Copy the first `length` positions of slot `source` into slot `target`."""
+
+    def clear(self, slot: int) -> None:
+        """Zero a slot."""
+
+
+class ForwardPass(Protocol):
+    """What the runner needs of a network: network.Network, packed.PackedNetwork."""
+
+    @property
+    def config(self) -> Gpt2Config: ...
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def new_cache(self, slots: int) -> Any:
+        """An empty cache, a KvCache, for this network."""
+
+    def forward(self, batch: Batch, cache: Any) -> Tensor:
+        """Feed the batch into `cache`, one of the network's own; the final hidden [rows, width]."""
+
+    def logits(self, rows: Tensor) -> Tensor:
+        """float32 [rows, vocabulary] of final hidden rows [rows, width]; the caller owns the result."""
+
+
 class TorchRunner:
-    """`engine.runner.Runner` over a Network and its Cache. Engine thread only.
+    """`engine.runner.Runner` over a network and its cache. Engine thread only.
 
     If `run` raises a StepError, nothing was drawn, no penalty counted, and what the step wrote into the
     cache is what running it again would write: the engine may drop the sequences in `error.slots` and run
     the others' chunks again.
     """
 
-    def __init__(self, network: Network, cache: Cache, facts: ModelFacts) -> None:
+    def __init__(self, network: ForwardPass, cache: KvCache, facts: ModelFacts) -> None:
         self._network = network
         self._cache = cache
         self._facts = facts

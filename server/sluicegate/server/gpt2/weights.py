@@ -35,9 +35,12 @@ PROBLEMS_SHOWN = 8
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Named and shaped as in `weight_shapes`; linears lie transposed in memory, as F.linear wants them."""
+    """Named and shaped as in `weight_shapes`; linears lie transposed in memory, as F.linear wants them.
 
-    tensors: Mapping[str, Tensor]
+    Who uses them may take them out of the dictionary, so that they are not kept twice.
+    """
+
+    tensors: dict[str, Tensor]
     sha256: str
 
 
@@ -118,7 +121,7 @@ class _Reader:
             self._problems.append(f"{path.name} holds other tensors than the index lists")
         return digest.hexdigest()
 
-    def finish(self, directory: Path) -> Mapping[str, Tensor]:
+    def finish(self, directory: Path) -> dict[str, Tensor]:
         """Every weight, or ModelLoadError with what is wrong."""
         missing = [name for name in self._shapes if name not in self._tensors]
         if missing:

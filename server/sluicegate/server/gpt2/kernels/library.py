@@ -1,0 +1,131 @@
+"""The C++ library's functions and structures. See source/forward.cpp for the other side.
+
+Callers see to it that all pointers stay valid and of the right size; nothing is checked on the other side.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import POINTER, Structure, byref, c_float, c_int, c_int64, c_void_p
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sluicegate.server.gpt2.batch import Batch
+from sluicegate.server.gpt2.kernels.build import KernelsUnavailable, find_or_build
+from sluicegate.server.gpt2.kernels.processor import Tier, usable_tiers
+
+WIDTH_MULTIPLE = 32  # of all widths; the vocabulary's size is free
+PANEL = 32  # columns of a packed weight that lie together
+LARGEST_HEAD_WIDTH = 256
+POSITIONS_MULTIPLE = 64  # of a slot in the cache
+
+
+class CLinear(Structure):
+    """`weights`: packed; `bias`: float32 [out]."""
+
+    _fields_ = (("weights", c_void_p), ("bias", c_void_p))
+
+
+class CLayer(Structure):
+    """One block. Norms: float32 [width]."""
+
+    _fields_ = (
+        ("attention_norm_weight", c_void_p),
+        ("attention_norm_bias", c_void_p),
+        ("attention_in", CLinear),
+        ("attention_out", CLinear),
+        ("mlp_norm_weight", c_void_p),
+        ("mlp_norm_bias", c_void_p),
+        ("mlp_in", CLinear),
+        ("mlp_out", CLinear),
+    )
+
+
+class CModel(Structure):
+    """A model. `token_embedding`, `head`: packed; `position_embedding`: float32 [context, width]."""
+
+    _fields_ = (
+        ("is_bfloat16", c_int64),
+        ("layers", c_int64),
+        ("heads", c_int64),
+        ("width", c_int64),
+        ("inner_width", c_int64),
+        ("context_length", c_int64),
+        ("vocabulary_size", c_int64),
+        ("epsilon", c_float),
+        ("token_embedding", c_void_p),
+        ("position_embedding", c_void_p),
+        ("head", c_void_p),
+        ("final_norm_weight", c_void_p),
+        ("final_norm_bias", c_void_p),
+        ("blocks", POINTER(CLayer)),
+    )
+
+
+class CSpan(Structure):
+    """Rows first..last of a step, at positions start.. of a slot."""
+
+    _fields_ = (("first", c_int64), ("last", c_int64), ("slot", c_int64), ("start", c_int64))
+
+
+class Kernels:
+    """An opened library with its threads. Not to be called by two threads at once."""
+
+    def __init__(self, path: Path, tier: Tier, threads: int) -> None:
+        """Raises KernelsUnavailable if it cannot be loaded, or the system does not let it run."""
+        self.tier = tier
+        self.threads = threads
+        try:
+            self._library = ctypes.CDLL(str(path))
+        except OSError as error:
+            raise KernelsUnavailable(f"{path} cannot be loaded: {error}") from error
+        self._library.sg_open.restype = c_void_p
+        self._library.sg_open.argtypes = (c_int,)
+        self._library.sg_forward.argtypes = (
+            *(c_void_p, POINTER(CModel), c_void_p, c_void_p, c_int64),
+            *(POINTER(CSpan), c_int64, c_void_p, c_int64, c_void_p),
+        )
+        self._library.sg_logits.argtypes = (c_void_p, POINTER(CModel), c_void_p, c_int64, c_void_p)
+        self._engine = self._library.sg_open(threads)  # for the life of the process
+        if not self._engine:
+            raise KernelsUnavailable(
+                f"the system does not let this process use {tier.name}, or start {threads} threads"
+            )
+
+    def forward(self, model: CModel, batch: Batch, cache: Tensor, slots: int) -> Tensor:
+        """One step: the final hidden rows, float32 [rows, width]. Raises MemoryError."""
+        ids, positions, spans = batch.ids, batch.positions, batch.spans
+        hidden = torch.empty(len(ids), model.width)
+        places = (CSpan * len(spans))(*(CSpan(span.first, span.last, span.slot, span.start) for span in spans))
+        failed = self._library.sg_forward(
+            *(self._engine, byref(model), ids.data_ptr(), positions.data_ptr(), len(ids)),
+            *(places, len(spans), cache.data_ptr(), slots, hidden.data_ptr()),
+        )
+        if failed:
+            raise MemoryError("no memory is left for a step")
+        return hidden
+
+    def logits(self, model: CModel, hidden: Tensor) -> Tensor:
+        """float32 [rows, vocabulary] of final hidden rows (float32 [rows, width], contiguous). Raises MemoryError."""
+        logits = torch.empty(len(hidden), model.vocabulary_size)
+        if self._library.sg_logits(self._engine, byref(model), hidden.data_ptr(), len(hidden), logits.data_ptr()):
+            raise MemoryError("no memory is left for a step")
+        return logits
+
+
+@cache
+def open_kernels(threads: int) -> Kernels:
+    """The best kernels that this processor can run, with so many threads, shared by all who ask.
+
+    Raises KernelsUnavailable with the reason.
+    """
+    reason = KernelsUnavailable("this processor has no AVX2")
+    for tier in usable_tiers():
+        try:
+            return Kernels(find_or_build(tier), tier, threads)
+        except KernelsUnavailable as error:
+            reason = error
+    raise reason

@@ -1,0 +1,129 @@
+// Attention of a step's rows over their slots of the cache. Each row reads just as far as its own position, and its
+// result depends on nothing else: not on the batch, nor on how its prompt was cut into chunks.
+#pragma once
+
+#include "vectors.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+
+namespace sluicegate {
+
+inline void add_scores(Floats& scores, const float* keys, size_t i, const float* query) {
+    scores += load(keys + i * LANES) * all(query[i]);
+    scores += load(keys + (i + 1) * LANES) * all(query[i + 1]);
+}
+inline void add_scores(Floats& scores, const Bf16* keys, size_t i, const float* query) {
+    const Words pairs = load_words(keys + i * LANES);
+    scores += first_of_pairs(pairs) * all(query[i]);
+    scores += second_of_pairs(pairs) * all(query[i + 1]);
+}
+
+// Scores of QUERIES rows of queries against BLOCKS blocks of keys.
+template <int QUERIES, int BLOCKS, typename Number>
+inline void score_blocks(const Number* keys, size_t block, const float* queries, size_t pitch, size_t width,
+                         float* scores, size_t room) {
+    Floats sums[QUERIES][BLOCKS] = {};
+    const Number* from = keys + block * width * LANES;
+    for (size_t i = 0; i < width; i += 2)
+#pragma GCC unroll 8
+        for (int q = 0; q < QUERIES; q++)
+#pragma GCC unroll 8
+            for (int b = 0; b < BLOCKS; b++) add_scores(sums[q][b], from + b * width * LANES, i, queries + q * pitch);
+    for (int q = 0; q < QUERIES; q++)
+        for (int b = 0; b < BLOCKS; b++) store(scores + q * room + (block + b) * LANES, sums[q][b]);
+}
+
+// Weights of the first `count` scores, of which at least one, and zeros up to the end of `length`; gives 1 / their sum.
+inline float softmax(float* scores, size_t count, size_t length) {
+    const size_t end = (count + LANES - 1) / LANES * LANES;
+    for (size_t i = count; i < end; i++) scores[i] = -INFINITY;
+    Floats highest = load(scores);
+    for (size_t i = LANES; i < end; i += LANES) highest = larger(highest, load(scores + i));
+    const Floats top = all(largest(highest));
+    Floats total = {};
+    for (size_t i = 0; i < end; i += LANES) {
+        const Floats score = load(scores + i);
+        const Floats weight = score == -INFINITY ? Floats{} : exponential(score - top);
+        total += weight;
+        store(scores + i, weight);
+    }
+    for (size_t i = end; i < length; i++) scores[i] = 0;
+    return 1.0f / sum(total);
+}
+
+// Sums of values, weighted: CHUNKS vectors of 16 of each of QUERIES rows.
+template <int QUERIES, int CHUNKS, typename Number>
+inline void weigh(const Number* values, size_t count, const float* weights, size_t room, const float* factors,
+                  size_t width, size_t chunk, float* output) {
+    Floats sums[QUERIES][CHUNKS] = {};
+    const Number* from = values + chunk * LANES;
+    for (size_t position = 0; position < count; position++, from += width) {
+        Floats parts[CHUNKS];
+#pragma GCC unroll 4
+        for (int c = 0; c < CHUNKS; c++) parts[c] = load(from + c * LANES);
+#pragma GCC unroll 8
+        for (int q = 0; q < QUERIES; q++) {
+            const Floats weight = all(weights[q * room + position]);
+#pragma GCC unroll 4
+            for (int c = 0; c < CHUNKS; c++) sums[q][c] += weight * parts[c];
+        }
+    }
+    for (int q = 0; q < QUERIES; q++)
+        for (int c = 0; c < CHUNKS; c++) store(output + q * width + (chunk + c) * LANES, sums[q][c] * factors[q]);
+}
+
+template <int QUERIES, typename Number>
+inline void attend_rows(const Number* keys, const Number* values, size_t first, const float* queries, size_t pitch,
+                        size_t width, float* scores, size_t room, float* output) {
+    constexpr int BLOCKS = QUERIES == 1 ? 8 : QUERIES == 2 ? 4 : 2;
+    const size_t count = first + QUERIES;  // positions that the last row sees
+    const size_t blocks = (count + LANES - 1) / LANES;
+    size_t block = 0;
+    for (; block + BLOCKS <= blocks; block += BLOCKS)
+        score_blocks<QUERIES, BLOCKS>(keys, block, queries, pitch, width, scores, room);
+    for (; block < blocks; block++) score_blocks<QUERIES, 1>(keys, block, queries, pitch, width, scores, room);
+    float factors[QUERIES];
+    for (int q = 0; q < QUERIES; q++) factors[q] = softmax(scores + q * room, first + q + 1, blocks * LANES);
+    size_t chunk = 0;
+    for (; chunk + 4 <= width / LANES; chunk += 4)
+        weigh<QUERIES, 4>(values, count, scores, room, factors, width, chunk, output);
+    for (; chunk < width / LANES; chunk++)
+        weigh<QUERIES, 1>(values, count, scores, room, factors, width, chunk, output);
+}
+
+// Attention by vectors, in float32 over a cache of `Number`s: keys lie in blocks of 16 positions, so that one vector
+// holds as many positions: float32 [block][width][16], bfloat16 [block][width / 2][16][2]. Values lie position by
+// position.
+template <typename Number>
+struct VectorAttention {
+    typedef float Query;
+    static constexpr size_t QUERIES = 4;
+
+    static size_t key_index(size_t position, size_t i, size_t width) {
+        const size_t block = position / LANES * width * LANES, lane = position % LANES;
+        if (sizeof(Number) == 4) return block + i * LANES + lane;
+        return block + i / 2 * 2 * LANES + lane * 2 + i % 2;
+    }
+    static size_t value_index(size_t position, size_t i, size_t width) { return position * width + i; }
+    static size_t room(size_t positions) { return QUERIES * positions; }
+
+    // Attend `number` rows (up to QUERIES) at positions first.. over one head of one slot. `queries`: [number, pitch],
+    // scaled; `room`: as many floats as `room` says; `output`: [QUERIES, width].
+    static void attend(const Number* keys, const Number* values, size_t first, size_t number, const Query* queries,
+                       size_t pitch, size_t width, float* room, size_t positions, float* output) {
+        switch (number) {
+            case 1:
+                return attend_rows<1>(keys, values, first, queries, pitch, width, room, positions, output);
+            case 2:
+                return attend_rows<2>(keys, values, first, queries, pitch, width, room, positions, output);
+            case 3:
+                return attend_rows<3>(keys, values, first, queries, pitch, width, room, positions, output);
+            default:
+                return attend_rows<4>(keys, values, first, queries, pitch, width, room, positions, output);
+        }
+    }
+};
+
+}  // namespace sluicegate

@@ -1,0 +1,238 @@
+// Products of a step's rows with packed weights. A result depends on its own row and column only, never on how many
+// rows there are: each is one chain of additions over k, in the same order whatever runs beside it.
+#pragma once
+
+#include "vectors.h"
+
+#include <algorithm>
+#include <cstddef>
+
+namespace sluicegate {
+
+// Weights [columns, k] lie in panels of 32 columns. float32: [panel][k][32]. bfloat16: [panel][k / 32][2][16][16][2],
+// pairs of k side by side in blocks of 32 k and 16 columns: a tile of AMX, and what a dot product of pairs wants.
+constexpr int PANEL = 2 * LANES;
+constexpr int TILE_K = 32;
+constexpr int TILE_ROWS = 16;
+
+constexpr size_t panels(size_t columns) { return (columns + PANEL - 1) / PANEL; }
+
+// `Operand` is what rows are stored as before a product.
+#if defined(__AMX_BF16__) || defined(__AVX512BF16__)
+struct Bfloat16 {
+    typedef Bf16 Weight;
+    typedef Bf16 Operand;
+};
+#else
+struct Bfloat16 {
+    typedef Bf16 Weight;
+    typedef float Operand;
+};
+#endif
+struct Float32 {
+    typedef float Weight;
+    typedef float Operand;
+};
+
+// Numbers between the starts of two rows of operands: a whole number of cache lines, and not a power of two of them.
+template <typename Operand>
+constexpr size_t stride(size_t k) {
+    return k + 64 / sizeof(Operand);
+}
+
+// Index of a weight in its packed panels.
+template <typename Format>
+inline size_t packed_index(size_t column, size_t k, size_t depth) {
+    const size_t panel = column / PANEL, within = column % PANEL;
+    if (sizeof(typename Format::Weight) == 4) return (panel * depth + k) * PANEL + within;
+    const size_t tile = (panel * (depth / TILE_K) + k / TILE_K) * 2 + within / LANES;
+    return (tile * (TILE_K / 2) + k % TILE_K / 2) * PANEL + within % LANES * 2 + k % 2;
+}
+
+#if defined(__AMX_BF16__)
+
+constexpr int TILE_BYTES = 64;
+
+// GCC's intrinsics do not say that tiles are loaded from memory: what was stored there before must not stay in
+// registers.
+inline void settle_memory() { asm volatile("" ::: "memory"); }
+
+struct TileShape {
+    uint8_t of[8];
+};
+inline void configure_tiles(TileShape rows, TileShape bytes) {
+    alignas(64) struct {
+        uint8_t palette, start_row, reserved[14];
+        uint16_t bytes[16];
+        uint8_t rows[16];
+    } config = {};
+    config.palette = 1;
+    for (int tile = 0; tile < 8; tile++) config.rows[tile] = rows.of[tile], config.bytes[tile] = bytes.of[tile];
+    settle_memory();
+    _tile_loadconfig(&config);
+}
+
+// Tiles 0-3 are sums, 4-5 rows, 6-7 weights; all of the full 16 rows of 64 bytes.
+inline void configure_tiles() { configure_tiles({16, 16, 16, 16, 16, 16, 16, 16}, {64, 64, 64, 64, 64, 64, 64, 64}); }
+inline void release_tiles() { _tile_release(); }
+
+// Weights come from memory when a step uses them first. Where rows need two tiles, loads of tiles wait for one another,
+// and the hardware's own prefetching is too late.
+inline void fetch_ahead(const Bf16* weights) {
+    constexpr int DISTANCE = 8192;
+    const char* from = reinterpret_cast<const char*>(weights) + DISTANCE;
+    for (int line = 0; line < PANEL * TILE_K * 2; line += 64) __builtin_prefetch(from + line, 0, 2);
+}
+
+#else
+inline void configure_tiles() {}
+inline void release_tiles() {}
+#endif
+
+// One panel times `COUNT` rows; `finish(row, column, Floats)` gets each row's 16 sums at columns column.. .
+template <int COUNT, typename Finish>
+inline void panel_rows(const float* weights, const float* rows, size_t pitch, size_t k, size_t first, size_t column,
+                       const Finish& finish) {
+    Floats sums[COUNT][2] = {};
+    for (size_t i = 0; i < k; i++) {
+        const Floats left = load(weights + i * PANEL), right = load(weights + i * PANEL + LANES);
+#pragma GCC unroll 16
+        for (int row = 0; row < COUNT; row++) {
+            const Floats factor = all(rows[row * pitch + i]);
+            sums[row][0] += left * factor;
+            sums[row][1] += right * factor;
+        }
+    }
+    for (int row = 0; row < COUNT; row++) {
+        finish(first + row, column, sums[row][0]);
+        finish(first + row, column + LANES, sums[row][1]);
+    }
+}
+
+#if defined(__AVX512BF16__)
+template <int COUNT, typename Finish>
+inline void panel_rows(const Bf16* weights, const Bf16* rows, size_t pitch, size_t k, size_t first, size_t column,
+                       const Finish& finish) {
+    __m512 sums[COUNT][2];
+    for (int row = 0; row < COUNT; row++) sums[row][0] = sums[row][1] = _mm512_setzero_ps();
+    for (size_t tile = 0; tile < k; tile += TILE_K, weights += PANEL * TILE_K) {
+        for (int pair = 0; pair < TILE_K / 2; pair++) {
+            const __m512bh left = (__m512bh)load_words(weights + pair * PANEL);
+            const __m512bh right = (__m512bh)load_words(weights + (TILE_K / 2 + pair) * PANEL);
+#pragma GCC unroll 16
+            for (int row = 0; row < COUNT; row++) {
+                int32_t both;
+                std::memcpy(&both, rows + row * pitch + tile + pair * 2, sizeof both);
+                const __m512bh factor = (__m512bh)_mm512_set1_epi32(both);
+                sums[row][0] = _mm512_dpbf16_ps(sums[row][0], left, factor);
+                sums[row][1] = _mm512_dpbf16_ps(sums[row][1], right, factor);
+            }
+        }
+    }
+    for (int row = 0; row < COUNT; row++) {
+        finish(first + row, column, (Floats)sums[row][0]);
+        finish(first + row, column + LANES, (Floats)sums[row][1]);
+    }
+}
+#else
+template <int COUNT, typename Finish>
+inline void panel_rows(const Bf16* weights, const float* rows, size_t pitch, size_t k, size_t first, size_t column,
+                       const Finish& finish) {
+    Floats sums[COUNT][2] = {};
+    for (size_t tile = 0; tile < k; tile += TILE_K, weights += PANEL * TILE_K) {
+        for (int pair = 0; pair < TILE_K / 2; pair++) {
+            const Words left = load_words(weights + pair * PANEL);
+            const Words right = load_words(weights + (TILE_K / 2 + pair) * PANEL);
+#pragma GCC unroll 16
+            for (int row = 0; row < COUNT; row++) {
+                const float* factors = rows + row * pitch + tile + pair * 2;
+                sums[row][0] += first_of_pairs(left) * all(factors[0]);
+                sums[row][0] += second_of_pairs(left) * all(factors[1]);
+                sums[row][1] += first_of_pairs(right) * all(factors[0]);
+                sums[row][1] += second_of_pairs(right) * all(factors[1]);
+            }
+        }
+    }
+    for (int row = 0; row < COUNT; row++) {
+        finish(first + row, column, sums[row][0]);
+        finish(first + row, column + LANES, sums[row][1]);
+    }
+}
+#endif
+
+#if defined(__AVX512F__)
+constexpr int ROWS_AT_ONCE = 12;  // 24 sums, 2 weights and a factor of 32 registers
+#else
+constexpr int ROWS_AT_ONCE = 3;  // each vector is two registers of 16: 12 sums
+#endif
+
+template <int COUNT, typename Weight, typename Operand, typename Finish>
+inline void panel_rest(const Weight* weights, const Operand* rows, size_t pitch, size_t k, size_t first, size_t count,
+                       size_t column, const Finish& finish) {
+    if constexpr (COUNT > 0) {
+        if (count == COUNT)
+            panel_rows<COUNT>(weights, rows, pitch, k, first, column, finish);
+        else
+            panel_rest<COUNT - 1>(weights, rows, pitch, k, first, count, column, finish);
+    }
+}
+
+// One panel of weights times all rows. `rows`: [count, pitch]; k is a multiple of 32.
+template <typename Weight, typename Operand, typename Finish>
+inline void panel_product(const Weight* weights, const Operand* rows, size_t pitch, size_t k, size_t count,
+                          size_t column, const Finish& finish) {
+#if defined(__AMX_BF16__)
+    if constexpr (sizeof(Weight) == 2) {
+        alignas(64) float sums[4][TILE_ROWS][LANES];
+        for (size_t first = 0; first < count; first += 2 * TILE_ROWS) {
+            const bool both = count - first > TILE_ROWS;
+            const Bf16* upper = rows + first * pitch;
+            const Bf16* lower = upper + TILE_ROWS * pitch;
+            const Bf16* tiles = weights;
+            settle_memory();
+            _tile_zero(0);
+            _tile_zero(1);
+            if (both) {
+                _tile_zero(2);
+                _tile_zero(3);
+                for (size_t i = 0; i < k; i += TILE_K, tiles += PANEL * TILE_K) {
+                    if (first == 0) fetch_ahead(tiles);
+                    _tile_loadd(6, tiles, TILE_BYTES);
+                    _tile_loadd(4, upper + i, pitch * sizeof(Bf16));
+                    _tile_dpbf16ps(0, 4, 6);
+                    _tile_loadd(7, tiles + LANES * TILE_K, TILE_BYTES);
+                    _tile_dpbf16ps(1, 4, 7);
+                    _tile_loadd(5, lower + i, pitch * sizeof(Bf16));
+                    _tile_dpbf16ps(2, 5, 6);
+                    _tile_dpbf16ps(3, 5, 7);
+                }
+                _tile_stored(2, sums[2], TILE_BYTES);
+                _tile_stored(3, sums[3], TILE_BYTES);
+            } else {
+                for (size_t i = 0; i < k; i += TILE_K, tiles += PANEL * TILE_K) {
+                    _tile_loadd(4, upper + i, pitch * sizeof(Bf16));
+                    _tile_loadd(6, tiles, TILE_BYTES);
+                    _tile_dpbf16ps(0, 4, 6);
+                    _tile_loadd(7, tiles + LANES * TILE_K, TILE_BYTES);
+                    _tile_dpbf16ps(1, 4, 7);
+                }
+            }
+            _tile_stored(0, sums[0], TILE_BYTES);
+            _tile_stored(1, sums[1], TILE_BYTES);
+            const size_t last = std::min(count, first + 2 * TILE_ROWS);
+            for (size_t row = first; row < last; row++) {
+                const size_t tile = (row - first) / TILE_ROWS * 2, within = (row - first) % TILE_ROWS;
+                finish(row, column, load(sums[tile][within]));
+                finish(row, column + LANES, load(sums[tile + 1][within]));
+            }
+        }
+        return;
+    }
+#endif
+    size_t first = 0;
+    for (; count - first >= ROWS_AT_ONCE; first += ROWS_AT_ONCE)
+        panel_rows<ROWS_AT_ONCE>(weights, rows + first * pitch, pitch, k, first, column, finish);
+    panel_rest<ROWS_AT_ONCE - 1>(weights, rows + first * pitch, pitch, k, first, count - first, column, finish);
+}
+
+}  // namespace sluicegate
