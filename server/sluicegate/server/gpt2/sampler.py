@@ -1,6 +1,6 @@
 """Draw the next token of many sequences at once, each by its own parameters.
 
-Adjusted logits -> temperature -> filters -> one uniform a row against a running sum. A draw depends on the
+Adjusted logits -> temperature -> filters -> a race whose times are keyed (draws.py). A draw depends on the
 sequence's own logits, parameters, seed, candidate and position only. Greedy rows take the highest logit.
 """
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from sluicegate.server.engine.messages import Sampling
 from sluicegate.server.engine.runner import Drawn
 from sluicegate.server.gpt2.adjustments import Adjustments, adjust
-from sluicegate.server.gpt2.draws import pick, uniforms
+from sluicegate.server.gpt2.draws import pick, pick_among, waiting_times
 from sluicegate.server.gpt2.filters import Filters, survivors
 from sluicegate.server.gpt2.logprobs import log_probabilities
 
@@ -106,7 +106,6 @@ class Sampler:
         is_greedy, is_filtered = self._is_greedy[slots], self._is_filtered[slots]
         if is_greedy.all():
             return logits.argmax(-1)
-        uniform = uniforms(self._seed[slots], self._candidate[slots], positions)
         ids = torch.empty(len(slots), dtype=torch.int64, device=logits.device)
         for group, choose in (
             (is_greedy, self._choose_likeliest),
@@ -116,17 +115,18 @@ class Sampler:
             if group.any():
                 rows = torch.from_numpy(np.flatnonzero(group)).to(logits.device)
                 part = logits if group.all() else logits[rows]
-                ids[rows] = choose(part, slots[group], torch.from_numpy(uniform[group]).to(logits.device))
+                ids[rows] = choose(part, slots[group], positions[group])
         return ids
 
-    def _choose_likeliest(self, logits: Tensor, _slots: NDArray[np.int64], _uniform: Tensor) -> Tensor:
+    def _choose_likeliest(self, logits: Tensor, _slots: NDArray[np.int64], _positions: NDArray[np.uint32]) -> Tensor:
         return logits.argmax(-1)
 
-    def _choose_of_all(self, logits: Tensor, slots: NDArray[np.int64], uniform: Tensor) -> Tensor:
+    def _choose_of_all(self, logits: Tensor, slots: NDArray[np.int64], positions: NDArray[np.uint32]) -> Tensor:
         scores = self._scores(logits, slots)
-        return pick((scores - scores.amax(-1, keepdim=True)).exp(), uniform)
+        return pick((scores - scores.amax(-1, keepdim=True)).exp(), self._times(logits, slots, positions))
 
-    def _choose_of_survivors(self, logits: Tensor, slots: NDArray[np.int64], uniform: Tensor) -> Tensor:
+    def _choose_of_survivors(self, logits: Tensor, slots: NDArray[np.int64], positions: NDArray[np.uint32]) -> Tensor:
+        times = self._times(logits, slots, positions)
         filters = Filters(
             *(
                 torch.from_numpy(column[slots]).to(logits.device)
@@ -135,9 +135,12 @@ class Sampler:
         )
         ids = torch.empty(len(slots), dtype=torch.int64, device=logits.device)
         for left in survivors(self._scores(logits, slots), filters):
-            column = pick(left.weights, uniform[left.rows])
-            ids[left.rows] = left.ids.gather(-1, column[:, None])[:, 0]
+            ids[left.rows] = pick_among(left.ids, left.weights, times[left.rows])
         return ids
+
+    def _times(self, logits: Tensor, slots: NDArray[np.int64], positions: NDArray[np.uint32]) -> Tensor:
+        times = waiting_times(self._seed[slots], self._candidate[slots], positions, self._vocabulary_size)
+        return torch.from_numpy(times).to(logits.device)
 
     def _scores(self, logits: Tensor, slots: NDArray[np.int64]) -> Tensor:
         return logits / torch.from_numpy(self._temperature[slots]).to(logits.device)[:, None]
