@@ -19,7 +19,7 @@ from transformers.generation.logits_process import (
 
 from sluicegate.server.engine.messages import Sampling
 from sluicegate.server.gpt2.filters import FEW
-from sluicegate.server.gpt2.sampler import Sampler
+from sluicegate.server.gpt2.sampler import Sampler, draw
 
 VOCABULARY, CONTEXT = 40, 128
 
@@ -36,7 +36,7 @@ def sampler_of(*samplings: Sampling, prompt: list[int] | None = None, vocabulary
 
 
 def draw_ids(sampler: Sampler, logits: Tensor, positions: list[int]) -> list[int]:
-    return [drawn.id for drawn in sampler.draw(logits.clone(), range(len(logits)), positions)]
+    return [drawn.id for drawn in draw(logits.clone(), sampler.draws(range(len(logits)), positions))]
 
 
 @pytest.mark.parametrize(

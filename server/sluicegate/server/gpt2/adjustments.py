@@ -11,6 +11,7 @@ from copy import copy
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sluicegate.server.engine.messages import Sampling
@@ -20,6 +21,18 @@ IN_PROMPT, PRODUCED, BIAS = range(3)
 LARGEST_LOGIT = 1e30
 """A repetition penalty near 0 makes logits infinite. Softmax would turn one into NaN, and no token could be drawn in
 the whole step; this is still finite after division by the lowest temperature."""
+
+
+ADJUSTMENT = np.dtype(
+    [
+        ("id", np.int64),
+        ("in_prompt", np.float32),
+        ("produced", np.float32),
+        ("bias", np.float32),
+        ("unused", np.float32),
+    ]
+)
+"""What changes one token's logit. It is SgAdjustment of kernels/source/sampling.h, too."""
 
 
 class Adjustments:
@@ -70,6 +83,15 @@ class Adjustments:
         other._figures = self._figures.copy()
         other.count(len(other._output), ids)
         return other
+
+    def sorted(self) -> NDArray[np.void]:
+        """ADJUSTMENT [tokens], in the order of their ids."""
+        count = len(self)
+        order = np.argsort(self._ids[:count])
+        items = np.zeros(count, dtype=ADJUSTMENT)
+        items["id"] = self._ids[order]
+        items["in_prompt"], items["produced"], items["bias"] = self._figures[:, order]
+        return items
 
     def padded(
         self, width: int

@@ -6,7 +6,17 @@ StepError (engine/errors.py)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sluicegate.server.engine.errors import StepError
+
+
+class NonFiniteRows(Exception):
+    """Rows of a batch whose logits are NaN or infinite: what a network tells its runner."""
+
+    def __init__(self, rows: Sequence[int]) -> None:
+        super().__init__(f"rows {list(rows)} are not finite")
+        self.rows = rows
 
 
 class NonFiniteError(StepError):

@@ -13,10 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sluicegate.server.engine.runner import Drawn
 from sluicegate.server.gpt2.attention import Attention, DecodesTogether, EachAlone
 from sluicegate.server.gpt2.batch import Batch
 from sluicegate.server.gpt2.cache import Cache
 from sluicegate.server.gpt2.config import Gpt2Config
+from sluicegate.server.gpt2.errors import NonFiniteRows
+from sluicegate.server.gpt2.sampler import Draws, draw
 
 PrepareAttention = Callable[[Batch, torch.dtype], Attention]
 
@@ -104,6 +107,14 @@ class Network:
     def logits(self, rows: Tensor) -> Tensor:
         """float32 [rows, vocabulary] of final hidden rows [rows, width]; the caller owns the result."""
         return functional.linear(rows, self._head).float()
+
+    def draw(self, rows: Tensor, draws: Draws) -> list[Drawn]:
+        """A token for each final hidden row [rows, width]. Raises NonFiniteRows."""
+        logits = self.logits(rows)
+        finite = logits.sum(-1).isfinite()
+        if not finite.all():
+            raise NonFiniteRows((~finite).nonzero()[:, 0].tolist())
+        return draw(logits, draws)
 
 
 def _attention_for(config: Gpt2Config, device: torch.device) -> PrepareAttention:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sluicegate.server.engine.runner import Drawn
 from sluicegate.server.gpt2.batch import Batch
 from sluicegate.server.gpt2.config import Gpt2Config
 from sluicegate.server.gpt2.kernels import Kernels
@@ -26,6 +27,7 @@ from sluicegate.server.gpt2.kernels.library import (
     CModel,
 )
 from sluicegate.server.gpt2.pages import Arena, arena_bytes
+from sluicegate.server.gpt2.sampler import Draws
 
 CPU = torch.device("cpu")
 
@@ -138,6 +140,10 @@ class PackedNetwork:
     def logits(self, rows: Tensor) -> Tensor:
         """float32 [rows, vocabulary] of final hidden rows [rows, width]; the caller owns the result."""
         return self.kernels.logits(self._model, rows.contiguous())
+
+    def draw(self, rows: Tensor, draws: Draws) -> list[Drawn]:
+        """A token for each final hidden row [rows, width], as sampler.draw would draw it. Raises NonFiniteRows."""
+        return self.kernels.draw(self._model, rows.contiguous(), draws)
 
     def _layer(self, weights: dict[str, Tensor], prefix: str) -> CLayer:
         def linear(name: str) -> CLinear:

@@ -13,9 +13,9 @@ from sluicegate.server.engine.messages import Sampling
 from sluicegate.server.engine.runner import Chunk, Drawn, ModelFacts, Outcome, accepted
 from sluicegate.server.gpt2.batch import Batch, Span, lay_out
 from sluicegate.server.gpt2.config import Gpt2Config
-from sluicegate.server.gpt2.errors import NonFiniteError
+from sluicegate.server.gpt2.errors import NonFiniteError, NonFiniteRows
 from sluicegate.server.gpt2.logprobs import TopLogprobs, log_probabilities
-from sluicegate.server.gpt2.sampler import Sampler
+from sluicegate.server.gpt2.sampler import Draws, Sampler
 
 # Logits of at most this many scored positions exist at once: 26 MB for GPT-2's vocabulary in float32.
 SCORED_ROWS = 128
@@ -58,13 +58,15 @@ class ForwardPass(Protocol):
     def logits(self, rows: Tensor) -> Tensor:
         """float32 [rows, vocabulary] of final hidden rows [rows, width]; the caller owns the result."""
 
+    def draw(self, rows: Tensor, draws: Draws) -> list[Drawn]:
+        """A token for each final hidden row [rows, width]. Raises NonFiniteRows."""
+
 
 class TorchRunner:
     """`engine.runner.Runner` over a network and its cache. Engine thread only.
 
-    If `run` raises a StepError, nothing was drawn, no penalty counted, and what the step wrote into the
-    cache is what running it again would write: the engine may drop the sequences in `error.slots` and run
-    the others' chunks again.
+    If `run` raises a StepError, nothing was drawn, and what the step wrote into the cache and counted for penalties is
+    what running it again would: the engine may drop the sequences in `error.slots` and run the others' chunks again.
     """
 
     def __init__(self, network: ForwardPass, cache: KvCache, facts: ModelFacts) -> None:
@@ -99,49 +101,42 @@ class TorchRunner:
         batch = lay_out(chunks, self._network.device)
         hidden = self._network.forward(batch, self._cache)
         self._check_finite(hidden, batch.slots)
-        sampling = [index for index, chunk in enumerate(chunks) if chunk.samples]
-        logits = self._logits_of_last_rows(hidden, batch, chunks, sampling)
         outcomes = [
             self._score(hidden, chunk, span) if chunk.targets else Outcome()
             for chunk, span in zip(chunks, batch.spans, strict=True)
         ]
         for chunk in chunks:
             self._sampler.feed(chunk.slot, chunk.start, chunk.given)
+        sampling = [index for index, chunk in enumerate(chunks) if chunk.samples]
         if sampling:
-            for index, drawn in zip(sampling, self._draw(logits, [chunks[index] for index in sampling]), strict=True):
+            spans = [batch.spans[index] for index in sampling]
+            for index, drawn in zip(sampling, self._draw(hidden, [chunks[i] for i in sampling], spans), strict=True):
                 outcomes[index] = Outcome(drawn, outcomes[index].logprobs, outcomes[index].top)
         return outcomes
 
-    def _draw(self, logits: Tensor, chunks: Sequence[Chunk]) -> Iterator[Sequence[Drawn]]:
-        """Each chunk's tokens, of its rows of `logits`: one behind what is given, and one behind each draft."""
+    def _draw(self, hidden: Tensor, chunks: Sequence[Chunk], spans: Sequence[Span]) -> Iterator[Sequence[Drawn]]:
+        """Each chunk's tokens, of its last rows: one behind what is given, and one behind each draft."""
+        last: list[int] = []
         slots: list[int] = []
         positions: list[int] = []
         drafts: dict[int, Sequence[int]] = {}
-        for chunk in chunks:
+        for chunk, span in zip(chunks, spans, strict=True):
+            last += range(span.last - 1 - chunk.drafted, span.last)
             position = chunk.start + len(chunk.ids) - chunk.drafted
             for number in range(1, chunk.drafted + 1):
                 drafts[len(slots) + number] = chunk.drafts[:number]
             slots += [chunk.slot] * (chunk.drafted + 1)
             positions += range(position, position + chunk.drafted + 1)
-        rows = iter(self._sampler.draw(logits, slots, positions, drafts))
+        try:
+            drawn_rows = self._network.draw(hidden[last], self._sampler.draws(slots, positions, drafts))
+        except NonFiniteRows as error:
+            raise self._give_up({slots[row] for row in error.rows}) from error
+        rows = iter(drawn_rows)
         for chunk in chunks:
             drawn = accepted(chunk.drafts, list(islice(rows, chunk.drafted + 1)))
             if len(drawn) > 1:
                 self._sampler.feed(chunk.slot, chunk.start + len(chunk.given), chunk.drafts[: len(drawn) - 1])
             yield drawn
-
-    def _logits_of_last_rows(
-        self, hidden: Tensor, batch: Batch, chunks: Sequence[Chunk], sampling: Sequence[int]
-    ) -> Tensor:
-        rows = [
-            row
-            for index in sampling
-            for row in range(batch.spans[index].last - 1 - chunks[index].drafted, batch.spans[index].last)
-        ]
-        last = torch.tensor(rows, dtype=torch.int64, device=hidden.device)
-        logits = self._network.logits(hidden[last])
-        self._check_finite(logits, batch.slots[last])
-        return logits
 
     def _score(self, hidden: Tensor, chunk: Chunk, span: Span) -> Outcome:
         """Log-probabilities of the chunk's targets, in blocks that bound the memory of their logits."""
@@ -160,9 +155,12 @@ class TorchRunner:
     def _check_finite(self, rows: Tensor, slots: Tensor) -> None:
         """Raise NonFiniteError, its slots wiped, unless all `rows` ([rows, any]) are finite."""
         finite = rows.sum(-1, dtype=torch.float32).isfinite()
-        if finite.all():
-            return
-        damaged = sorted(set(slots[~finite].tolist()))
+        if not finite.all():
+            raise self._give_up(set(slots[~finite].tolist()))
+
+    def _give_up(self, slots: set[int]) -> NonFiniteError:
+        """Wipe slots whose sequences are lost; the error that says so."""
+        damaged = sorted(slots)
         for slot in damaged:
             self._cache.clear(slot)
-        raise NonFiniteError(f"the model's output is NaN or infinite in slots {damaged}", damaged)
+        return NonFiniteError(f"the model's output is NaN or infinite in slots {damaged}", damaged)

@@ -10,17 +10,26 @@ from ctypes import POINTER, Structure, byref, c_float, c_int, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from sluicegate.server.engine.messages import TokenLogprob
+from sluicegate.server.engine.runner import Drawn
+from sluicegate.server.gpt2.adjustments import ADJUSTMENT
 from sluicegate.server.gpt2.batch import Batch
+from sluicegate.server.gpt2.errors import NonFiniteRows
 from sluicegate.server.gpt2.kernels.build import KernelsUnavailable, find_or_build
 from sluicegate.server.gpt2.kernels.processor import Tier, usable_tiers
+from sluicegate.server.gpt2.sampler import Draws
 
 WIDTH_MULTIPLE = 32  # of all widths; the vocabulary's size is free
 PANEL = 32  # columns of a packed weight that lie together
 LARGEST_HEAD_WIDTH = 256
 POSITIONS_MULTIPLE = 64  # of a slot in the cache
+
+
+DRAWN = np.dtype([("id", np.int64), ("logprob", np.float32), ("is_finite", np.int32)])
 
 
 class CLinear(Structure):
@@ -89,6 +98,10 @@ class Kernels:
             *(POINTER(CSpan), c_int64, c_void_p, c_int64, c_void_p),
         )
         self._library.sg_logits.argtypes = (c_void_p, POINTER(CModel), c_void_p, c_int64, c_void_p)
+        self._library.sg_draw.argtypes = (
+            *(c_void_p, POINTER(CModel), c_void_p, c_int64, c_void_p),
+            *(c_void_p, c_int64, c_void_p, c_void_p, c_void_p),
+        )
         self._engine = self._library.sg_open(threads)  # for the life of the process
         if not self._engine:
             raise KernelsUnavailable(
@@ -107,6 +120,34 @@ class Kernels:
         if failed:
             raise MemoryError("no memory is left for a step")
         return hidden
+
+    def draw(self, model: CModel, hidden: Tensor, draws: Draws) -> list[Drawn]:
+        """A token for each final hidden row (float32 [rows, width], contiguous). Raises NonFiniteRows, MemoryError."""
+        parameters, adjustments = draws.parameters, np.zeros(0, dtype=ADJUSTMENT)
+        if any(item is not None for item in draws.adjustments):
+            own = [adjustments if item is None else item.sorted() for item in draws.adjustments]
+            adjustments = np.concatenate(own)
+            parameters["last_adjustment"] = np.cumsum([len(items) for items in own])
+            parameters["first_adjustment"][1:] = parameters["last_adjustment"][:-1]
+        room = min(max(int(parameters["logprobs"].max()), 0), model.vocabulary_size)
+        drawn = np.zeros(len(draws), dtype=DRAWN)
+        top_ids = np.zeros((len(draws), room), dtype=np.int64)
+        top_logprobs = np.zeros((len(draws), room), dtype=np.float32)
+        failed = self._library.sg_draw(
+            *(self._engine, byref(model), hidden.data_ptr(), len(draws), parameters.ctypes.data),
+            *(adjustments.ctypes.data, room, drawn.ctypes.data, top_ids.ctypes.data, top_logprobs.ctypes.data),
+        )
+        if failed:
+            raise MemoryError("no memory is left for a step")
+        if not drawn["is_finite"].all():
+            raise NonFiniteRows(np.flatnonzero(drawn["is_finite"] == 0).tolist())
+        wanted = parameters["logprobs"].tolist()
+        tops = [
+            tuple(map(TokenLogprob, ids[:count], logprobs[:count])) if count > 0 else ()
+            for count, ids, logprobs in zip(wanted, top_ids.tolist(), top_logprobs.tolist(), strict=True)
+        ]
+        logprobs = [None if n < 0 else value for n, value in zip(wanted, drawn["logprob"].tolist(), strict=True)]
+        return [*map(Drawn, drawn["id"].tolist(), logprobs, tops)]
 
     def logits(self, model: CModel, hidden: Tensor) -> Tensor:
         """float32 [rows, vocabulary] of final hidden rows (float32 [rows, width], contiguous). Raises MemoryError."""

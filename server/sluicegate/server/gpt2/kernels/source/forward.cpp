@@ -7,6 +7,7 @@
 #include "attention.h"
 #include "linear.h"
 #include "pool.h"
+#include "sampling.h"
 #if defined(__AMX_BF16__)
 #include "attention_tiles.h"
 #endif
@@ -290,35 +291,79 @@ private:
 public:
     static constexpr size_t MAX_HEAD_WIDTH = 256;
 
-    // float32 [rows, vocabulary] of final hidden rows.
-    void logits(Pool& pool, const SgModel& model, const float* hidden, size_t rows, float* output) {
-        const size_t width = model.width, size = model.vocabulary_size;
-        pitch_ = stride<Operand>(width);
-        operands_ = operand_rows_.get(whole_tiles(rows) * pitch_);
-        Counter copied, done;
-        pool.run([&](int) {
+    // Draw a token for each final hidden row. Results as sg_draw says.
+    void draw(Pool& pool, const SgModel& model, const float* hidden, size_t rows, const SgDraw* draws,
+              const SgAdjustment* adjustments, size_t room, SgDrawn* drawn, int64_t* top_ids, float* top_logprobs) {
+        const size_t size = model.vocabulary_size, blocks = (size + BLOCK - 1) / BLOCK;
+        float* logits = logit_rows_.get(rows * blocks * BLOCK);
+        facts_.resize(rows * blocks);
+        samplers_.resize(pool.threads);
+        for (Sampler& sampler : samplers_) sampler.reserve(size);
+        Counter rounded, judged, done;
+        prepare_head(model, rows);
+        pool.run([&](int thread) {
             configure_tiles();
-            share(&copied, rows, 1, [&](size_t row) {
-                for (size_t i = 0; i < width; i += LANES)
-                    store(operands_ + row * pitch_ + i, load(hidden + row * width + i));
+            share(&rounded, rows, 1, [&](size_t row) { round_row(model, hidden, row); });
+            pool.barrier.wait();
+            share(&judged, blocks, 1, [&](size_t block) {
+                const size_t first = block * BLOCK, end = first + BLOCK;
+                for (size_t column = first; column < end; column += PANEL)
+                    logits_of_panel(model, rows, column, logits, blocks * BLOCK);
+                for (size_t row = 0; row < rows; row++) {
+                    float* own = logits + row * blocks * BLOCK;
+                    std::fill(own + std::min(std::max(size, first), end), own + end, -INFINITY);
+                    adjust(own, draws[row], adjustments, first, end);
+                    facts_[row * blocks + block] = judge(own + first, draws[row]);
+                }
             });
             pool.barrier.wait();
-            const Weight* weights = static_cast<const Weight*>(model.head);
-            share(&done, panels(size), 4, [&](size_t panel) {
-                panel_product(weights + panel * PANEL * width, operands_, pitch_, width, rows, panel * PANEL,
-                              [&](size_t row, size_t column, Floats sums) {
-                                  if (column + LANES <= size)
-                                      store(output + row * size + column, sums);
-                                  else
-                                      for (int lane = 0; column + lane < size; lane++)
-                                          output[row * size + column + lane] = sums[lane];
-                              });
+            share(&done, rows, 1, [&](size_t row) {
+                drawn[row] = samplers_[thread].draw(logits + row * blocks * BLOCK, &facts_[row * blocks], size,
+                                                    draws[row], top_ids + row * room, top_logprobs + row * room);
             });
             release_tiles();
         });
     }
 
+    // float32 [rows, vocabulary] of final hidden rows.
+    void logits(Pool& pool, const SgModel& model, const float* hidden, size_t rows, float* output) {
+        Counter rounded, done;
+        prepare_head(model, rows);
+        pool.run([&](int) {
+            configure_tiles();
+            share(&rounded, rows, 1, [&](size_t row) { round_row(model, hidden, row); });
+            pool.barrier.wait();
+            share(&done, panels(model.vocabulary_size), 4,
+                  [&](size_t panel) { logits_of_panel(model, rows, panel * PANEL, output, model.vocabulary_size); });
+            release_tiles();
+        });
+    }
+
 private:
+    void prepare_head(const SgModel& model, size_t rows) {
+        pitch_ = stride<Operand>(model.width);
+        operands_ = operand_rows_.get(whole_tiles(rows) * pitch_);
+    }
+
+    void round_row(const SgModel& model, const float* hidden, size_t row) {
+        const size_t width = model.width;
+        for (size_t i = 0; i < width; i += LANES) store(operands_ + row * pitch_ + i, load(hidden + row * width + i));
+    }
+
+    // Logits of all rows at columns column.. of one panel, as far as there are any; `output`: [rows, pitch].
+    void logits_of_panel(const SgModel& model, size_t rows, size_t column, float* output, size_t pitch) {
+        const size_t width = model.width, size = model.vocabulary_size;
+        if (column >= size) return;
+        const Weight* weights = static_cast<const Weight*>(model.head) + column * width;
+        panel_product(weights, operands_, pitch_, width, rows, column, [&](size_t row, size_t first, Floats sums) {
+            float* to = output + row * pitch + first;
+            if (first + LANES <= size)
+                store(to, sums);
+            else
+                for (int lane = 0; first + lane < size; lane++) to[lane] = sums[lane];
+        });
+    }
+
     const SgModel* model_ = nullptr;
     const int64_t *ids_ = nullptr, *positions_ = nullptr;
     const SgSpan* spans_ = nullptr;
@@ -327,7 +372,9 @@ private:
     float *hidden_ = nullptr, *residual_ = nullptr, *scores_ = nullptr;
     Query* queries_ = nullptr;
     Operand *operands_ = nullptr, *inner_ = nullptr;
-    Buffer<float> residuals_, score_rows_;
+    Buffer<float> residuals_, score_rows_, logit_rows_;
+    std::vector<BlockFacts> facts_;
+    std::vector<Sampler> samplers_;
     Buffer<Query> query_rows_;
     Buffer<Operand> operand_rows_, inner_rows_;
     std::vector<int64_t> slot_of_row_;
@@ -372,7 +419,7 @@ API SgEngine* sg_open(int threads) {
 }
 
 API int sg_forward(SgEngine* engine, const SgModel* model, const int64_t* ids, const int64_t* positions, int64_t rows,
-               const SgSpan* spans, int64_t span_count, void* cache, int64_t slots, float* hidden) {
+                   const SgSpan* spans, int64_t span_count, void* cache, int64_t slots, float* hidden) {
     try {
         if (model->is_bfloat16)
             engine->bfloat16.run(engine->pool, *model, ids, positions, rows, spans, span_count,
@@ -380,6 +427,22 @@ API int sg_forward(SgEngine* engine, const SgModel* model, const int64_t* ids, c
         else
             engine->float32.run(engine->pool, *model, ids, positions, rows, spans, span_count,
                                 static_cast<float*>(cache), slots, hidden);
+        return 0;
+    } catch (const std::bad_alloc&) {
+        return 1;
+    }
+}
+
+// Draw a token for each of `rows` final hidden rows; `drawn`: [rows]; `top_ids`, `top_logprobs`: [rows, room].
+API int sg_draw(SgEngine* engine, const SgModel* model, const float* hidden, int64_t rows, const SgDraw* draws,
+                const SgAdjustment* adjustments, int64_t room, SgDrawn* drawn, int64_t* top_ids, float* top_logprobs) {
+    try {
+        if (model->is_bfloat16)
+            engine->bfloat16.draw(engine->pool, *model, hidden, rows, draws, adjustments, room, drawn, top_ids,
+                                  top_logprobs);
+        else
+            engine->float32.draw(engine->pool, *model, hidden, rows, draws, adjustments, room, drawn, top_ids,
+                                 top_logprobs);
         return 0;
     } catch (const std::bad_alloc&) {
         return 1;
