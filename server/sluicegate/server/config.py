@@ -33,6 +33,7 @@ def _with_off(data: Any, setting: str) -> Any:
 FilePath = Annotated[Path, BeforeValidator(_path)]
 Seconds = Annotated[float, Field(gt=0, le=86_400), BeforeValidator(lambda v: float(v) if type(v) is int else v)]
 Share = Annotated[float, Field(gt=0, le=1), BeforeValidator(lambda v: float(v) if type(v) is int else v)]
+Weight = Annotated[float, Field(ge=0.01, le=100), BeforeValidator(lambda v: float(v) if type(v) is int else v)]
 LOOPBACK = re.compile(r"(?:127(?:\.\d{1,3}){3}|localhost|\[::1\]):")
 ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.%\w]+\]|[\w.-]+):(\d{1,5})")
 
@@ -161,6 +162,7 @@ class Model(Section):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     slots: Annotated[int, Field(ge=1, le=4_096)] = 16
     step_tokens: Annotated[int, Field(ge=16, le=65_536)] = 256
+    weight: Weight = 1.0
     prefix_reuse: bool = True
 
 

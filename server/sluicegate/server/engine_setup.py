@@ -41,6 +41,7 @@ def model_loads(settings: config.Settings, policy: Policy) -> list[Load]:
                 dtype=hosting.dtype,
                 slots=hosting.slots,
                 step_tokens=hosting.step_tokens,
+                weight=hosting.weight,
                 prefix_reuse=hosting.prefix_reuse,
             )
         )

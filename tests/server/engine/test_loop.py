@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, MutableMapping
+from collections.abc import Sequence as Items
 from typing import Any
 
 import pytest
 from engine_port import Entry, PlayedPort
+from msgspec import structs
 from scripted_runner import ScriptedRunner, count_up, scripted_load, target_logprob
 
 from sluicegate.server.engine.errors import EngineFailed, ModelLoadError, StepError
@@ -31,7 +33,7 @@ from sluicegate.server.engine.messages import (
     Token,
     Unload,
 )
-from sluicegate.server.engine.runner import Runner
+from sluicegate.server.engine.runner import Chunk, Outcome, Runner
 
 PROMPT = [5, 6, 7]
 LOAD = scripted_load()
@@ -373,4 +375,50 @@ def test_a_model_that_always_fails_never_disturbs_the_streams_of_another() -> No
     play(port, Models(broken=broken))
 
     assert tokens(port.events("other"), "long") == expected(50)
+    assert all(finishes(port.events(), str(number)) == [Finish.FAILED] for number in range(40))
+
+
+# Turns
+
+
+class Timed(ScriptedRunner):
+    """Its steps take so many seconds of a clock."""
+
+    def __init__(self, clock: list[float], seconds: float) -> None:
+        super().__init__(context_length=1_000)
+        self._clock = clock
+        self._seconds = seconds
+
+    def run(self, chunks: Items[Chunk]) -> list[Outcome]:
+        self._clock[0] += self._seconds
+        return super().run(chunks)
+
+
+@pytest.mark.parametrize(("weight", "steps"), [(1.0, 100), (0.5, 50), (2.0, 200)])
+def test_device_time_is_shared_by_weight_and_not_step_by_step(weight: float, steps: int) -> None:
+    clock = [0.0]
+    small, large = Timed(clock, 1.0), Timed(clock, 10.0)
+    loads = [structs.replace(scripted_load("small"), weight=weight), scripted_load("large")]
+    streams = [submission(name, model=name, tokens=900) for name in ("small", "large")]
+    port = PlayedPort([*loads, *streams], *([] for _ in range(steps + 9)), [Stop()])
+
+    EngineLoop(port, lambda load: {"small": small, "large": large}[load.model], clock=lambda: clock[0]).run()
+
+    assert len(small.steps) == pytest.approx(steps, abs=1)
+    assert len(large.steps) == pytest.approx(10, abs=1)
+
+
+def test_a_model_that_fails_fast_does_not_stop_the_device_before_another_had_its_turn() -> None:
+    clock = [0.0]
+    broken, slow = Timed(clock, 0.001), Timed(clock, 10.0)
+    broken.failures += [RuntimeError("broken")] * 40
+    port = PlayedPort(
+        [scripted_load("broken"), scripted_load("slow")],
+        [("other", submission("long", model="slow", tokens=50))],
+        *([submission(str(number), model="broken")] for number in range(40)),
+    )
+
+    EngineLoop(port, lambda load: {"broken": broken, "slow": slow}[load.model], clock=lambda: clock[0]).run()
+
+    assert len(tokens(port.events("other"), "long")) == 50
     assert all(finishes(port.events(), str(number)) == [Finish.FAILED] for number in range(40))

@@ -1,4 +1,4 @@
-"""The engine loop: takes commands, steps every model that has work, tells the front ends what happened."""
+"""The engine loop: takes commands, steps the model whose turn it is, tells the front ends what happened."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from sluicegate.server.engine.messages import (
 )
 from sluicegate.server.engine.runner import Runner
 from sluicegate.server.engine.scheduler import NO_STEP, Scheduler, Step
+from sluicegate.server.engine.turns import Turns
 
 # Steps of one model that may fail with no step of any model in between that succeeds. The first can be one request's
 # fault or a passing lack of memory; a third means that the device or its context is broken (CUDA errors stick), which
@@ -76,6 +77,7 @@ class EngineLoop:
         self._load = load
         self._clock = clock
         self._models: dict[str, HostedModel] = {}
+        self._turns = Turns()
         self._front_ends: set[str] = set()
         self._stopped = False
         self._decoder = msgspec.msgpack.Decoder(Command)
@@ -85,7 +87,8 @@ class EngineLoop:
         """Serve until `Stop`. Raises EngineFailed when only a new process can help."""
         while not self._stopped:
             self._take_commands()
-            self._step_models()
+            self._step_next()
+            self._tell_all()
 
     def _is_idle(self) -> bool:
         """Whether there is nothing to step and nothing to tell. The books are checked then."""
@@ -193,29 +196,37 @@ class EngineLoop:
 
     # Steps
 
-    def _step_models(self) -> None:
-        for hosted in self._models.values():
-            if hosted.scheduler.has_work and not self._stopped:
-                self._step(hosted)
-            self._tell(hosted)
+    def _step_next(self) -> None:
+        """Run one step of the model whose turn it is; its sequences that are at fault end as FAILED if that raises."""
+        busy = {name for name, hosted in self._models.items() if hosted.scheduler.has_work}
+        if not busy or self._stopped:
+            return
+        name = self._turns.next(busy)
+        hosted = self._models[name]
+        began = self._clock()
+        succeeded = self._step(hosted)
+        self._turns.charge(name, self._clock() - began, hosted.load.weight)
+        if not succeeded:  # first another model may show that the device is sound: see FAILURES_IN_A_ROW
+            self._turns.postpone(name)
 
-    def _step(self, hosted: HostedModel) -> None:
-        """Run one step of one model; end its sequences as FAILED if that raises."""
+    def _step(self, hosted: HostedModel) -> bool:
+        """Run one step of one model. Whether nothing was raised."""
         scheduler = hosted.scheduler
         try:
             step = scheduler.schedule()
             if not step.chunks:
-                return
+                return True
             began = self._clock()
             outcomes = hosted.runner.run(step.chunks)
             seconds = self._clock() - began
             scheduler.commit(step, outcomes)
         except Exception as error:
             self._fail(hosted, error)
-        else:
-            for sound in self._models.values():
-                sound.failures = 0
-            self._tell(hosted, step, seconds)
+            return False
+        for sound in self._models.values():
+            sound.failures = 0
+        self._tell(hosted, step, seconds)
+        return True
 
     def _fail(self, hosted: HostedModel, error: Exception) -> None:
         """End the sequences at fault, or all that run where that is not known."""
@@ -229,6 +240,10 @@ class EngineLoop:
         if hosted.failures == FAILURES_IN_A_ROW:
             self._tell(hosted)
             raise EngineFailed(f"{name}: {FAILURES_IN_A_ROW} steps failed in a row") from error
+
+    def _tell_all(self) -> None:
+        for hosted in self._models.values():
+            self._tell(hosted)
 
     def _tell(self, hosted: HostedModel, step: Step = NO_STEP, step_seconds: float = 0.0) -> None:
         """Send each front end its events, and all of them the figures of a step or of falling idle."""

@@ -93,6 +93,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True)
     dtype: str  # "float32", "bfloat16"
     slots: int  # sequences at once
     step_tokens: int  # token budget of one step: decode rows first, the rest prefill
+    weight: float = 1.0  # its share of the device's time beside other models that have work there; > 0
     prefix_reuse: bool = True  # whether a prompt starts from what is cached of its beginning
 
 
