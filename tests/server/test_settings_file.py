@@ -189,6 +189,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "IPv6 without brackets": ({"listen": "::1:50051"}, "listen"),
     "a relative socket": ({"listen": "unix:socket"}, "listen"),
     "a number as text": ({"models": {"a": {"slots": "16"}}}, "models.a.slots"),
+    "no slots": ({"models": {"a": {"slots": 0}}}, "models.a.slots: expected a number from 1 to 4,096, or auto"),
+    "another word for slots": ({"models": {"a": {"slots": "all"}}}, "models.a.slots"),
     "truth for a number": ({"models": {"a": {"slots": True}}}, "models.a.slots"),
     "a number for truth": ({"reflection": 1}, "reflection"),
     "truth for seconds": ({"limits": {"call_seconds": True}}, "limits.call_seconds"),

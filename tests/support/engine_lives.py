@@ -36,7 +36,7 @@ def loaded(load: Load) -> Event:
         weights_sha256="00",
         dtype=load.dtype,
         device=load.device,
-        slots=load.slots,
+        slots=load.slots or 1,
         cache_bytes=1,
         seconds=0.5,
     )

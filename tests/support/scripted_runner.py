@@ -47,12 +47,13 @@ class ScriptedRunner:
     def __init__(
         self,
         *,
-        slots: int = 4,
+        slots: int | None = 4,
         context_length: int = 64,
         vocabulary_size: int = 1_000,
         parameters: int = 1,
         script: Script = count_up,
     ) -> None:
+        slots = slots or 4  # None, as a Load may have it: as many as fit
         self._facts = ModelFacts(
             parameters=parameters,
             context_length=context_length,
@@ -162,7 +163,7 @@ def target_logprob(token: int) -> float:
 
 
 def scripted_load(
-    model: str = "scripted", *, slots: int = 4, step_tokens: int = 16, directory: str = "/nowhere"
+    model: str = "scripted", *, slots: int | None = 4, step_tokens: int = 16, directory: str = "/nowhere"
 ) -> Load:
     """A Load message for a scripted model."""
     return Load(

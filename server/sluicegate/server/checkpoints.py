@@ -23,6 +23,11 @@ def locate(directory: Path | None, source: str) -> Path:
     return found
 
 
+def checkpoint_bytes(directory: Path) -> int:
+    """Size of the weights in a model's directory, on the disk; 0 if there are none."""
+    return sum(path.stat().st_size for path in directory.glob("*.safetensors"))
+
+
 def _download(source: str) -> Path:
     from huggingface_hub import snapshot_download
 

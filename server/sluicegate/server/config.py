@@ -12,7 +12,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
 
 
 class Section(BaseModel):
@@ -155,12 +155,24 @@ class Policy(Section):
         return _with_off(data, "signatures")
 
 
+def _slots(value: object) -> object:
+    if value == "auto" or (type(value) is int and 1 <= value <= 4_096):
+        return value
+    raise ValueError("expected a number from 1 to 4,096, or auto")
+
+
+Slots = Annotated[
+    int | Literal["auto"],
+    PlainValidator(_slots, json_schema_input_type=Annotated[int, Field(ge=1, le=4_096)] | Literal["auto"]),
+]
+
+
 class Model(Section):
     """How one model of the policy is hosted."""
 
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$")] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    slots: Annotated[int, Field(ge=1, le=4_096)] = 16
+    slots: Slots = 16
     step_tokens: Annotated[int, Field(ge=16, le=65_536)] = 256
     weight: Weight = 1.0
     prefix_reuse: bool = True

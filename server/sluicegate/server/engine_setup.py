@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import structlog
+from msgspec import structs
 
 from sluicegate.auth import Policy
 from sluicegate.server import config
 from sluicegate.server.changes import Changes
-from sluicegate.server.checkpoints import locate
+from sluicegate.server.checkpoints import checkpoint_bytes, locate
 from sluicegate.server.engine.messages import Load
 from sluicegate.server.engine.supervisor import Engine, Launch, Limits, ModelState
 from sluicegate.server.errors import SettingsError
@@ -39,7 +41,7 @@ def model_loads(settings: config.Settings, policy: Policy) -> list[Load]:
                 weights_sha256=entry.weights_sha256,
                 device=hosting.device,
                 dtype=hosting.dtype,
-                slots=hosting.slots,
+                slots=None if hosting.slots == "auto" else hosting.slots,
                 step_tokens=hosting.step_tokens,
                 weight=hosting.weight,
                 prefix_reuse=hosting.prefix_reuse,
@@ -59,7 +61,7 @@ def build_engines(
 
     return [
         Engine(
-            [load for load in loads if load.device == device],
+            share_memory([load for load in loads if load.device == device]),
             launch,
             limits=Limits(load_seconds=settings.load_seconds),
             on_figures=metrics.engine.take_figures,
@@ -67,6 +69,22 @@ def build_engines(
             on_restart=metrics.engine.restarts.inc,
         )
         for device in dict.fromkeys(load.device for load in loads)
+    ]
+
+
+def share_memory(loads: Sequence[Load]) -> list[Load]:
+    """The models of one device in an order, and with shares, that leave each of them room.
+
+    First those whose slots are given. Each of the others then gets a part of what is free as large as its checkpoint
+    is among those still to come: they need room for their weights, too.
+    """
+    given = [load for load in loads if load.slots is not None]
+    counted = [load for load in loads if load.slots is None]
+    sizes = [checkpoint_bytes(Path(load.directory)) for load in counted]
+    shares = [size / (sum(sizes[place:]) or 1) for place, size in enumerate(sizes)]
+    return [
+        *given,
+        *(structs.replace(load, memory_share=share) for load, share in zip(counted, shares, strict=True)),
     ]
 
 

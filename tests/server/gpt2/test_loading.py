@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -159,6 +160,40 @@ def test_auto_is_bfloat16_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (device.type, loading.find_dtype("auto", device)) == ("cuda", torch.bfloat16)
 
 
+@pytest.mark.parametrize("slots", [1, 5, 31])
+def test_slots_are_counted_from_the_memory_that_is_free_beside_the_weights(
+    load: Load, reference: Any, free_memory: Any, slots: int
+) -> None:
+    weights = 4 * sum(parameter.numel() for parameter in reference.parameters())
+    slot = slot_bytes(load_config(Path(load.directory)), torch.float32)
+    free_memory(weights + math.ceil(slots * slot / 0.9))
+
+    assert load_runner(structs.replace(load, slots=None)).facts.slots == slots
+
+
+def test_slots_are_counted_from_the_model_s_share_alone(load: Load, reference: Any, free_memory: Any) -> None:
+    weights = 4 * sum(parameter.numel() for parameter in reference.parameters())
+    slot = slot_bytes(load_config(Path(load.directory)), torch.float32)
+    free_memory(4 * (weights + math.ceil(6 * slot / 0.9)))
+
+    assert load_runner(structs.replace(load, slots=None, memory_share=0.25)).facts.slots == 6
+
+
+def test_there_are_never_more_slots_than_pay_and_one_at_least_if_it_fits(load: Load, free_memory: Any) -> None:
+    free_memory(MIB * MIB)
+    assert load_runner(structs.replace(load, slots=None)).facts.slots == loading.MOST_SLOTS["cpu"]
+
+    free_memory(MIB)
+    assert load_runner(structs.replace(load, slots=None, memory_share=1e-6)).facts.slots == 1
+
+
+def test_counting_slots_where_the_free_memory_is_not_known_asks_for_a_number(load: Load, free_memory: Any) -> None:
+    free_memory(None)
+
+    with pytest.raises(ModelLoadError, match=r"tiny: .*; give a number of slots"):
+        load_runner(structs.replace(load, slots=None))
+
+
 # Memory, of a model of 40 MB in float32 with 1 MiB a slot
 
 
@@ -194,8 +229,9 @@ def test_number_of_slots_that_is_advised_passes_the_check(large: Load, free_memo
 def test_model_of_which_not_one_slot_fits_gets_other_advice(large: Load, free_memory: Any) -> None:
     free_memory(39 * MIB)
 
-    with pytest.raises(ModelLoadError, match=r"39 MiB are free; use a smaller model, or bfloat16$"):
-        load_runner(structs.replace(large, slots=1))
+    for slots in (1, None):
+        with pytest.raises(ModelLoadError, match=r"39 MiB are free; use a smaller model, or bfloat16$"):
+            load_runner(structs.replace(large, slots=slots))
 
 
 def test_unknown_amount_of_memory_is_no_obstacle(load: Load, free_memory: Any) -> None:

@@ -91,8 +91,9 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True)
     weights_sha256: str | None  # hex; None where the policy pins none
     device: str  # "cpu", "cuda:0"
     dtype: str  # "float32", "bfloat16"
-    slots: int  # sequences at once
+    slots: int | None  # sequences at once; None: as many as fit
     step_tokens: int  # token budget of one step: decode rows first, the rest prefill
+    memory_share: float = 1.0  # of the free memory, for weights and slots where these are counted; 0..1
     weight: float = 1.0  # its share of the device's time beside other models that have work there; > 0
     prefix_reuse: bool = True  # whether a prompt starts from what is cached of its beginning
 

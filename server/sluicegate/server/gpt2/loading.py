@@ -28,6 +28,12 @@ MIB = 1 << 20
 
 log = structlog.get_logger()
 
+# Where a step's time is no longer that of reading the weights once, and grows with each row (Williams et al. 2009,
+# "Roofline"): a row takes 2 FLOP a weight. An H100 does 989 TFLOP in the time in which it reads 3.35 TB, and so 295
+# rows in bfloat16; a server's CPU some 17 FLOP for each byte, and so 34 rows in float32. More slots would make all
+# streams slower for no more tokens in all.
+MOST_SLOTS = {"cpu": 32, "cuda": 256}
+
 
 def load_runner(load: Load, *, use_kernels: bool = True) -> TorchRunner:
     """Load the model of `load.directory`. Blocks for seconds (it reads and hashes the weights).
@@ -38,21 +44,22 @@ def load_runner(load: Load, *, use_kernels: bool = True) -> TorchRunner:
     device = find_device(load.device)
     kernels = find_kernels(torch.get_num_threads()) if use_kernels and device.type == "cpu" else None
     dtype = find_dtype(load.dtype, device, kernels)
-    if load.slots < 1:
+    if load.slots is not None and load.slots < 1:
         raise ModelLoadError(f"{load.model}: {load.slots} slots; at least one is needed")
     directory = Path(load.directory)
     if not directory.is_dir():
         raise ModelLoadError(f"{directory} is no directory; give the path of a local checkpoint")
     config = load_config(directory)
-    _check_memory(config, load.slots, dtype, device)
+    slots = _count_slots(load, config, dtype, device) if load.slots is None else load.slots
+    _check_memory(config, slots, dtype, device)
     try:
         weights = load_weights(directory, config, dtype, device, load.weights_sha256)
         network = _build_network(config, weights, kernels)
-        cache = network.new_cache(load.slots)
+        cache = network.new_cache(slots)
     except (MemoryError, RuntimeError) as error:
         if not _ran_out_of_memory(error):
             raise ModelLoadError(f"{directory}: torch cannot place the model on {device}: {error}") from error
-        raise ModelLoadError(_too_large(config, load.slots, dtype, device, free_bytes(device))) from error
+        raise ModelLoadError(_too_large(config, slots, dtype, device, free_bytes(device))) from error
     return TorchRunner(network, cache, _facts(network, weights, cache))
 
 
@@ -118,6 +125,15 @@ def _facts(network: Network | PackedNetwork, weights: Weights, cache: KvCache) -
         slots=cache.slots,
         cache_bytes=cache.nbytes,
     )
+
+
+def _count_slots(load: Load, config: Gpt2Config, dtype: torch.dtype, device: torch.device) -> int:
+    """As many as fit the model's share of the free memory beside its weights, one at least, and no more than pay."""
+    free = free_bytes(device)
+    if free is None:
+        raise ModelLoadError(f"{load.model}: the system does not say how much memory is free; give a number of slots")
+    fitting = slots_that_fit(config, dtype, int(free * load.memory_share) - _weights_bytes(config, dtype))
+    return min(max(fitting, 1), MOST_SLOTS[device.type])
 
 
 def _check_memory(config: Gpt2Config, slots: int, dtype: torch.dtype, device: torch.device) -> None:
