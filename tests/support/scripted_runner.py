@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from sluicegate.server.engine.errors import StepError
+from sluicegate.server.engine.errors import StepError, StepOutOfMemory
 from sluicegate.server.engine.messages import Load, Sampling, TokenLogprob
 from sluicegate.server.engine.runner import Chunk, Drawn, ModelFacts, Outcome, accepted
 
@@ -41,6 +42,7 @@ class ScriptedRunner:
     `cache[slot]` is a model of the KV cache: the ids that were fed at positions 0, 1, …; it outlives the slot's holder.
     What a chunk attends to must have been fed with the tokens that its sequence has there. `steps` and `copies`
     record the calls. `failures`: exceptions that the next runs raise, first to last; a StepError spoils its slots.
+    `memory`: tokens of the largest step that does not run out of it.
     Clear `released` to hold the next run until it is set; `entered` says that a run has begun.
     """
 
@@ -71,6 +73,7 @@ class ScriptedRunner:
         self.steps: list[list[Chunk]] = []
         self.copies: list[tuple[int, int, int]] = []
         self.failures: list[Exception] = []
+        self.memory = math.inf
         self.entered = threading.Event()
         self.released = threading.Event()
         self.released.set()
@@ -110,6 +113,8 @@ class ScriptedRunner:
             for slot in failure.slots if isinstance(failure, StepError) else ():
                 self.cache[slot] = []
             raise failure
+        if sum(len(chunk.ids) for chunk in chunks) > self.memory:
+            raise StepOutOfMemory("no memory")
         return [self._feed(chunk) for chunk in chunks]
 
     def _feed(self, chunk: Chunk) -> Outcome:

@@ -240,7 +240,7 @@ def _engine() -> list[Panel]:
             "Whether a model answers on every replica. Models that never did in the 24 hours before are not here.",
             Query(f"min by (model) ({SERVED})", "{{model}}"),
             {"0": ("not ready", RED), "1": ("ready", GREEN)},
-            width=16,
+            width=12,
         ),
         graph(
             "Engine restarts",
@@ -250,10 +250,21 @@ def _engine() -> list[Panel]:
                 'round(sum by (instance) (increase(sluicegate_engine_restarts_total{job=~"$job"}[15m])))',
                 "{{instance}}",
             ),
-            width=8,
+            width=6,
             is_stacked=True,
             line=limit("EngineRestarting"),
             alerts=("EngineRestarting",),
+        ),
+        graph(
+            "Steps out of memory",
+            "Steps that were run again in smaller ones, in a quarter of an hour. Streams go on, but slower: lower"
+            " step_tokens or slots.",
+            "short",
+            Query(
+                f"round(sum by (model) (increase(sluicegate_engine_steps_out_of_memory_total{SCOPE}[15m])))",
+                "{{model}}",
+            ),
+            width=6,
         ),
     ]
 

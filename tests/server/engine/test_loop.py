@@ -378,6 +378,37 @@ def test_a_model_that_always_fails_never_disturbs_the_streams_of_another() -> No
     assert all(finishes(port.events(), str(number)) == [Finish.FAILED] for number in range(40))
 
 
+# Memory
+
+
+def test_steps_that_run_out_of_memory_end_nothing_and_are_shown(logs: list[MutableMapping[str, Any]]) -> None:
+    runner = ScriptedRunner(slots=4)
+    runner.memory = 2
+    names = "abcd"
+
+    port = play(PlayedPort([LOAD], [submission(name, tokens=20) for name in names]), Models(scripted=runner))
+
+    assert all(tokens(port.events(), name) == expected(20) for name in names)
+    failed = [each for each in figures(port.events()) if each.out_of_memory]
+    assert len(failed) == sum(entry["event"] == "step_out_of_memory" for entry in logs) >= FAILURES_IN_A_ROW
+    assert all(each.batch_rows == 0 for each in failed)
+
+
+def test_an_engine_without_any_memory_fails_its_sequences_and_lives() -> None:
+    runner = ScriptedRunner(slots=2)
+    runner.memory = 0
+    recover: list[Entry] = [lambda: setattr(runner, "memory", 99)]
+    waits: list[list[Entry]] = [[] for _ in range(20)]
+
+    port = play(
+        PlayedPort([LOAD], [submission("a"), submission("b")], *waits, recover, [submission("c")]),
+        Models(scripted=runner),
+    )
+
+    assert finishes(port.events(), "a") == finishes(port.events(), "b") == [Finish.FAILED]
+    assert tokens(port.events(), "c") == expected(3)
+
+
 # Turns
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import defaultdict
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 import pytest
 from scripted_runner import EOS, ScriptedRunner, count_up
 
+from sluicegate.server.engine.errors import StepOutOfMemory
 from sluicegate.server.engine.messages import (
     Finish,
     Finished,
@@ -21,7 +23,7 @@ from sluicegate.server.engine.messages import (
     Token,
 )
 from sluicegate.server.engine.runner import Chunk
-from sluicegate.server.engine.scheduler import MINIMUM_PREFILL_TOKENS, Scheduler
+from sluicegate.server.engine.scheduler import MINIMUM_PREFILL_TOKENS, Scheduler, Step
 
 STEPS = 2_500
 SLOTS = 6
@@ -49,6 +51,7 @@ class Storm:
         self.sent: dict[str, Submit | Score] = {}
         self.started: list[str] = []
         self.cached_tokens = 0
+        self.steps_out_of_memory = 0
         self.tokens: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
         self.ends: dict[tuple[str, int], Finish | None] = {}
 
@@ -57,8 +60,8 @@ class Storm:
         draw = self.random.random
         deadline = self.now + self.random.randrange(1, 60) if draw() < 0.2 else None
         identity, priority = self.random.choice(IDENTITIES), self.random.choice(PRIORITIES)
-        prompt = [self.random.randrange(1, 1_000) for _ in range(self.random.choice([1, 2, 5, 20, 80]))]
-        if draw() < 0.4:  # begin like others
+        prompt = [self.random.randrange(1, 1_000) for _ in range(self.random.choice([1, 2, 20, 40, 80]))]
+        if draw() < 0.6:  # begin like others
             start = self.random.choice([3, 5])
             prompt[:-1] = range(start, start + len(prompt) - 1)
         message: Submit | Score
@@ -89,24 +92,34 @@ class Storm:
 
     def step(self) -> None:
         self.now += 1
+        if self.random.random() < 0.01:
+            self.runner.memory = self.random.choice([1, 3, 10, math.inf, math.inf])
         step = self.scheduler.schedule()
         self.check_rhythm(step.chunks)
         if step.chunks and self.random.random() < 0.005:
             self.scheduler.fail_running()
         elif step.chunks:
-            outcomes = self.runner.run(step.chunks)
-            self.disturb()
-            self.scheduler.commit(step, outcomes)
+            self.run(step)
         self.watch()
         self.scheduler.check()
         assert len(self.runner.open_slots) == self.scheduler.running
         assert self.scheduler.has_work == bool(self.live())
 
+    def run(self, step: Step) -> None:
+        try:
+            outcomes = self.runner.run(step.chunks)
+        except StepOutOfMemory:
+            self.scheduler.run_smaller(step)
+            self.steps_out_of_memory += 1
+        else:
+            self.disturb()
+            self.scheduler.commit(step, outcomes)
+
     def check_rhythm(self, chunks: Sequence[Chunk]) -> None:
-        """Every slot that has drawn a token is in every step, and the budget holds."""
+        """Every slot that has drawn a token is in every step, unless memory is short, and the budget holds."""
         fed = {chunk.slot for chunk in chunks}
         streams = {slot for slot, held in self.runner.open_slots.items() if held.drawn}
-        assert streams <= fed
+        assert streams <= fed or self.scheduler.is_short_of_memory
         rows = sum(len(chunk.ids) == 1 for chunk in chunks)
         total = sum(len(chunk.ids) for chunk in chunks)
         assert total <= max(STEP_TOKENS, rows + MINIMUM_PREFILL_TOKENS)
@@ -156,6 +169,7 @@ def test_every_sequence_ends_exactly_once_with_the_right_tokens_and_no_slot_leak
 
     assert storm.runner.open_slots == {}
     assert storm.cached_tokens > 0
+    assert storm.steps_out_of_memory > 0
     assert set(storm.ends) == {sequence for name in storm.sent for sequence in storm.sequences(name)}
     for identity in IDENTITIES:
         for priority in PRIORITIES:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from scripted_runner import EOS, ScriptedRunner, count_up, target_logprob
 
+from sluicegate.server.engine.errors import StepOutOfMemory
 from sluicegate.server.engine.messages import (
     Event,
     Finish,
@@ -52,9 +53,13 @@ class Bench:
 
     def step(self, seconds: float = 0.0) -> list[Event]:
         step = self.scheduler.schedule()
-        outcomes = self.runner.run(step.chunks) if step.chunks else []
-        self.clock.now += seconds
-        self.scheduler.commit(step, outcomes)
+        try:
+            outcomes = self.runner.run(step.chunks) if step.chunks else []
+        except StepOutOfMemory:
+            self.scheduler.run_smaller(step)
+        else:
+            self.clock.now += seconds
+            self.scheduler.commit(step, outcomes)
         return self.collect()
 
     def collect(self) -> list[Event]:
@@ -956,6 +961,102 @@ class RefusesSecondSlot(ScriptedRunner):
         if slot == 1:
             raise RuntimeError("out of memory")
         super().open(slot, sampling, candidate, prompt)
+
+
+# Memory
+
+
+def sizes(bench: Bench) -> list[list[int]]:
+    """Tokens of each chunk of each step."""
+    return [[len(chunk.ids) for chunk in step] for step in bench.runner.steps]
+
+
+def test_a_prompt_that_finds_too_little_memory_is_read_in_smaller_chunks() -> None:
+    bench = Bench(ScriptedRunner(context_length=256), step_tokens=64)
+    bench.runner.memory = 20
+    bench.submit("a", range(1, 101), max_output_tokens=5)
+
+    bench.run()
+
+    assert sizes(bench)[:4] == [[64], [32], [16], [16]]
+    assert bench.tokens("a") == expected(range(1, 101), 5)
+    assert bench.scheduler.is_short_of_memory
+
+
+def test_prompts_wait_before_streams_do() -> None:
+    bench = Bench(ScriptedRunner(slots=8, context_length=256), step_tokens=32)
+    for number in range(6):
+        bench.submit(str(number), [5], max_output_tokens=90)
+    bench.step()
+    bench.runner.memory = 6
+    bench.submit("long", range(1, 101), max_output_tokens=1)
+
+    for _ in range(5):
+        bench.step()
+
+    assert sizes(bench)[1:] == [[1] * 6 + [26], [1] * 6 + [10], [1] * 6 + [2], [1] * 4, [1] * 4]
+
+
+def test_the_streams_that_started_last_wait_and_all_of_them_get_their_tokens() -> None:
+    bench = Bench(ScriptedRunner(slots=8))
+    bench.runner.memory = 3
+    for number in range(8):
+        bench.submit(str(number), [5 + number], max_output_tokens=20)
+    bench.step()
+    bench.step()
+    bench.step()
+
+    assert [len(bench.tokens(str(number))) for number in range(8)] == [1, 1, 0, 0, 0, 0, 0, 0]
+    assert bench.scheduler.running == 8
+
+    bench.run()
+
+    assert all(bench.tokens(str(number)) == expected([5 + number], 20) for number in range(8))
+
+
+def test_steps_grow_back_when_there_is_memory_again() -> None:
+    bench = Bench(ScriptedRunner(slots=8, context_length=256))
+    for number in range(8):
+        bench.submit(str(number), [5 + number], max_output_tokens=200)
+    bench.runner.memory = 2
+    for _ in range(5):
+        bench.step()
+    assert sizes(bench)[-1] == [1, 1]
+    bench.runner.memory = 99
+
+    bench.run()
+
+    assert max(map(len, sizes(bench)[3:])) == 8
+    assert all(bench.tokens(str(number)) == expected([5 + number], 200) for number in range(8))
+    assert not bench.scheduler.is_short_of_memory
+
+
+def test_a_sequence_for_which_not_even_one_token_finds_memory_fails_and_the_others_go_on() -> None:
+    bench = Bench(ScriptedRunner(slots=2))
+    bench.submit("a", [5], max_output_tokens=3)
+    bench.submit("b", [6], max_output_tokens=3)
+    bench.runner.memory = 0
+
+    while not bench.finishes("a"):
+        bench.step()
+    bench.runner.memory = 99
+    bench.run()
+
+    assert sizes(bench)[:4] == [[1, 1], [1], [1], [1]]
+    assert bench.finishes("a") == {0: Finish.FAILED}
+    assert bench.tokens("b") == expected([6], 3)
+
+
+def test_a_text_is_scored_whatever_the_size_of_its_chunks() -> None:
+    bench = Bench(step_tokens=64)
+    bench.runner.memory = 10
+    bench.scheduler.submit(FRONT, Score(request="s", model="scripted", ids=list(range(1, 65))))
+
+    bench.run()
+
+    assert bench.events[-1] == Scored(
+        request="s", logprobs=[target_logprob(token) for token in range(2, 65)], top=[()] * 63
+    )
 
 
 # Front ends

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -9,9 +9,11 @@ import torch
 from gpt2_reference import build_reference, build_runner, greedy_reference, random_ids, share_weights
 from torch import Tensor
 
+from sluicegate.server.engine.errors import StepOutOfMemory
 from sluicegate.server.engine.messages import Sampling
 from sluicegate.server.engine.runner import Chunk, Drawn, Outcome, Runner
-from sluicegate.server.gpt2 import NonFiniteError, TorchRunner
+from sluicegate.server.gpt2 import NonFiniteError, TorchRunner, sampler
+from sluicegate.server.gpt2 import runner as runner_module
 from sluicegate.server.gpt2.attention import DecodesTogether, EachAlone
 from sluicegate.server.gpt2.batch import Batch
 from sluicegate.server.gpt2.network import PrepareAttention
@@ -373,3 +375,60 @@ def test_logits_that_overflow_behind_a_finite_network_fail_the_slot() -> None:
         runner.run([Chunk(1, 0, [1], samples=True)])
 
     assert failure.value.slots == {1}
+
+
+# Memory
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [(runner_module, "lay_out"), (sampler, "adjust"), (sampler, "log_probabilities")]
+)
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 7 bytes"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        MemoryError(),
+    ],
+    ids=["CUDA", "CPU", "cuBLAS", "Python"],
+)
+def test_a_step_that_ran_out_of_memory_can_be_run_again_as_if_it_had_not_been(
+    runner: TorchRunner, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, error: Exception
+) -> None:
+    prompt, sampling = ids(16, 9), Sampling(seed=8, presence_penalty=0.7, frequency_penalty=0.9, logprobs=1)
+    for slot in (0, 1):
+        runner.open(slot, sampling, 0, prompt)
+    [outcome] = runner.run([Chunk(0, 0, prompt, samples=True)])
+    undisturbed = [drawn(outcome).id, *decode(runner, 0, 9, drawn(outcome).id, 12)]
+    call = getattr(module, name)
+
+    tokens = [*prompt]
+    while len(tokens) < len(prompt) + len(undisturbed):
+        start = 0 if len(tokens) == len(prompt) else len(tokens) - 1
+        chunk = Chunk(1, start, tokens[start:], samples=True)
+        monkeypatch.setattr(module, name, raising(error))
+        with pytest.raises(StepOutOfMemory) as failure:
+            runner.run([chunk])
+        monkeypatch.setattr(module, name, call)
+        tokens.append(drawn(runner.run([chunk])[0]).id)
+
+    assert tokens[len(prompt) :] == undisturbed
+    assert failure.value.__cause__ is error
+
+
+def test_another_failure_of_torch_is_not_taken_for_a_lack_of_memory(
+    runner: TorchRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner.open(0, Sampling(), 0, [1])
+    monkeypatch.setattr(runner_module, "lay_out", raising(RuntimeError("no kernel image is available")))
+
+    with pytest.raises(RuntimeError, match="no kernel image"):
+        runner.run([Chunk(0, 0, [1], samples=True)])
+
+
+def raising(error: Exception) -> Callable[..., None]:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    return fail

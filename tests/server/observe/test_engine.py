@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from prometheus_client import generate_latest
 
@@ -19,8 +21,8 @@ def samples(metrics: Metrics) -> dict[str, float]:
     return {name: float(value) for name, _, value in (each.rpartition(" ") for each in lines if each[0] != "#")}
 
 
-def figures(model: str = "gpt2-124m", **changes: int) -> Figures:
-    members = {
+def figures(model: str = "gpt2-124m", **changes: Any) -> Figures:
+    members: dict[str, Any] = {
         "queued": 3,
         "running": 2,
         "slots": 8,
@@ -43,6 +45,14 @@ def test_a_step_is_shown(metrics: Metrics) -> None:
     assert found['sluicegate_engine_batch_size_sum{model="gpt2-124m"}'] == 2
     assert found['sluicegate_engine_prefill_tokens_total{model="gpt2-124m"}'] == 7
     assert found['sluicegate_prefix_cached_tokens_total{model="gpt2-124m"}'] == 5
+
+
+def test_a_step_that_ran_out_of_memory_is_counted_apart(metrics: Metrics) -> None:
+    metrics.engine.take_figures(figures(batch_rows=0, out_of_memory=True))
+
+    found = samples(metrics)
+    assert found['sluicegate_engine_steps_out_of_memory_total{model="gpt2-124m"}'] == 1
+    assert found.get('sluicegate_engine_step_duration_seconds_count{model="gpt2-124m"}', 0) == 0
 
 
 def test_figures_without_a_step_count_no_step(metrics: Metrics) -> None:

@@ -6,6 +6,7 @@ EngineError
 ├── EngineLost         the engine died with this request under way; what it had sent is valid
 ├── EngineFailed       the engine loop cannot go on; its process exits and is restarted
 ├── StepError          a step cannot be run because of some of its sequences; the others can go on
+├── StepOutOfMemory    a step needs more memory than there is; a smaller one may do
 └── FrontEndGone       a front end no longer reads; its requests are ended
 """
 
@@ -43,6 +44,13 @@ class StepError(EngineError):
     def __init__(self, message: str, slots: Iterable[int]) -> None:
         super().__init__(message)
         self.slots = frozenset(slots)
+
+
+class StepOutOfMemory(EngineError):
+    """A step needs more memory than there is. Nothing was drawn and no state has changed.
+
+    Raised by a Runner; the engine goes on with smaller steps.
+    """
 
 
 class FrontEndGone(EngineError):

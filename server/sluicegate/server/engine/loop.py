@@ -10,7 +10,7 @@ from typing import Protocol
 import msgspec
 import structlog
 
-from sluicegate.server.engine.errors import EngineFailed, FrontEndGone, ModelLoadError, StepError
+from sluicegate.server.engine.errors import EngineFailed, FrontEndGone, ModelLoadError, StepError, StepOutOfMemory
 from sluicegate.server.engine.messages import (
     Abort,
     Command,
@@ -210,8 +210,8 @@ class EngineLoop:
             self._turns.postpone(name)
 
     def _step(self, hosted: HostedModel) -> bool:
-        """Run one step of one model. Whether nothing was raised."""
-        scheduler = hosted.scheduler
+        """Run one step of one model. Whether it showed no fault; to want for memory is none."""
+        scheduler, step = hosted.scheduler, NO_STEP
         try:
             step = scheduler.schedule()
             if not step.chunks:
@@ -220,6 +220,11 @@ class EngineLoop:
             outcomes = hosted.runner.run(step.chunks)
             seconds = self._clock() - began
             scheduler.commit(step, outcomes)
+        except StepOutOfMemory as error:
+            ended = scheduler.run_smaller(step)
+            log.warning("step_out_of_memory", model=hosted.load.model, sequences_failed=ended, error=str(error))
+            self._tell(hosted, out_of_memory=True)
+            return True
         except Exception as error:
             self._fail(hosted, error)
             return False
@@ -245,12 +250,14 @@ class EngineLoop:
         for hosted in self._models.values():
             self._tell(hosted)
 
-    def _tell(self, hosted: HostedModel, step: Step = NO_STEP, step_seconds: float = 0.0) -> None:
+    def _tell(
+        self, hosted: HostedModel, step: Step = NO_STEP, step_seconds: float = 0.0, *, out_of_memory: bool = False
+    ) -> None:
         """Send each front end its events, and all of them the figures of a step or of falling idle."""
         scheduler = hosted.scheduler
         events = scheduler.take_events()
         receivers = set(events)
-        if step.chunks or (hosted.shown_busy and not scheduler.has_work):
+        if step.chunks or out_of_memory or (hosted.shown_busy and not scheduler.has_work):
             figures = Figures(
                 model=hosted.load.model,
                 queued=scheduler.queued,
@@ -260,6 +267,7 @@ class EngineLoop:
                 prefill_tokens=step.prefill_tokens,
                 cached_tokens=step.cached_tokens,
                 step_seconds=step_seconds,
+                out_of_memory=out_of_memory,
             )
             hosted.shown_busy = scheduler.has_work
             receivers |= self._front_ends

@@ -204,7 +204,8 @@ class Pong(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True)
 class Figures(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True):
     """One model's state after a step, for metrics and admission.
 
-    `batch_rows` 0: no step was run; the model was loaded, or the last of its requests ended otherwise.
+    `batch_rows` 0: no step was run; the model was loaded, a step ran out of memory, or the last of its requests ended
+    otherwise.
     """
 
     model: str
@@ -215,6 +216,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=Tr
     prefill_tokens: int  # prompt tokens fed in this step
     cached_tokens: int  # prompt tokens of the requests it started that were cached already
     step_seconds: float
+    out_of_memory: bool = False  # a step was given up for want of memory
 
 
 Event = Started | Token | Finished | Scored | Refused | Loaded | LoadFailed | Pong | Figures

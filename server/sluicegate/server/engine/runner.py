@@ -99,7 +99,10 @@ class Runner(Protocol):
         """Release what `open` took. What was fed stays in the KV cache, so that the next sequence may go on there."""
 
     def run(self, chunks: Sequence[Chunk]) -> list[Outcome]:
-        """One forward pass; one outcome for each chunk, in order. At most one chunk a slot."""
+        """One forward pass; one outcome for each chunk, in order. At most one chunk a slot.
+
+        Raises StepError, StepOutOfMemory (engine/errors.py): then it is as if it had not been called.
+        """
 
 
 def accepted(drafts: Sequence[int], drawn: Sequence[Drawn]) -> Sequence[Drawn]:

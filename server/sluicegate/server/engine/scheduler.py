@@ -33,6 +33,7 @@ from sluicegate.server.engine.messages import (
 from sluicegate.server.engine.runner import Chunk, Drawn, Outcome, Runner
 from sluicegate.server.engine.sequence import Request, Sequence, build_request
 from sluicegate.server.engine.slots import Slots
+from sluicegate.server.engine.step_limit import StepLimit
 
 # Prompts advance by at least this much a step, however many streams decode: an admitted one gets its turn.
 # A step thus feeds at most max(step_tokens, slots + MINIMUM_PREFILL_TOKENS) tokens.
@@ -60,7 +61,8 @@ NO_STEP = Step((), (), 0, 0, 0.0)
 class Scheduler:
     """Schedules one model. Engine thread only. `clock` gives monotonic seconds.
 
-    The cycle is `schedule`, `Runner.run`, `commit`; `submit` and `abort` may come at any point of it.
+    The cycle is `schedule`, `Runner.run`, `commit`, or `run_smaller` where the runner ran out of memory. `submit` and
+    `abort` may come at any point of it.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Scheduler:
         self._facts = runner.facts
         self._slots = Slots(runner)
         self._step_tokens = step_tokens
+        self._limit = StepLimit(max(step_tokens, self._slots.count + MINIMUM_PREFILL_TOKENS))
         self._prefix_reuse = prefix_reuse
         self._clock = clock
         self._arrivals = 0
@@ -88,6 +91,11 @@ class Scheduler:
     def queued(self) -> int:
         """Requests that wait for slots."""
         return len(self._queue)
+
+    @property
+    def is_short_of_memory(self) -> bool:
+        """Whether steps are smaller than they would be, since one ran out of memory."""
+        return self._limit.is_lowered
 
     @property
     def running(self) -> int:
@@ -168,14 +176,18 @@ class Scheduler:
     # A step
 
     def schedule(self) -> Step:
-        """Decide the next step: a decode row for each running stream first, then prompts, first started first."""
+        """Decide the next step: a decode row for each running stream first, then prompts, first started first.
+
+        Where memory is short, prompts wait first, and then the streams that started last; they keep their slots.
+        """
         now = self._clock()
         self._expire(now)
         cached_tokens = self._admit(now)
         feeding = [sequence for sequence in self._running if not sequence.follows]
-        sequences = [sequence for sequence in feeding if sequence.unfed == 1]
+        limit = self._limit.tokens
+        sequences = [sequence for sequence in feeding if sequence.unfed == 1][:limit]
         chunks = [sequence.chunk(1) for sequence in sequences]
-        budget = max(self._step_tokens - len(chunks), MINIMUM_PREFILL_TOKENS)
+        budget = min(max(self._step_tokens - len(chunks), MINIMUM_PREFILL_TOKENS), limit - len(chunks))
         for sequence in feeding:
             if budget and sequence.unfed > 1:
                 count = min(sequence.unfed, budget)
@@ -191,6 +203,7 @@ class Scheduler:
 
     def commit(self, step: Step, outcomes: Items[Outcome]) -> None:
         """Take what the runner made of a step. Outcomes of sequences that ended in between are dropped."""
+        self._limit.grow()
         seconds = self._clock() - step.began
         self._fastest_step = seconds if self._fastest_step is None else min(self._fastest_step, seconds)
         for sequence, chunk, outcome in zip(step.sequences, step.chunks, outcomes, strict=True):
@@ -205,6 +218,16 @@ class Scheduler:
                 if not outcome.drawn:
                     raise RuntimeError("the runner drew no token for a chunk that samples")
                 self._take_tokens(sequence, outcome.drawn)
+
+    def run_smaller(self, step: Step) -> int:
+        """Take that a step ran out of memory: the next ones are smaller. Gives the number of sequences that ended.
+
+        None, but for the only one of a step that fed a single token, again and again: it ends as FAILED.
+        """
+        if self._limit.shrink(sum(len(chunk.ids) for chunk in step.chunks)):
+            return 0
+        self._finish(step.sequences[0], Finish.FAILED)
+        return 1
 
     def _expire(self, now: float) -> None:
         """End what is over its time, and what waits for nothing: its first token cannot come in time any more."""

@@ -15,7 +15,7 @@ from sluicegate.server.engine.runner import ModelFacts
 from sluicegate.server.gpt2.cache import slot_bytes, slots_that_fit
 from sluicegate.server.gpt2.config import Gpt2Config, load_config
 from sluicegate.server.gpt2.kernels import Kernels, KernelsUnavailable, open_kernels
-from sluicegate.server.gpt2.memory import free_bytes
+from sluicegate.server.gpt2.memory import free_bytes, ran_out_of_memory
 from sluicegate.server.gpt2.network import Network
 from sluicegate.server.gpt2.packed import PackedNetwork, can_be_packed
 from sluicegate.server.gpt2.runner import KvCache, TorchRunner
@@ -57,7 +57,7 @@ def load_runner(load: Load, *, use_kernels: bool = True) -> TorchRunner:
         network = _build_network(config, weights, kernels)
         cache = network.new_cache(slots)
     except (MemoryError, RuntimeError) as error:
-        if not _ran_out_of_memory(error):
+        if not ran_out_of_memory(error):
             raise ModelLoadError(f"{directory}: torch cannot place the model on {device}: {error}") from error
         raise ModelLoadError(_too_large(config, slots, dtype, device, free_bytes(device))) from error
     return TorchRunner(network, cache, _facts(network, weights, cache))
@@ -141,11 +141,6 @@ def _check_memory(config: Gpt2Config, slots: int, dtype: torch.dtype, device: to
     free = free_bytes(device)
     if free is not None and _weights_bytes(config, dtype) + slots * slot_bytes(config, dtype) > free:
         raise ModelLoadError(_too_large(config, slots, dtype, device, free))
-
-
-def _ran_out_of_memory(error: Exception) -> bool:
-    """Whether an allocation failed; torch's CPU allocator says so in a plain RuntimeError."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _weights_bytes(config: Gpt2Config, dtype: torch.dtype) -> int:

@@ -21,6 +21,12 @@ def free_bytes(device: torch.device) -> int | None:
     return min(known, default=None)
 
 
+def ran_out_of_memory(error: Exception) -> bool:
+    """Whether an allocation failed; torch's CPU allocator and cuBLAS say so in a plain RuntimeError."""
+    signs = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(sign in str(error) for sign in signs)
+
+
 def _host_bytes() -> int | None:
     try:
         lines = MEMINFO.read_text().splitlines()

@@ -9,12 +9,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from sluicegate.server.engine.errors import StepOutOfMemory
 from sluicegate.server.engine.messages import Sampling
 from sluicegate.server.engine.runner import Chunk, Drawn, ModelFacts, Outcome, accepted
 from sluicegate.server.gpt2.batch import Batch, Span, lay_out
 from sluicegate.server.gpt2.config import Gpt2Config
 from sluicegate.server.gpt2.errors import NonFiniteError, NonFiniteRows
 from sluicegate.server.gpt2.logprobs import TopLogprobs, log_probabilities
+from sluicegate.server.gpt2.memory import ran_out_of_memory
 from sluicegate.server.gpt2.sampler import Draws, Sampler
 
 # Logits of at most this many scored positions exist at once: 26 MB for GPT-2's vocabulary in float32.
@@ -67,6 +69,7 @@ class TorchRunner:
 
     If `run` raises a StepError, nothing was drawn, and what the step wrote into the cache and counted for penalties is
     what running it again would: the engine may drop the sequences in `error.slots` and run the others' chunks again.
+    So it is with StepOutOfMemory, after which it may run any of them.
     """
 
     def __init__(self, network: ForwardPass, cache: KvCache, facts: ModelFacts) -> None:
@@ -89,9 +92,21 @@ class TorchRunner:
     def close(self, slot: int) -> None:
         self._sampler.close(slot)
 
-    @torch.inference_mode()
     def run(self, chunks: Sequence[Chunk]) -> list[Outcome]:
-        """One forward pass. Raises NonFiniteError, which names the slots at fault."""
+        """One forward pass. Raises NonFiniteError, which names the slots at fault, and StepOutOfMemory.
+
+        The cache has its memory since the model was loaded; it is activations and logits that may find none.
+        """
+        try:
+            return self._run(chunks)
+        except (MemoryError, RuntimeError) as error:
+            if not ran_out_of_memory(error):
+                raise
+            tokens = sum(len(chunk.ids) for chunk in chunks)
+            raise StepOutOfMemory(f"no memory on {self._network.device} for a step of {tokens} tokens") from error
+
+    @torch.inference_mode()
+    def _run(self, chunks: Sequence[Chunk]) -> list[Outcome]:
         if not chunks:
             return []
         # The scheduler refuses such requests; an id that slipped through would stop a CUDA device for good.

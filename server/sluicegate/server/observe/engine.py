@@ -51,6 +51,12 @@ class EngineMetrics:
             ["model"],
             registry=registry,
         )
+        self.steps_out_of_memory = Counter(
+            "sluicegate_engine_steps_out_of_memory",
+            "Steps that were given up for want of memory, and run again in smaller ones.",
+            ["model"],
+            registry=registry,
+        )
         self.model_ready = Gauge(
             "sluicegate_model_ready", "1 while the model answers, else 0.", ["model"], registry=registry
         )
@@ -64,6 +70,7 @@ class EngineMetrics:
         self.queue_length.labels(model).set(figures.queued)
         self.sequences_running.labels(model).set(figures.running)
         self.slots_used.labels(model).set(figures.running / figures.slots)
+        self.steps_out_of_memory.labels(model).inc(figures.out_of_memory)
         if figures.batch_rows:
             self.step_seconds.labels(model).observe(figures.step_seconds)
             self.batch_rows.labels(model).observe(figures.batch_rows)
@@ -87,3 +94,4 @@ class EngineMetrics:
             self.batch_rows.labels(model)
             self.prefill_tokens.labels(model)
             self.cached_tokens.labels(model)
+            self.steps_out_of_memory.labels(model)
