@@ -109,7 +109,7 @@ def test_other_sizes_give_the_logits_of_transformers(kernels: Kernels, sizes: di
         parameter.data = parameter.data.bfloat16().float()
     rounded = compare(reference, pack_weights(reference, kernels, torch.bfloat16), [Text(ids, 31, 9)])
 
-    assert exact.largest < 1e-4
+    assert exact.largest < 1e-4 * exact.deviation
     assert rounded.largest < 0.25 * rounded.deviation
 
 
