@@ -39,6 +39,6 @@ protos: setup ## Write the stubs and the descriptor image from the protos
 	$(BIN)/python protos/generate.py
 
 bench: setup ## Generation speed beside transformers' generate, as a ratio
-	$(BIN)/python -m bench.step
+	$(BIN)/python -m bench.peers --only engine transformers --formats float32
 
 ci: check test e2e ## What CI runs

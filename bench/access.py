@@ -29,7 +29,7 @@ from typing import cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from bench.audit import quantile
+from bench.figures import quantile
 from sluicegate.auth import (
     AccessRequest,
     Grant,

@@ -15,12 +15,12 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from bench.figures import quantile
 from sluicegate.auth import Audience
 from sluicegate.server.audit import AuditLog, Closing, Decision, Identity, Opening, Verification, open_audit_log
 
@@ -108,10 +108,6 @@ def opening(call: str) -> Opening:
         network=0,
         reserved_tokens=512,
     )
-
-
-def quantile(ordered: Sequence[float], share: float) -> float:
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
 if __name__ == "__main__":

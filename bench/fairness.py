@@ -13,34 +13,26 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import random
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import httpx
-import yaml
 
-from bench.audit import quantile
-from sluicegate.auth import SigningKey, add_to_key_set, create_signing_key, issue_token, write_signing_key
-from sluicegate.client import Client, Delta, GenerationConfig, StaticToken
-from sluicegate.server.audit import create_secret
-from sluicegate.server.demo.server import started
+from bench.deployment import Deployment, served
+from bench.figures import quantile
+from sluicegate.client import Client, Delta, GenerationConfig
 from sluicegate.server.demo.world import MODELS_DIRECTORY
 
-ISSUER, AUDIENCE = "https://issuer.example", "bench"
 MODELS = ("demo-xs", "demo-s", "demo-m", "demo-l")
 PARTNERS = ("a", "b")
 ACTIVE = "sluicegate_streams_active{"
 SEED = 1
-PROGRAM = Path(sys.executable).with_name("sluicegate")
-CALL_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,19 +103,33 @@ def summary(rounds: Sequence[Round]) -> dict[str, float]:
 
 async def measured(directory: Path, load: Load, rounds: int) -> list[Round]:
     """All rounds. The first warms up and does not count."""
-    key, draws = create_signing_key(), random.Random(SEED)  # noqa: S311
-    settings = write_files(directory, key, load)
-    with started(PROGRAM, settings, directory / "server.log", os.environ) as server:
-        found = await asyncio.to_thread(server.wait_until_serving, lambda _: None)
+    draws = random.Random(SEED)  # noqa: S311
+    async with served(directory / "server", deployment(load)) as server:
         taken: list[Round] = []
-        async with client_of("a", found.calls, key) as flooding, client_of("b", found.calls, key) as single:
+        async with server.client("a") as flooding, server.client("b") as single:
             for number in range(rounds + 1):
-                await idle(found.metrics)
+                await idle(server.metrics)
                 alone = await first_token_ms(single, load.model) if number % 2 else None
                 beside, last = await beside_a_flood(flooding, single, load, draws)
-                await idle(found.metrics)
+                await idle(server.metrics)
                 taken.append(Round(alone or await first_token_ms(single, load.model), beside, last))
         return taken[1:]
+
+
+def deployment(load: Load, **more: object) -> Deployment:
+    """A server of a demo model for both partners, with these further sections of settings."""
+    source = MODELS_DIRECTORY / load.model
+    parameters = json.loads((source / "evaluation.json").read_text(encoding="utf-8"))["shape"]["parameters"]
+    return Deployment(
+        model=load.model,
+        checkpoint=source,
+        parameters=parameters,
+        slots=load.slots,
+        queued=load.calls,
+        threads=1,
+        partners=PARTNERS,
+        more=more,
+    )
 
 
 async def beside_a_flood(flooding: Client, single: Client, load: Load, draws: random.Random) -> tuple[float, float]:
@@ -184,79 +190,6 @@ async def first_token_ms(client: Client, model: str) -> float:
             if isinstance(event, Delta):
                 return (time.perf_counter() - begun) * 1e3
     raise RuntimeError("the call ended without a token")
-
-
-@asynccontextmanager
-async def client_of(partner: str, address: str, key: SigningKey) -> AsyncIterator[Client]:
-    """A connected client: what is measured is not the connection."""
-    token = issue_token(
-        key,
-        issuer=ISSUER,
-        audience=AUDIENCE,
-        subject=partner,
-        client_id=f"client-{partner}",
-        scopes=[f"generate:{model}" for model in MODELS],
-        now=time.time(),
-    )
-    async with Client(address, token=StaticToken(token), timeout=CALL_SECONDS) as client:
-        await client.whoami()
-        yield client
-
-
-def write_files(directory: Path, key: SigningKey, load: Load) -> Path:
-    """Settings, key set, and a policy with two partners whose quotas are never reached. Gives the settings' path."""
-    add_to_key_set(directory / "jwks.json", key)
-    source = MODELS_DIRECTORY / load.model
-    parameters = json.loads((source / "evaluation.json").read_text(encoding="utf-8"))["shape"]["parameters"]
-    release = {
-        "apiVersion": "sluicegate/release/v1",
-        "models": {load.model: {"parameters": parameters, "source": str(source), "license": "MIT"}},
-        "stages": [{"id": "s1", "name": "first", "open": {load.model: "partner"}}],
-        "active": "s1",
-        "public": {"anonymous": "refuse", "quotas": {"output_tokens_per_call": 1}},
-    }
-    settings = {
-        "listen": "127.0.0.1:0",
-        "policy": {"directory": "policy", "signatures": "off"},
-        "tokens": {"issuers": [{"issuer": ISSUER, "audience": AUDIENCE, "keys": {"file": "jwks.json"}}]},
-        "models": {load.model: {"device": "cpu", "slots": load.slots}},
-        "engine": {"threads": 1},
-        "limits": {
-            "queued_requests": 4 * load.calls,  # of which one caller may have a quarter
-            "peer_calls_per_minute": 1_000_000,
-        },
-        "drain": {"announce_seconds": 0, "grace_seconds": 5},
-        "metrics": {"listen": "127.0.0.1:0"},
-        "audit": {"directory": "audit", "key": "audit.jwk", "secret": "audit.secret"},
-    }
-    write_signing_key(directory / "audit.jwk", create_signing_key("EdDSA"))
-    create_secret(directory / "audit.secret")
-    (directory / "policy/agreements").mkdir(parents=True)
-    for partner in PARTNERS:
-        write(directory / f"policy/agreements/{partner}.yaml", agreement(partner, load.model))
-    write(directory / "policy/release.yaml", release)
-    write(directory / "sluicegate.yaml", settings)
-    return directory / "sluicegate.yaml"
-
-
-def agreement(partner: str, model: str) -> dict[str, object]:
-    quotas = ("concurrent_streams", "requests_per_minute", "output_tokens_per_minute", "output_tokens_per_day")
-    return {
-        "id": f"agr-{partner}",
-        "partner": f"partner-{partner}",
-        "status": "active",
-        "legal": {"document": "Agreement", "sha256": "0" * 64, "signed_on": "2026-01-12"},
-        "valid": {"from": "2026-01-20T00:00:00Z", "until": "2099-01-01T00:00:00Z"},
-        "clients": [{"issuer": ISSUER, "client": f"client-{partner}"}],
-        "models": [model],
-        "actions": ["generate"],
-        "timezone": "UTC",
-        "quotas": dict.fromkeys(quotas, 1_000_000_000),
-    }
-
-
-def write(path: Path, document: object) -> None:
-    path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
 
 
 if __name__ == "__main__":

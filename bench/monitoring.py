@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -26,12 +25,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import httpx
-import yaml
 
-from bench.fairness import MODELS, PROGRAM, Load, client_of, write_files
-from sluicegate.auth import Audience, Grant, Quotas, SigningKey, create_signing_key
+from bench.deployment import served
+from bench.fairness import MODELS, Load, deployment
+from sluicegate.auth import Audience, Grant, Quotas
 from sluicegate.client import Client, GenerationConfig
-from sluicegate.server.demo.server import started
 from sluicegate.server.demo.world import MODELS_DIRECTORY
 from sluicegate.server.limiters import Networks
 from sluicegate.server.looking import Looking
@@ -105,8 +103,8 @@ def summary(rounds: Sequence[Round]) -> dict[str, float]:
 async def measured(directory: Path, load: Load, rounds: int) -> list[Round]:
     """All rounds, in either order by turns. The first warms up and does not count."""
     async with (
-        served(directory / "on", load, is_on=True) as on,
-        served(directory / "off", load, is_on=False) as off,
+        client_of(directory / "on", load, is_on=True) as on,
+        client_of(directory / "off", load, is_on=False) as off,
     ):
         taken: list[Round] = []
         for number in range(rounds + 1):
@@ -162,27 +160,13 @@ def _grant(model: str) -> Grant:
 
 
 @asynccontextmanager
-async def served(directory: Path, load: Load, *, is_on: bool) -> AsyncIterator[Client]:
+async def client_of(directory: Path, load: Load, *, is_on: bool) -> AsyncIterator[Client]:
     """A server with monitoring on or off, and a client of it."""
-    key = create_signing_key()
-    settings = write_settings(directory, key, load, is_on=is_on)
-    with started(PROGRAM, settings, directory / "server.log", os.environ) as server:
-        found = await asyncio.to_thread(server.wait_until_serving, lambda _: None)
-        async with AsyncExitStack() as stack:
-            if is_on:
-                scraping = asyncio.create_task(scrape(found.metrics))
-                stack.callback(scraping.cancel)
-            yield await stack.enter_async_context(client_of(PARTNER, found.calls, key))
-
-
-def write_settings(directory: Path, key: SigningKey, load: Load, *, is_on: bool) -> Path:
-    """The files of one server; gives the settings' path."""
-    directory.mkdir()
-    path = write_files(directory, key, load)
-    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    settings["signals"] = {"enabled": is_on}
-    path.write_text(yaml.safe_dump(settings), encoding="utf-8")
-    return path
+    async with served(directory, deployment(load, signals={"enabled": is_on})) as server, AsyncExitStack() as stack:
+        if is_on:
+            scraping = asyncio.create_task(scrape(server.metrics))
+            stack.callback(scraping.cancel)
+        yield await stack.enter_async_context(server.client(PARTNER))
 
 
 async def scrape(address: str) -> None:

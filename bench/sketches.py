@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
-from bench.audit import quantile
+from bench.figures import quantile
 from sluicegate.server.signals.sketches import Sketches
 from sluicegate.server.signals.sketches.fingerprints import Fingerprints
 

@@ -37,6 +37,11 @@ class Server:
         self._process = process
         self._log = log
 
+    @property
+    def pid(self) -> int:
+        """The process' id."""
+        return self._process.pid
+
     def wait_until_serving(self, on_event: Callable[[str], None], limit_seconds: float = START_SECONDS) -> Addresses:
         """Wait for the log to say `serving`; `on_event` hears of each model that is loaded. Raises ServerNotStarted."""
         deadline = time.monotonic() + limit_seconds
