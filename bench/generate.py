@@ -1,7 +1,7 @@
 """Generation speed of TorchRunner beside transformers' `generate`: same weights, same prompts, greedy, in one run.
 
-    python -m bench.step                      on the CPU, float32
-    python -m bench.step --device cuda --dtype bfloat16 --json
+    python -m bench.generate                      on the CPU, float32
+    python -m bench.generate --device cuda --dtype bfloat16 --json
 
 The weights are random, in the shape of gpt2-124m: speed does not depend on what they say. A round times both, one after
 the other, so that a change of the machine's load meets both. What counts is the ratio; tokens a second belong to one
@@ -49,7 +49,7 @@ class Result:
 
 def main() -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m bench.step", description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser(prog="python -m bench.generate", description=__doc__.split("\n", 1)[0])
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 32], help="sequences at once (%(default)s)")
     parser.add_argument("--prompt", type=int, default=32, help="tokens of each prompt (%(default)s)")
     parser.add_argument("--tokens", type=int, default=32, help="tokens generated for each prompt (%(default)s)")
