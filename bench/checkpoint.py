@@ -10,9 +10,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench.work import CONTEXT, SHAPES, VOCABULARY
+from bench.work import CONTEXT, SHAPES, VOCABULARY, Shape
 
 SEED = 0
+NARROW_WIDTH = 64
 END_OF_TEXT = "<|endoftext|>"
 TOKENIZER = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": CONTEXT} | dict.fromkeys(
     ("bos_token", "eos_token", "unk_token"), END_OF_TEXT
@@ -27,8 +28,18 @@ def cache_directory() -> Path:
 
 def random_checkpoint(shape: str, directory: Path | None = None) -> Path:
     """The directory of this shape's checkpoint, made if it is not there. It is whole or absent, never half written."""
+    return checkpoint_of(shape, SHAPES[shape], directory)
+
+
+def narrow_checkpoint(shape: str, directory: Path | None = None) -> Path:
+    """One of as many layers and hardly any width: what it takes is what a step costs whatever the width."""
+    return checkpoint_of(f"{shape}-narrow", Shape(SHAPES[shape].layers, NARROW_WIDTH, 1), directory)
+
+
+def checkpoint_of(name: str, shape: Shape, directory: Path | None = None) -> Path:
+    """As `random_checkpoint`, by a name of its own."""
     parent = directory or cache_directory()
-    path = parent / f"gpt2-{shape}"
+    path = parent / f"gpt2-{name}"
     if not path.is_dir():
         parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=parent) as temporary:
@@ -39,7 +50,7 @@ def random_checkpoint(shape: str, directory: Path | None = None) -> Path:
     return path
 
 
-def _save_model(shape: str, directory: Path) -> None:
+def _save_model(shape: Shape, directory: Path) -> None:
     """Normal with deviation 0.02, the residuals' projections less (transformers' `initializer_range`)."""
     import torch
     import transformers
@@ -47,9 +58,8 @@ def _save_model(shape: str, directory: Path) -> None:
 
     logging: Any = transformers.logging
     logging.disable_progress_bar()
-    sizes = SHAPES[shape]
     torch.manual_seed(SEED)
-    config = GPT2Config(n_layer=sizes.layers, n_embd=sizes.width, n_head=sizes.heads)
+    config = GPT2Config(n_layer=shape.layers, n_embd=shape.width, n_head=shape.heads)
     model: Any = GPT2LMHeadModel(config)
     model.save_pretrained(directory)
 

@@ -28,7 +28,16 @@ class Shape:
     @property
     def weights(self) -> int:
         """Parameters that a step multiplies by: all but the positions; the token embedding as LM head."""
-        return self.layers * 12 * self.width**2 + VOCABULARY * self.width
+        return self.layer_weights + self.head_weights
+
+    @property
+    def layer_weights(self) -> int:
+        """Of the layers' linears."""
+        return self.layers * 12 * self.width**2
+
+    @property
+    def head_weights(self) -> int:
+        return VOCABULARY * self.width
 
     @property
     def parameters(self) -> int:
