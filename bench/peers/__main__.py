@@ -13,22 +13,22 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import machine
 from bench.checkpoint import cache_directory, random_checkpoint
-from bench.figures import Spread
 from bench.peers import environments
 from bench.peers.accuracy import LAST, TEXT_TOKENS, Reference, Rows, probes, read_rows, relative_error
 from bench.peers.catalog import FORMATS, NAMES, PEERS, Peer, baseline
 from bench.peers.conversation import EngineProcess, Missing, started
 from bench.peers.environments import EnvironmentNotMade
-from bench.peers.results import Case, Measured, Row, measured, rotated, row
+from bench.peers.page import page
+from bench.peers.results import Case, Facts, Findings, Measured, measured, rotated, row
 from bench.peers.serving import Setup
-from bench.terminal import document, headline, run, say, table
+from bench.terminal import document, run, say
 from bench.work import LENGTHS, OUTPUT_TOKENS, PROMPT_TOKENS, SHAPES, Lengths, Request, Shape, requests
 
 SETTLE_SECONDS = 0.5
@@ -39,6 +39,8 @@ IDLE_CORES = 0.05
 RUNTIME_BYTES = 1 << 30
 """What an engine needs beside weights and cache, at a guess."""
 CONTEXT_MULTIPLE = 64
+SMALLEST = "bfloat16"
+"""Of the formats that ours offers."""
 PACKAGES = ("sluicegate", "torch", "transformers")
 
 
@@ -56,29 +58,6 @@ class Engine:
         return label(self.process.peer, self.format)
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What holds for an engine in all its cases. `logit_error`: None where it gives no logits; `note` says why."""
-
-    name: str
-    form: str
-    versions: dict[str, str]
-    load_seconds: float
-    peak_mib: int
-    idle_cores: float
-    logit_error: float | None
-    note: str
-
-
-@dataclass(slots=True)
-class Findings:
-    """What a run came to. `missing`: the engines that could not be measured, and why."""
-
-    rows: list[Row] = field(default_factory=list)
-    facts: dict[str, Facts] = field(default_factory=dict)
-    missing: dict[str, str] = field(default_factory=dict)
-
-
 def main() -> int:
     """Measure and print."""
     options = parsed()
@@ -89,7 +68,7 @@ def main() -> int:
         results = {"rows": found.rows, "engines": list(found.facts.values()), "missing": found.missing}
         print(document("peers", options, results, PACKAGES))
     else:
-        print(page(options, found))
+        print(page(options, cases(options), found))
     return 0 if found.rows else 1
 
 
@@ -145,10 +124,18 @@ def compared(options: argparse.Namespace, checkpoint: Path, scratch: Path) -> Fi
         for engine in engines.values():
             if rounds := engine.rounds.get(case):
                 agreement = judge.agreement(work, engine.ids[case])
-                ours = engines.get(f"{baseline(engine.process.peer)} {engine.format}")
-                base = None if engine.process.peer.is_ours or ours is None else ours.rounds.get(case)
-                found.rows.append(row((engine.name, engine.process.form), case, rounds, base, agreement))
+                ours = None if engine.process.peer.is_ours else ours_for(engine, engines, case)
+                found.rows.append(row((engine.name, engine.process.form), case, rounds, ours, agreement))
     return found
+
+
+def ours_for(engine: Engine, engines: Mapping[str, Engine], case: Case) -> tuple[str, Sequence[Measured]] | None:
+    """What a peer is compared with: ours in its format, or in our smallest where we do not offer it."""
+    for format_ in (engine.format, SMALLEST):
+        name = f"{baseline(engine.process.peer)} {format_}"
+        if name in engines and (rounds := engines[name].rounds.get(case)):
+            return name, rounds
+    return None
 
 
 def cases(options: argparse.Namespace) -> list[Case]:
@@ -265,59 +252,6 @@ def make_rounds(options: argparse.Namespace, case: Case, engines: dict[str, Engi
 
 def label(peer: Peer, format_: str) -> str:
     return f"{peer.name} {format_}"
-
-
-def page(options: argparse.Namespace, found: Findings) -> str:
-    """For people."""
-    lines = [
-        headline(),
-        f"GPT-2 {options.shape}, random weights, greedy, {options.threads} threads, {options.rounds} rounds",
-    ]
-    for case in cases(options):
-        lines += ["", f"batch {case.batch}, {case.lengths} lengths, tokens/s: median (lowest-highest)"]
-        rows = [each for each in found.rows if (each.batch, each.lengths) == (case.batch, case.lengths)]
-        header = ["engine", "all", "decode", "prefill", "first ms", "gap p50/p99 ms", "ours/it", "agrees", "disturbed"]
-        lines.append(table(header, [cells(each) for each in rows]))
-    lines += [
-        "",
-        table(
-            ["engine", "form", "logit error", "peak MiB", "idle cores"],
-            [
-                [
-                    each.name,
-                    each.form,
-                    "-" if each.logit_error is None else f"{each.logit_error:.1e}",
-                    str(each.peak_mib),
-                    f"{each.idle_cores:.2f}",
-                ]
-                for each in found.facts.values()
-            ],
-        ),
-    ]
-    lines += [f"no logits of {each.name}: {each.note}" for each in found.facts.values() if each.note]
-    lines += [f"not measured: {name}: {cause}" for name, cause in found.missing.items()]
-    return "\n".join(lines)
-
-
-def cells(each: Row) -> list[str]:
-    gap = "-"
-    if each.gap_p50_ms is not None and each.gap_p99_ms is not None:
-        gap = f"{each.gap_p50_ms.median:.1f}/{each.gap_p99_ms.median:.1f}"
-    return [
-        each.name,
-        f"{each.tokens_per_second:.0f}",
-        _or_dash(each.decode_tokens_per_second, ".0f"),
-        f"{each.prefill_tokens_per_second:.0f}",
-        f"{each.first_ms.median:.0f}",
-        gap,
-        _or_dash(each.ours_over_it, ".2f"),
-        f"{each.agreement:.1%}",
-        str(each.disturbed_rounds or "-"),
-    ]
-
-
-def _or_dash(found: Spread | None, spec: str) -> str:
-    return "-" if found is None else format(found, spec)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bench.figures import Spread, gaps, paired, quantile, spread
 from bench.peers.accuracy import Agreement
@@ -73,24 +73,50 @@ class Row:
     stream_first_ms: Spread | None
     gap_p50_ms: Spread | None
     gap_p99_ms: Spread | None
-    ours_over_it: Spread | None  # of tokens per second, prefill included; None for ours and where ours is not measured
+    against: str | None  # which of ours it is compared with; None for ours themselves, and where there is none
+    ours_over_it: Spread | None  # of tokens per second, prefill included
     ours_over_it_decoding: Spread | None
     disturbed_rounds: int
     agreement: float
     regret: float
 
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What holds for an engine in all its cases. `logit_error`: None where it gives no logits; `note` says why."""
+
+    name: str
+    form: str
+    versions: dict[str, str]
+    load_seconds: float
+    peak_mib: int
+    idle_cores: float
+    logit_error: float | None
+    note: str
+
+
+@dataclass(slots=True)
+class Findings:
+    """What a run came to. `missing`: the engines that could not be measured, and why."""
+
+    rows: list[Row] = field(default_factory=list)
+    facts: dict[str, Facts] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+
+
 def row(
     engine: tuple[str, str],
     case: Case,
     rounds: Sequence[Measured],
-    ours: Sequence[Measured] | None,
+    ours: tuple[str, Sequence[Measured]] | None,
     agreement: Agreement,
 ) -> Row:
-    """`engine`: its name and form; `ours`: the rounds of the baseline, in the same order; None if there are none."""
+    """`engine`: its name and form; `ours`: what it is compared with, and its rounds in the same order."""
 
-    def ratio(field: str) -> Spread | None:
-        pairs = [(getattr(our, field), getattr(its, field)) for our, its in zip(ours or (), rounds, strict=False)]
+    against, base = ours or (None, ())
+
+    def ratio(name: str) -> Spread | None:
+        pairs = [(getattr(our, name), getattr(its, name)) for our, its in zip(base, rounds, strict=False)]
         whole = [pair for pair in pairs if None not in pair]
         return paired(*zip(*whole, strict=True)) if whole else None
 
@@ -106,6 +132,7 @@ def row(
         stream_first_ms=_spread_of_some(rounds, "stream_first_ms"),
         gap_p50_ms=_spread_of_some(rounds, "gap_p50_ms"),
         gap_p99_ms=_spread_of_some(rounds, "gap_p99_ms"),
+        against=against,
         ours_over_it=ratio("tokens_per_second"),
         ours_over_it_decoding=ratio("decode_tokens_per_second"),
         disturbed_rounds=sum(each.is_disturbed for each in rounds),
@@ -120,6 +147,6 @@ def rotated(names: Sequence[str], number: int) -> list[str]:
     return [*names[start:], *names[:start]]
 
 
-def _spread_of_some(rounds: Sequence[Measured], field: str) -> Spread | None:
-    values = [value for each in rounds if (value := getattr(each, field)) is not None]
+def _spread_of_some(rounds: Sequence[Measured], name: str) -> Spread | None:
+    values = [value for each in rounds if (value := getattr(each, name)) is not None]
     return spread(values) if values else None

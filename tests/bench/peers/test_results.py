@@ -66,17 +66,18 @@ def test_a_row_pairs_ours_with_its_own_round() -> None:
     rounds = [figures(10, is_disturbed=True), figures(20), figures(40)]
     ours = [figures(20), figures(20), figures(120)]
 
-    found = row(("peer bfloat16", "bf16"), CASE, rounds, ours, ALL)
+    found = row(("peer bfloat16", "bf16"), CASE, rounds, ("engine bfloat16", ours), ALL)
 
     assert found.tokens_per_second == Spread(20, 10, 40)
     assert found.ours_over_it == Spread(2, 1, 3)
+    assert found.against == "engine bfloat16"
     assert found.disturbed_rounds == 1
 
 
 def test_rounds_without_a_speed_of_decoding_are_left_out_of_its_ratio() -> None:
     rounds, ours = [figures(1, None), figures(1, 2.0)], [figures(1, 5.0), figures(1, 6.0)]
 
-    found = row(("peer", ""), CASE, rounds, ours, ALL)
+    found = row(("peer", ""), CASE, rounds, ("engine bfloat16", ours), ALL)
 
     assert found.ours_over_it_decoding == Spread(3, 3, 3)
     assert found.decode_tokens_per_second == Spread(2, 2, 2)
@@ -85,7 +86,7 @@ def test_rounds_without_a_speed_of_decoding_are_left_out_of_its_ratio() -> None:
 def test_a_row_without_a_baseline_has_no_ratio() -> None:
     found = row(("engine", ""), CASE, [figures(1)], None, ALL)
 
-    assert found.ours_over_it is None
+    assert (found.against, found.ours_over_it) == (None, None)
     assert found.gap_p99_ms is None
 
 
