@@ -24,7 +24,7 @@ from bench.figures import Spread, paired, spread
 from bench.terminal import document, headline, run, say, table
 from bench.work import CONTEXT, VOCABULARY
 from sluicegate.server.engine.messages import Sampling
-from sluicegate.server.gpt2.sampler import Sampler
+from sluicegate.server.gpt2.sampler import Sampler, draw
 
 PROMPT = 128
 """Tokens before the draw: what penalties look at. Half of them are output."""
@@ -134,10 +134,10 @@ def our_draw(case: Case, count: int) -> Callable[[Tensor], object]:
     slots, positions = list(range(count)), [PROMPT] * count
 
     @torch.inference_mode()
-    def draw(logits: Tensor) -> object:
-        return sampler.draw(logits, slots, positions)
+    def draw_all(logits: Tensor) -> object:
+        return draw(logits, sampler.draws(slots, positions))
 
-    return draw
+    return draw_all
 
 
 def transformers_draw(case: Case, count: int) -> Callable[[Tensor], object] | None:

@@ -33,7 +33,7 @@ from sluicegate.server.engine.errors import ModelLoadError
 from sluicegate.server.engine.messages import Load, Sampling
 from sluicegate.server.engine.runner import Chunk, Runner
 from sluicegate.server.gpt2.loading import load_runner
-from sluicegate.server.gpt2.sampler import Sampler
+from sluicegate.server.gpt2.sampler import Sampler, draw
 
 GREEDY = Sampling(temperature=0, ignore_eos=True)
 PREFILL_TOKENS = 256
@@ -184,7 +184,7 @@ def drawing(batch: int, position: int) -> Callable[[], object]:
     for slot in range(batch):
         sampler.open(slot, GREEDY, 0, [slot])
     logits, slots, positions = torch.randn(batch, VOCABULARY), list(range(batch)), [position + 1] * batch
-    return lambda: sampler.draw(logits, slots, positions)
+    return lambda: draw(logits, sampler.draws(slots, positions))
 
 
 def median_seconds(kinds: Mapping[str, Callable[[], object]], times: int) -> dict[str, float]:
