@@ -230,6 +230,7 @@ HOMES: dict[str, set[str]] = {
     "jwt": {"sluicegate.auth"},
     "markupsafe": {"sluicegate.server.report.pages"},
     "msgspec": {
+        "sluicegate.server.engine_setup",
         "sluicegate.server.audit",
         "sluicegate.server.engine",
         "sluicegate.server.generation",
