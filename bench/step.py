@@ -188,14 +188,15 @@ def drawing(batch: int, position: int) -> Callable[[], object]:
 
 
 def median_seconds(kinds: Mapping[str, Callable[[], object]], times: int) -> dict[str, float]:
-    """Of each kind; they take turns step by step, so that a change of the machine's load meets all of them."""
-    taken: dict[str, list[float]] = {name: [] for name in kinds}
-    for _ in range(times):
-        for name, work in kinds.items():
-            begun = time.perf_counter()
-            work()
-            taken[name].append(time.perf_counter() - begun)
-    return {name: statistics.median(seconds) for name, seconds in taken.items()}
+    """Of each kind, so many steps in a row after one that does not count: steps of other kinds leave the processor's
+    caches as no step of its own would."""
+    return {name: statistics.median([seconds_of(work) for _ in range(times + 1)][1:]) for name, work in kinds.items()}
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
 
 
 def row(options: argparse.Namespace, model: StepModel, batch: int, rounds: Sequence[Times], disturbed: int) -> Row:

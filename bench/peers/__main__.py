@@ -21,7 +21,7 @@ from pathlib import Path
 from bench import machine
 from bench.checkpoint import cache_directory, random_checkpoint
 from bench.peers import environments
-from bench.peers.accuracy import LAST, TEXT_TOKENS, Reference, Rows, probes, read_rows, relative_error
+from bench.peers.accuracy import LAST, TEXT_TOKENS, Reference, probes, read_rows, relative_error
 from bench.peers.catalog import FORMATS, NAMES, PEERS, Peer, baseline
 from bench.peers.conversation import EngineProcess, Missing, started
 from bench.peers.environments import EnvironmentNotMade
@@ -96,29 +96,29 @@ def compared(options: argparse.Namespace, checkpoint: Path, scratch: Path) -> Fi
     """Load all engines, make all rounds, then judge what they gave."""
     found = Findings()
     peers = [peer for peer in PEERS if peer.name in options.only]
-    say("computing the logits of float32")
-    reference = Reference(checkpoint).logits(probes(), LAST)
     with ExitStack() as stack:
         engines = {engine.name: engine for engine in loaded(options, checkpoint, peers, found.missing, stack)}
-        errors = {name: logit_error(engine, reference, scratch) for name, engine in engines.items()}
         idle = idle_cores(list(engines.values()))
         for case in cases(options):
             make_rounds(options, case, engines, found.missing)
-        for name, engine in engines.items():
-            error, note = errors[name]
-            process = engine.process
-            found.facts[name] = Facts(
-                name=name,
-                form=process.form,
-                versions=process.versions,
-                load_seconds=process.load_seconds,
-                peak_mib=process.peak_bytes() >> 20,
-                idle_cores=idle[name],
-                logit_error=error,
-                note=note,
-            )
-    say("judging the tokens by float32")
+        # Memory first: for their logits some load the model once more.
+        peaks = {name: engine.process.peak_bytes() for name, engine in engines.items()}
+        rows = {name: logits_of(engine, scratch / str(number)) for number, (name, engine) in enumerate(engines.items())}
+    say("judging tokens and logits by float32")
     judge = Reference(checkpoint)
+    reference = judge.logits(probes(), LAST)
+    for name, engine in engines.items():
+        file = rows[name]
+        found.facts[name] = Facts(
+            name=name,
+            form=engine.process.form,
+            versions=engine.process.versions,
+            load_seconds=engine.process.load_seconds,
+            peak_mib=peaks[name] >> 20,
+            idle_cores=idle[name],
+            logit_error=relative_error(read_rows(file), reference) if isinstance(file, Path) else None,
+            note="" if isinstance(file, Path) else file,
+        )
     for case in cases(options):
         work = work_of(options, case, 2 * options.rounds + 1)  # of the last round
         for engine in engines.values():
@@ -200,14 +200,13 @@ def context_of(lengths: Sequence[Lengths], prompt: int, tokens: int) -> int:
     return -(-most // CONTEXT_MULTIPLE) * CONTEXT_MULTIPLE
 
 
-def logit_error(engine: Engine, reference: Rows, scratch: Path) -> tuple[float | None, str]:
-    """The relative error, or None and why there is none."""
-    say(f"{engine.name}: comparing logits")
+def logits_of(engine: Engine, path: Path) -> Path | str:
+    """A file of the engine's logits, or why there is none."""
+    say(f"{engine.name}: logits")
     try:
-        path = engine.process.logits(probes(), LAST, scratch / "rows")
-        return relative_error(read_rows(path), reference), ""
+        return engine.process.logits(probes(), LAST, path)
     except Missing as error:
-        return None, str(error)
+        return str(error)
 
 
 def idle_cores(engines: Sequence[Engine]) -> dict[str, float]:

@@ -14,6 +14,7 @@ from bench.driving import MODEL, ask_server
 from bench.machine import version_of
 from bench.peers.serving import NotOffered, Output, Setup, main
 from bench.work import Request
+from sluicegate.server.demo.errors import ServerNotStarted
 
 PARTNER = "a"
 
@@ -35,7 +36,10 @@ class SluicegateServer:
         self._runner, self._stack = Runner(), AsyncExitStack()
         atexit.register(self._close)
         directory = self._stack.enter_context(tempfile.TemporaryDirectory())
-        server = self._runner.run(self._stack.enter_async_context(served(Path(directory) / "server", deployment)))
+        try:
+            server = self._runner.run(self._stack.enter_async_context(served(Path(directory) / "server", deployment)))
+        except ServerNotStarted as error:
+            raise NotOffered(str(error).splitlines()[-1]) from error  # the last line of its log says why
         self._client = self._runner.run(self._stack.enter_async_context(server.client(PARTNER)))
 
     @property
