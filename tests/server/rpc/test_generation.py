@@ -527,7 +527,7 @@ async def test_a_reader_that_stalls_is_cut_and_its_slots_are_freed(tmp_path: Pat
     plan = demo_plan()
     plan["public"]["quotas"]["output_tokens_per_call"] = 1_000
     window = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65_535)]  # else it grows without a reader
-    limits = {"stalled_reader_seconds": 0.2}
+    limits = {"stalled_reader_seconds": 1.0}  # the engine comes to its pause meanwhile
     async with serving(tmp_path, plan, limits=limits, metrics=METRICS, channel_options=window) as server:
         server.engine.pause_after(900)  # 1 MB: more than all buffers on the way hold
         call = stream(server, asked(candidate_count=4, max_output_tokens=1_000, response_logprobs=True, logprobs=20))
