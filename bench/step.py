@@ -34,6 +34,7 @@ from sluicegate.server.engine.messages import Load, Sampling
 from sluicegate.server.engine.runner import Chunk, Runner
 from sluicegate.server.gpt2.loading import load_runner
 from sluicegate.server.gpt2.sampler import Sampler, draw
+from sluicegate.server.observe.log import configure
 
 GREEDY = Sampling(temperature=0, ignore_eos=True)
 PREFILL_TOKENS = 256
@@ -91,6 +92,7 @@ class Times:
 def main() -> int:
     """Measure and print."""
     options = parsed()
+    configure("warning", "console")
     torch.set_num_threads(options.threads)
     checkpoint = random_checkpoint(options.shape, options.directory)
     narrow = narrow_checkpoint(options.shape, options.directory)
