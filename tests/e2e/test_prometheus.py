@@ -75,9 +75,11 @@ class Watched:
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     directory = tmp_path_factory.mktemp("watched")
     deployment = Deployment(directory / "files")
-    deployment.add_agreement(
-        "agr-small-lab", "small-app", partner="small-lab", models=["demo-s"], quotas={"requests_per_minute": 1}
-    )
+    quotas = {
+        "requests_per_minute": 1,
+        "output_tokens_per_day": 1_000,
+    }  # what a minute used may be over before it shows
+    deployment.add_agreement("agr-small-lab", "small-app", partner="small-lab", models=["demo-s"], quotas=quotas)
     fast = directory / "fast.yaml"
     fast.write_text(scaled_rules(RULES.read_text(encoding="utf-8"), SCALE))
     with real_server(deployment) as server:
