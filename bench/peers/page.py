@@ -32,19 +32,7 @@ def page(options: argparse.Namespace, cases: Sequence[Case], found: Findings) ->
     for case in cases:
         lines += ["", f"batch {case.batch}, {case.lengths} lengths, tokens/s: median (lowest-highest)"]
         rows = [each for each in found.rows if (each.batch, each.lengths) == (case.batch, case.lengths)]
-        header = [
-            "engine",
-            "all",
-            "decode",
-            "prefill",
-            "first ms",
-            "gap p50/p99 ms",
-            "ours/it",
-            "against",
-            "agrees",
-            "disturbed",
-        ]
-        lines.append(table(header, [cells(each) for each in rows]))
+        lines.append(table(HEADER, [cells(each) for each in rows]))
     lines += [
         "",
         table(

@@ -63,6 +63,13 @@ def test_quota_of_the_control_group_and_those_above_limits_the_cores(
     assert usable_cores() == count
 
 
+def test_system_without_affinity_counts_its_cpus(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+
+    assert usable_cores() == 4  # 4 and 5 are second threads
+
+
 def test_machine_without_control_groups_is_limited_by_its_cores_alone(
     machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,6 +82,19 @@ def test_directory_that_others_can_write_to_is_refused(
     assert not compilations
 
 
+def test_parent_of_the_cache_that_others_can_write_to_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compilations: list[list[str]]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "sluicegate").mkdir()
+    (tmp_path / "sluicegate").chmod(0o777)
+
+    with pytest.raises(KernelsUnavailable, match="sluicegate can be written by others; set its mode to 0700"):
+        find_or_build(TIER)
+
+    assert not compilations
+
+
 def test_library_that_others_can_write_is_refused(tmp_path: Path, compilations: list[list[str]]) -> None:
     find_or_build(TIER, tmp_path / "kernels").chmod(0o666)
 
@@ -122,7 +135,7 @@ def test_compiler_that_fails_or_hangs_leaves_nothing_behind(
 def test_cache_directory_that_cannot_be_made_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
 
-    with pytest.raises(KernelsUnavailable, match="/proc/nowhere/sluicegate/kernels cannot be made"):
+    with pytest.raises(KernelsUnavailable, match="/proc/nowhere/sluicegate cannot be made"):
         find_or_build(TIER)
 
 

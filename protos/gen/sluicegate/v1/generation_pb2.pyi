@@ -122,8 +122,9 @@ class GenerationConfig(google.protobuf.message.Message):
     """Subtracted for each time that the output already has the token, -2 to 2. Absent: 0, off."""
     seed: builtins.int
     """Makes the draws repeatable: one seed gives the same draws for one prompt, config and model, in whatever company it
-    runs, and so the same tokens but for rounding: in float32 about 1 token in 20,000 falls the other way, in bfloat16
-    about 1 in 300. Absent: the server draws one and reports it in `Started.seed`.
+    runs, and so the same tokens: all of them where the model runs by the server's CPU kernels, else but for rounding (in
+    float32 about 1 token in 20,000 falls the other way, in bfloat16 about 1 in 300). Absent: the server draws one and
+    reports it in `Started.seed`.
     """
     candidate_count: builtins.int
     """How many independent continuations, 1 to 8; they share the prompt's prefill. Absent: 1."""

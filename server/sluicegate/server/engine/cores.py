@@ -17,7 +17,7 @@ def usable_cores() -> int:
     A second thread on a core adds nothing to work that waits for memory, and more threads than the quota allows would
     be stopped in the middle of a step while the others wait for them.
     """
-    cpus = os.sched_getaffinity(0)
+    cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     cores = {_siblings(cpu) or str(cpu) for cpu in cpus}
     quota = _quota()
     return max(1, len(cores) if quota is None else min(len(cores), quota))

@@ -38,7 +38,7 @@ def find_or_build(tier: Tier, directory: Path | None = None) -> Path:
     name = f"{tier.name}-{_digest(tier)}.so"
     if directory is None and (ahead := BUILT / name).exists() and _is_ours(BUILT) and _is_ours(ahead):
         return ahead
-    directory = _prepare(directory or _cache_directory())
+    directory = _prepare(_cache_directory() if directory is None else directory)
     path = directory / name
     if not path.exists():
         _compile(tier, path)
@@ -63,15 +63,15 @@ def _cache_directory() -> Path:
             base = Path.home() / ".cache"
         except RuntimeError as error:
             raise KernelsUnavailable(f"no cache directory: {error}") from error
+    _prepare(base / "sluicegate")  # whoever could write there could put another directory in the place of ours
     return base / "sluicegate" / "kernels"
 
 
 def _prepare(directory: Path) -> Path:
     """Make the directory, for this user alone."""
     try:
-        directory.parent.parent.mkdir(parents=True, exist_ok=True)
-        for place in (directory.parent, directory):
-            place.mkdir(mode=0o700, exist_ok=True)
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise KernelsUnavailable(f"{directory} cannot be made: {error}") from error
     if not _is_ours(directory):

@@ -15,7 +15,10 @@ AVX512 = AVX2 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """A set of instructions that the kernels are built for. `flags`: as Linux names them in /proc/cpuinfo."""
+    """A set of instructions that the kernels are built for. `flags`: as Linux names them in /proc/cpuinfo.
+
+    `options` allow the compiler these and no more: a virtual machine may hide some that the real processor has.
+    """
 
     name: str
     flags: frozenset[str]
@@ -24,7 +27,12 @@ class Tier:
 
 
 TIERS = (  # the best first
-    Tier("amx", AVX512 | {"avx512_bf16", "amx_tile", "amx_bf16"}, ("-march=sapphirerapids",), True),
+    Tier(
+        "amx",
+        AVX512 | {"avx512_bf16", "amx_tile", "amx_bf16"},
+        ("-march=x86-64-v4", "-mavx512bf16", "-mamx-tile", "-mamx-bf16"),
+        multiplies_bfloat16=True,
+    ),
     Tier("avx512_bf16", AVX512 | {"avx512_bf16"}, ("-march=x86-64-v4", "-mavx512bf16"), True),
     Tier("avx512", AVX512, ("-march=x86-64-v4",), False),
     Tier("avx2", AVX2, ("-march=x86-64-v3",), False),
