@@ -11,6 +11,8 @@ import pytest
 from certificates import Authority
 from redis_server import DATABASES, RedisServer, redis_server
 from state_anchors_suite import *  # noqa: F403
+from state_findings_suite import *  # noqa: F403
+from state_findings_suite import finding
 from state_kill_suite import *  # noqa: F403
 from state_ledger_suite import *  # noqa: F403
 from state_random_suite import *  # noqa: F403
@@ -20,9 +22,12 @@ from state_withdrawals_suite import *  # noqa: F403
 
 from sluicegate.auth import Quotas
 from sluicegate.server.state import (
+    Bound,
+    FindingStatus,
     HistoryLost,
     ModelTarget,
     Quota,
+    Review,
     StateUnavailable,
     Store,
     StoreUnsuitable,
@@ -67,6 +72,9 @@ async def refuse_all(store: Store) -> None:
             store.entries(),
             store.put_sketches("life-1", {"a": b"1"}),
             store.sketches("life-1"),
+            store.file_finding(finding()),
+            store.finding("f"),
+            store.findings("all"),
         ):
             with pytest.raises(StateUnavailable):
                 await call
@@ -216,7 +224,7 @@ async def test_redis_whose_settings_cannot_be_read_is_refused(own: RedisServer) 
 async def test_user_needs_rights_to_few_commands_and_to_our_keys_only(own: RedisServer) -> None:
     rights = (
         "+evalsha +script|load +config|get +get +set +time +hmget +hgetall +hset +hdel +hvals +pexpire +lpos +lindex"
-        " +llen +rpush +zadd +zcard +zrem +zrangebyscore"
+        " +llen +rpush +zadd +zcard +zrem +zrangebyscore +zrevrangebylex"
     )
     own.command("ACL", "SETUSER", "gate", "on", ">hunter2", "~{sluicegate}:*", *rights.split())
 
@@ -228,7 +236,11 @@ async def test_user_needs_rights_to_few_commands_and_to_our_keys_only(own: Redis
     await store.lift(ENTRY.id)
     await store.salt()
     await store.put_sketches("life-1", {"a": b"1"})
+    filed = finding()
+    await store.file_finding(filed, request="r", bounds=(Bound("all", 9),))
+    await store.review_finding(filed.id, Review(FindingStatus.ACCEPTED, 1_770_000_000, "It holds."))
 
+    assert [each.finding for each in await store.findings("all")] == [filed]
     assert await used(store, BY_DAY) == {Quota.OUTPUT_TOKENS_PER_DAY: 5}
     assert (await store.entries()).entries == ()
     assert len((await store.sketches("life-2")).sketches) == 1

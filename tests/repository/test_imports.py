@@ -255,7 +255,7 @@ HOMES: dict[str, set[str]] = {
     "pydantic_core": {"sluicegate.auth.loading"},
     "re2": {"sluicegate.server.signals"},
     "redis": {"sluicegate.server.state.redis"},
-    "rfc8785": {"sluicegate.auth", "sluicegate.server.audit"},
+    "rfc8785": {"sluicegate.auth", "sluicegate.server.audit", "sluicegate.server.state.findings"},
     "rich": COMMAND_MODULES | {"sluicegate.server.watch"},
     "spacy": {"sluicegate.server.signals.pii.presidio"},
     "stdnum": {"sluicegate.server.signals.pii"},

@@ -61,8 +61,12 @@ def cache_salt_of(caller: Caller, grant: Grant) -> str:
 
 
 def new_request_id() -> str:
-    """A UUID version 7 (RFC 9562, section 5.7): unique, and sorted by time."""
-    milliseconds = time.time_ns() // 1_000_000
+    """Unique, and sorted by time."""
+    return uuid7(time.time_ns() // 1_000_000)
+
+
+def uuid7(milliseconds: int) -> str:
+    """A UUID version 7 (RFC 9562, section 5.7) of this time in Unix milliseconds."""
     random = int.from_bytes(os.urandom(10), "big")
     value = (milliseconds & (1 << 48) - 1) << 80 | random
     value = value & ~(0xF << 76) | 0x7 << 76

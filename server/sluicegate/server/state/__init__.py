@@ -1,11 +1,26 @@
-"""State that outlives the process and that replicas share: quotas, withdrawals, heads of audit logs, sketches."""
+"""State that outlives the process and that replicas share: quotas, withdrawals, audit heads, sketches, findings."""
 
 from sluicegate.server.state.errors import (
+    FindingUnknown,
     HistoryLost,
     StateError,
     StateUnavailable,
     StoreUnsuitable,
     WithdrawalUnknown,
+)
+from sluicegate.server.state.findings import (
+    Attachment,
+    Bound,
+    Crowded,
+    FiledFinding,
+    Finding,
+    FindingKind,
+    FindingStatus,
+    Report,
+    Review,
+    Severity,
+    list_of,
+    list_under,
 )
 from sluicegate.server.state.ledger import Account, Quota, Refusal, Reservation, Usage, Wanted, account
 from sluicegate.server.state.opening import open_store
@@ -29,14 +44,25 @@ from sluicegate.server.state.withdrawals import (
 __all__ = [
     "Account",
     "AgreementTarget",
+    "Attachment",
+    "Bound",
     "ClientTarget",
+    "Crowded",
+    "FiledFinding",
+    "Finding",
+    "FindingKind",
+    "FindingStatus",
+    "FindingUnknown",
     "HistoryLost",
     "IssuedBeforeTarget",
     "KeyTarget",
     "ModelTarget",
     "Quota",
     "Refusal",
+    "Report",
     "Reservation",
+    "Review",
+    "Severity",
     "Sketch",
     "SketchPage",
     "Snapshot",
@@ -54,5 +80,7 @@ __all__ = [
     "Withdrawal",
     "WithdrawalUnknown",
     "account",
+    "list_of",
+    "list_under",
     "open_store",
 ]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from sluicegate.auth import Quotas
+from sluicegate.server.state.findings import Crowded, Filing
 from sluicegate.server.state.ledger import Account, Refusal, Usage, Wanted
 from sluicegate.server.state.sketches import SketchPage
 from sluicegate.server.state.withdrawals import Version
@@ -15,9 +16,9 @@ class Backend(Protocol):
     """One store, shared by all replicas that open it. Event loop only.
 
     Every method is atomic, and may be called again with the same ids without doing a thing twice. When it returns, what
-    it did survives any end of this process; what `withdraw` and `lift` did survives a loss of power too, while the
-    ledger may lose its last second to that. Raises StateUnavailable within bounded time; a call that was cancelled may
-    still take effect.
+    it did survives any end of this process; what `withdraw`, `lift`, `file_finding` and `review_finding` did survives a
+    loss of power too, while the ledger may lose its last second to that. Raises StateUnavailable within bounded time; a
+    call that was cancelled may still take effect.
     """
 
     async def reserve(self, id_: str, account: Account, quotas: Quotas, wanted: Wanted) -> int | Refusal:
@@ -56,5 +57,17 @@ class Backend(Protocol):
 
     async def sketches(self, source: str, after: int) -> SketchPage:
         """Sketches of other sources that were put after a number; those that are left come with the next question."""
+
+    async def file_finding(self, filing: Filing) -> str | Crowded:
+        """The id of the finding that this request made, now or before; or the first bound without room."""
+
+    async def finding(self, id_: str) -> tuple[str, str] | None:
+        """One finding and its review, "" without one; None if there is no such finding."""
+
+    async def findings(self, list_: str, before: str, most: int) -> list[tuple[str, str]]:
+        """So many of a list, the newest first, each with its review; of those with lower ids than `before`, or ""."""
+
+    async def review_finding(self, id_: str, review: str) -> None:
+        """Put a review in the place of the one before. Raises FindingUnknown."""
 
     async def close(self) -> None: ...

@@ -4,7 +4,8 @@ StateError
 ├── StoreUnsuitable     this store may not be used: its URL, its file, its settings; the text says what to do
 ├── StateUnavailable    the store does not answer or does not obey; whether the call took effect is unknown
 ├── HistoryLost         the store is not a continuation of what was read before: another one, or an old copy
-└── WithdrawalUnknown   no withdrawal with this id is in force
+├── WithdrawalUnknown   no withdrawal with this id is in force
+└── FindingUnknown      no finding has this id
 """
 
 from __future__ import annotations
@@ -28,3 +29,7 @@ class HistoryLost(StateError):
 
 class WithdrawalUnknown(StateError):
     """Nothing to lift: it never was, or was lifted, or has expired."""
+
+
+class FindingUnknown(StateError):
+    """Nothing to review: no finding was filed under this id."""

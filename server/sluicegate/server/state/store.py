@@ -1,4 +1,4 @@
-"""The state that replicas share: quota ledger, withdrawals, heads of audit logs, sketches. In SQLite or Redis."""
+"""The state that replicas share: quota ledger, withdrawals, audit heads, sketches, findings. In SQLite or Redis."""
 
 from __future__ import annotations
 
@@ -7,17 +7,33 @@ import contextlib
 import secrets
 import uuid
 from collections import defaultdict
-from collections.abc import Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from typing import Any, TypeVar
 
 from sluicegate.auth import Quotas
 from sluicegate.server.state.backend import Backend
 from sluicegate.server.state.errors import StateError, StateUnavailable
+from sluicegate.server.state.findings import (
+    Bound,
+    Crowded,
+    FiledFinding,
+    Filing,
+    Finding,
+    Review,
+    decode_finding,
+    decode_review,
+    encode_review,
+    list_of,
+    lists_of,
+)
 from sluicegate.server.state.ledger import Account, Refusal, Reservation, Usage, Wanted
 from sluicegate.server.state.sketches import SALT_BYTES, SketchPage
 from sluicegate.server.state.withdrawals import Snapshot, Version, Withdrawal, decode, encode
 
 _Result = TypeVar("_Result")
+
+FINDINGS_PAGE = 100
+"""Of a few kilobytes each: calls on quotas wait for no longer reading."""
 
 
 class Store:
@@ -118,6 +134,57 @@ class Store:
         """What other lives have put after a number, the oldest first; ask again until `after` stays what it was."""
         return await self._carry_out(self._backend.sketches(source, after))
 
+    async def file_finding(
+        self, finding: Finding, *, request: str = "", bounds: tuple[Bound, ...] = ()
+    ) -> FiledFinding | Crowded:
+        """Keep a finding for good. `request`: a key under which one that was filed before is given instead.
+
+        Gives the first bound that leaves no room, if one does not; bounds are on lists that the finding goes into.
+        """
+        filing = Filing(finding.id, finding.canonical.decode("utf-8"), lists_of(finding), bounds, request)
+        outcome = await self._carry_out(self._backend.file_finding(filing))
+        if isinstance(outcome, Crowded):
+            return outcome
+        if outcome == finding.id:
+            return FiledFinding(finding)
+        earlier = await self.finding(outcome)
+        assert earlier is not None
+        return earlier
+
+    async def finding(self, id_: str) -> FiledFinding | None:
+        """One finding; None if there is none of this id."""
+        found = await self._carry_out(self._backend.finding(id_))
+        return None if found is None else _filed(*found)
+
+    async def findings(self, list_: str, *, before: str = "", most: int = FINDINGS_PAGE) -> tuple[FiledFinding, ...]:
+        """A page of a list (`list_of`, `list_under`), the newest first: so many at most, older than the id `before`."""
+        found = await self._carry_out(self._backend.findings(list_, before, most))
+        return tuple(_filed(*each) for each in found)
+
+    async def each_finding(self, list_: str) -> AsyncIterator[FiledFinding]:
+        """Every finding of a list, the newest first, read page by page."""
+        before = ""
+        while page := await self.findings(list_, before=before):
+            for filed in page:
+                yield filed
+            before = page[-1].finding.id
+
+    async def findings_of(self, partner: str, model: str, *, since_ms: int = 0) -> tuple[FiledFinding, ...]:
+        """A partner's findings on a model, filed at `since_ms` (Unix milliseconds) or later, the newest first.
+
+        Of every status: whoever builds on one asks for those that were accepted.
+        """
+        found = []
+        async for filed in self.each_finding(list_of(partner=partner, model=model)):
+            if filed.finding.created_ms < since_ms:
+                break
+            found.append(filed)
+        return tuple(found)
+
+    async def review_finding(self, id_: str, review: Review) -> None:
+        """Put an operator's review in the place of the one before. Raises FindingUnknown."""
+        await self._carry_out(self._backend.review_finding(id_, encode_review(review)))
+
     async def close(self) -> None:
         """Finish what is under way, and let go of the store."""
         while self._running:
@@ -148,6 +215,10 @@ class Store:
 
 async def _all(work: list[Coroutine[Any, Any, _Result]]) -> list[_Result]:
     return await asyncio.gather(*work)
+
+
+def _filed(entry: str, review: str) -> FiledFinding:
+    return FiledFinding(decode_finding(entry), decode_review(review) if review else None)
 
 
 def _snapshot(version: Version, entries: list[str]) -> Snapshot:

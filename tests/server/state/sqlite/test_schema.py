@@ -35,6 +35,10 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "state.db"
 
 
+FINDINGS = ("findings", "finding_lists", "finding_requests")
+"""The tables since schema 4."""
+
+
 def url(file: Path) -> str:
     return f"sqlite:///{file}"
 
@@ -72,14 +76,15 @@ async def test_every_commit_is_synced_to_disk(file: Path) -> None:
 
 async def test_file_of_a_newer_release_is_refused(file: Path) -> None:
     await (await open_store(url(file))).close()
-    change(file, "PRAGMA user_version = 4")
+    change(file, "PRAGMA user_version = 5")
 
-    with pytest.raises(StoreUnsuitable, match="schema 4 of a newer release; this one knows up to 3"):
+    with pytest.raises(StoreUnsuitable, match="schema 5 of a newer release; this one knows up to 4"):
         await open_store(url(file))
 
 
 @pytest.mark.parametrize(
-    ("schema_of_then", "made_since"), [(1, ("anchors", "salt", "sketches")), (2, ("salt", "sketches"))]
+    ("schema_of_then", "made_since"),
+    [(1, ("anchors", "salt", "sketches", *FINDINGS)), (2, ("salt", "sketches", *FINDINGS)), (3, FINDINGS)],
 )
 async def test_file_of_an_older_release_is_taken_over_with_what_is_in_it(
     file: Path, schema_of_then: int, made_since: tuple[str, ...]
@@ -95,6 +100,7 @@ async def test_file_of_an_older_release_is_taken_over_with_what_is_in_it(
 
     await store.anchor("gate-0", "a", "a:1:x")
     await store.put_sketches("life-1", {"example-lab": b"sketch"})
+    assert await store.findings("all") == ()
     assert [entry.id for entry in (await store.entries()).entries] == ["w"]
     assert [each.data for each in (await store.sketches("life-2")).sketches] == [b"sketch"]
     assert await store.salt() == await store.salt()

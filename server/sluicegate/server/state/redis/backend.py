@@ -1,4 +1,4 @@
-"""Ledger, withdrawals, anchors and sketches in Redis, each operation one Lua script and so one atomic step."""
+"""Ledger, withdrawals, anchors, sketches and findings in Redis, each operation one Lua script: one atomic step."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import base64
 from collections.abc import Callable, Mapping
 
 from sluicegate.auth import Quotas
-from sluicegate.server.state.errors import HistoryLost, StateUnavailable, WithdrawalUnknown
+from sluicegate.server.state.errors import FindingUnknown, HistoryLost, StateUnavailable, WithdrawalUnknown
+from sluicegate.server.state.findings import WINDOW_MS, Crowded, Filing, time_of
 from sluicegate.server.state.ledger import Account, Quota, Refusal, Usage, Wanted
 from sluicegate.server.state.redis.connection import Reply, Scripts, connect
 from sluicegate.server.state.sketches import KEPT_SECONDS, LARGEST_BYTES, MOST, PAGE_BYTES, Sketch, SketchPage, pages
@@ -19,6 +20,9 @@ WITHDRAWALS = [IDENTITY, f"{PREFIX}history", f"{PREFIX}withdrawals", f"{PREFIX}e
 ANCHORS = [IDENTITY, f"{PREFIX}anchors"]
 SIGNALS = f"{PREFIX}signals"
 SKETCHES = [IDENTITY, SIGNALS, f"{PREFIX}sketches", f"{PREFIX}sketch-numbers", f"{PREFIX}sketch-times"]
+FINDINGS = f"{PREFIX}findings"
+REVIEWS = f"{PREFIX}finding-reviews"
+REQUESTS = f"{PREFIX}finding-requests"
 DAY_TRIES = 3
 
 _MINUTE_QUOTAS = (Quota.REQUESTS_PER_MINUTE, Quota.OUTPUT_TOKENS_PER_MINUTE)
@@ -120,6 +124,35 @@ class RedisBackend:
             found.append(Sketch(origin, partner, _unpacked(text)))
         return SketchPage(tuple(found), int(reply[1]))
 
+    async def file_finding(self, filing: Filing) -> str | Crowded:
+        bounded = [bound.list for bound in filing.bounds]
+        lists = [*bounded, *(each for each in filing.lists if each not in bounded)]
+        reply = await self._run(
+            "file_finding",
+            [IDENTITY, FINDINGS, REQUESTS, *map(_list_key, lists)],
+            filing.id,
+            filing.entry,
+            filing.request,
+            filing.since,
+            *(bound.most for bound in filing.bounds),
+        )
+        if reply[0] == "crowded":
+            return Crowded(filing.bounds[int(reply[1]) - 1], time_of(str(reply[2])) + WINDOW_MS)
+        return str(reply[1])
+
+    async def finding(self, id_: str) -> tuple[str, str] | None:
+        reply = await self._run("finding", [IDENTITY, FINDINGS, REVIEWS], id_)
+        return None if reply[0] == "unknown" else (str(reply[1]), str(reply[2]))
+
+    async def findings(self, list_: str, before: str, most: int) -> list[tuple[str, str]]:
+        reply = await self._run("findings", [IDENTITY, FINDINGS, REVIEWS, _list_key(list_)], before, most)
+        texts = list(map(str, reply[1:]))
+        return list(zip(texts[::2], texts[1::2], strict=True))
+
+    async def review_finding(self, id_: str, review: str) -> None:
+        if (await self._run("review_finding", [IDENTITY, FINDINGS, REVIEWS], id_, review))[0] == "unknown":
+            raise FindingUnknown(id_)
+
     async def close(self) -> None:
         await self._scripts.close()
 
@@ -140,6 +173,10 @@ class RedisBackend:
         if reply[0] == "lost":
             raise HistoryLost("this Redis has forgotten what it was told; was it emptied, or restored from a copy?")
         return reply
+
+
+def _list_key(list_: str) -> str:
+    return f"{PREFIX}finding-list:{list_}"
 
 
 def _base64_size(size: int) -> int:

@@ -2,7 +2,7 @@
 
 Redis 6.2 or later. Where the server has access control lists, the user needs `~{sluicegate}:*` and `+evalsha
 +script|load +config|get +get +set +time +hmget +hgetall +hset +hdel +hvals +pexpire +lpos +lindex +llen +rpush +zadd
-+zcard +zrem +zrangebyscore`, and nothing else.
++zcard +zrem +zrangebyscore +zrevrangebylex`, and nothing else.
 """
 
 from __future__ import annotations
@@ -28,7 +28,20 @@ CALL_SECONDS = 2.0
 CONNECTIONS = 64
 """Redis syncs its file once for all commands that it finds waiting, so more connections make fewer syncs."""
 LEDGER_SCRIPTS = ("reserve", "renew", "settle", "usage")
-OTHER_SCRIPTS = ("withdraw", "lift", "read", "anchor", "anchors", "salt", "put_sketches", "sketches")
+OTHER_SCRIPTS = (
+    "withdraw",
+    "lift",
+    "read",
+    "anchor",
+    "anchors",
+    "salt",
+    "put_sketches",
+    "sketches",
+    "file_finding",
+    "finding",
+    "findings",
+    "review_finding",
+)
 
 # Withdrawals must outlive a crash of the server, and neither may memory pressure push out what was booked.
 REQUIRED = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}

@@ -1,9 +1,10 @@
-"""Ledger, withdrawals, anchors and sketches in one SQLite file.
+"""Ledger, withdrawals, anchors, sketches and findings in one SQLite file.
 
-A withdrawal is on disk when it is answered: what was closed stays closed, whatever happens. The ledger's entries
-survive the end of the process, and reach the disk within a second (writer.py). If the machine dies, the streams of all
-replicas on this file die with it, and what is forgotten errs by little: of a reservation made in that second, the
-tokens sent in it; of a settlement, that it was made, so that the reservation lapses and stays charged whole.
+A withdrawal is on disk when it is answered: what was closed stays closed, whatever happens. So is a finding. The
+ledger's entries survive the end of the process, and reach the disk within a second (writer.py). If the machine dies,
+the streams of all replicas on this file die with it, and what is forgotten errs by little: of a reservation made in
+that second, the tokens sent in it; of a settlement, that it was made, so that the reservation lapses and stays charged
+whole.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from typing import TypeVar
 from sluicegate.auth import Quotas
 from sluicegate.server.state.books import Books, Lease
 from sluicegate.server.state.errors import HistoryLost, WithdrawalUnknown
+from sluicegate.server.state.findings import Crowded, Filing
 from sluicegate.server.state.ledger import Account, Refusal, Usage, Wanted
 from sluicegate.server.state.sketches import KEPT_SECONDS, LARGEST_BYTES, MOST, PAGE_BYTES, Sketch, SketchPage, pages
+from sluicegate.server.state.sqlite import findings as finding_tables
 from sluicegate.server.state.sqlite.writer import Writer
 from sluicegate.server.state.windows import day_of
 from sluicegate.server.state.withdrawals import Version
@@ -139,6 +142,22 @@ class SqliteBackend:
             return _page(connection, source, start)
 
         return await self._writer.do(work, synced=False)
+
+    async def file_finding(self, filing: Filing) -> str | Crowded:
+        self._writer.check_place()
+        return await self._writer.do(lambda connection: finding_tables.file(connection, filing), synced=True)
+
+    async def finding(self, id_: str) -> tuple[str, str] | None:
+        return await self._writer.do(lambda connection: finding_tables.read(connection, id_), synced=False)
+
+    async def findings(self, list_: str, before: str, most: int) -> list[tuple[str, str]]:
+        return await self._writer.do(
+            lambda connection: finding_tables.page(connection, list_, before, most), synced=False
+        )
+
+    async def review_finding(self, id_: str, review: str) -> None:
+        self._writer.check_place()
+        await self._writer.do(lambda connection: finding_tables.review(connection, id_, review), synced=True)
 
     async def close(self) -> None:
         await self._writer.close()

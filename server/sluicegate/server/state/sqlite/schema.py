@@ -10,8 +10,9 @@ import uuid
 from pathlib import Path
 
 from sluicegate.server.state.errors import StateUnavailable, StoreUnsuitable
+from sluicegate.server.state.sqlite import findings
 
-SCHEMA = 3
+SCHEMA = 4
 APPLICATION_ID = 0x51A1CE57  # tells our files from others', in bytes 68 to 71 of the file
 BUSY_SECONDS = 2.0
 PRIVATE = 0o600
@@ -114,6 +115,9 @@ def _prepare(connection: sqlite3.Connection, file: Path) -> str:
         connection.execute(_ANCHORS)
     if schema < 3:
         for table in _SIGNALS:
+            connection.execute(table)
+    if schema < 4:
+        for table in findings.TABLES:
             connection.execute(table)
     if schema < SCHEMA:
         connection.execute(f"PRAGMA user_version = {SCHEMA}")
