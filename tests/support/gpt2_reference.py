@@ -82,16 +82,19 @@ def build_runner(network: ForwardPass, slots: int) -> TorchRunner:
 
 def demo_runner(dtype: str, slots: int, device: str = "cpu") -> TorchRunner:
     """The smallest demo model, loaded as the server loads it: trained, so its distributions are those of text."""
-    return load_runner(
-        Load(
-            model="demo-xs",
-            directory=str(DEMO_MODELS / "demo-xs"),
-            weights_sha256=None,
-            device=device,
-            dtype=dtype,
-            slots=slots,
-            step_tokens=64,
-        )
+    return load_runner(demo_load(dtype, slots, device))
+
+
+def demo_load(dtype: str, slots: int, device: str = "cpu") -> Load:
+    """What the server would ask for of it."""
+    return Load(
+        model="demo-xs",
+        directory=str(DEMO_MODELS / "demo-xs"),
+        weights_sha256=None,
+        device=device,
+        dtype=dtype,
+        slots=slots,
+        step_tokens=64,
     )
 
 

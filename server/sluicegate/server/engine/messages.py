@@ -48,6 +48,7 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     max_output_tokens: int = 128  # >= 1, for each candidate
     stop_token_ids: tuple[int, ...] = ()  # beside end-of-text; the stop token itself is not emitted
     ignore_eos: bool = False  # end-of-text is an ordinary token
+    watermark: bool = False  # mark what is drawn, where temperature is not 0; the model was loaded with a WatermarkKey
 
 
 class Submit(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True):
@@ -83,6 +84,19 @@ class Abort(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True
     candidate: int | None = None
 
 
+class WatermarkKey(msgspec.Struct, frozen=True, array_like=True):
+    """What a model's output is marked by, as watermark.Scheme takes it. Never shown, whatever prints a message."""
+
+    layers: tuple[int, ...]
+    table_seed: int
+
+    def __repr__(self) -> str:
+        return "WatermarkKey(...)"
+
+    def __rich_repr__(self) -> list[tuple[str, object]]:
+        return []
+
+
 class Load(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True):
     """Load a model from a local directory; answered by `Loaded` or `LoadFailed`."""
 
@@ -96,6 +110,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True)
     memory_share: float = 1.0  # of the free memory, for weights and slots where these are counted; 0..1
     weight: float = 1.0  # its share of the device's time beside other models that have work there; > 0
     prefix_reuse: bool = True  # whether a prompt starts from what is cached of its beginning
+    watermark: WatermarkKey | None = None
 
 
 class Unload(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True):

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 FEW = 1024
+MARGIN = 32  # of candidates past a top_k, so that its last one can be told from what follows
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +53,25 @@ def survivors(scores: Tensor, filters: Filters) -> Iterator[Survivors]:
 
     Every row is in exactly one of the results, and none of them is empty.
     """
+    return _survivors(scores, filters, _log_total(scores), FEW)
+
+
+def survivors_among(scores: Tensor, filters: Filters, most: int) -> Iterator[Survivors]:
+    """The same where every row's top_k is `most` or less, for less: nothing is summed over the vocabulary.
+
+    Weights are then relative to the likeliest token's, and depend on their own row alone, to the bit.
+    """
+    return _survivors(scores, filters, None if most < scores.shape[1] else _log_total(scores), most + MARGIN)
+
+
+def _survivors(scores: Tensor, filters: Filters, log_total: Tensor | None, few: int) -> Iterator[Survivors]:
     vocabulary = scores.shape[1]
-    log_total = _log_total(scores)
     rows = torch.arange(len(scores), device=scores.device)
-    for width in (min(FEW, vocabulary), vocabulary):
+    for width in (min(few, vocabulary), vocabulary):
         values, ids = _most_likely(scores if len(rows) == len(scores) else scores[rows], width)
-        complete = width == vocabulary
-        weights, settled = _filter(
-            values.double(), filters.select(rows), log_total[rows], vocabulary, complete=complete
-        )
+        values = values.double()
+        scale = values[:, 0] if log_total is None else log_total[rows]
+        weights, settled = _filter(values, filters.select(rows), scale, vocabulary, complete=width == vocabulary)
         if settled.any():
             yield Survivors(rows[settled], ids[settled], weights[settled])
         rows = rows[~settled]
@@ -90,9 +101,9 @@ def _filter(
 ) -> tuple[Tensor, Tensor]:
     """Weights of the candidates (see Survivors), and which rows are settled by these candidates alone.
 
-    `values`: float64 [rows, width], descending; `log_total`: logsumexp of the whole row. top-k, top-p and
-    min-p each keep a prefix of the candidates. A row is settled once what follows its prefix is certain to
-    be filtered as well.
+    `values`: float64 [rows, width], descending; `log_total`: logsumexp of the whole row, or any number where top-k is
+    on. top-k, top-p and min-p each keep a prefix of the candidates. A row is settled once what follows its prefix is
+    certain to be filtered as well.
     """
     probabilities = (values - log_total[:, None]).exp()
     last = values[:, -1]

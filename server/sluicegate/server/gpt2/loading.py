@@ -20,6 +20,7 @@ from sluicegate.server.gpt2.network import Network
 from sluicegate.server.gpt2.packed import PackedNetwork, can_be_packed
 from sluicegate.server.gpt2.runner import KvCache, TorchRunner
 from sluicegate.server.gpt2.weights import Weights, load_weights
+from sluicegate.server.watermark import Scheme
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 AUTO = "auto"
@@ -60,7 +61,8 @@ def load_runner(load: Load, *, use_kernels: bool = True) -> TorchRunner:
         if not ran_out_of_memory(error):
             raise ModelLoadError(f"{directory}: torch cannot place the model on {device}: {error}") from error
         raise ModelLoadError(_too_large(config, slots, dtype, device, free_bytes(device))) from error
-    return TorchRunner(network, cache, _facts(network, weights, cache))
+    scheme = None if load.watermark is None else Scheme(load.watermark.layers, load.watermark.table_seed)
+    return TorchRunner(network, cache, _facts(network, weights, cache), scheme)
 
 
 @cache

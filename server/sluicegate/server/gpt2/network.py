@@ -18,8 +18,7 @@ from sluicegate.server.gpt2.attention import Attention, DecodesTogether, EachAlo
 from sluicegate.server.gpt2.batch import Batch
 from sluicegate.server.gpt2.cache import Cache
 from sluicegate.server.gpt2.config import Gpt2Config
-from sluicegate.server.gpt2.errors import NonFiniteRows
-from sluicegate.server.gpt2.sampler import Draws, draw
+from sluicegate.server.gpt2.sampler import Draws, draw_checked
 
 PrepareAttention = Callable[[Batch, torch.dtype], Attention]
 
@@ -110,11 +109,7 @@ class Network:
 
     def draw(self, rows: Tensor, draws: Draws) -> list[Drawn]:
         """A token for each final hidden row [rows, width]. Raises NonFiniteRows."""
-        logits = self.logits(rows)
-        finite = logits.sum(-1).isfinite()
-        if not finite.all():
-            raise NonFiniteRows((~finite).nonzero()[:, 0].tolist())
-        return draw(logits, draws)
+        return draw_checked(self.logits(rows), draws)
 
 
 def _attention_for(config: Gpt2Config, device: torch.device) -> PrepareAttention:

@@ -8,7 +8,9 @@ rounded; sums, norms and the residual stream are float32.
 from __future__ import annotations
 
 import ctypes
+from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -16,6 +18,7 @@ from torch.nn import functional
 from sluicegate.server.engine.runner import Drawn
 from sluicegate.server.gpt2.batch import Batch
 from sluicegate.server.gpt2.config import Gpt2Config
+from sluicegate.server.gpt2.errors import NonFiniteRows
 from sluicegate.server.gpt2.kernels import Kernels
 from sluicegate.server.gpt2.kernels.library import (
     LARGEST_HEAD_WIDTH,
@@ -27,7 +30,7 @@ from sluicegate.server.gpt2.kernels.library import (
     CModel,
 )
 from sluicegate.server.gpt2.pages import Arena, arena_bytes
-from sluicegate.server.gpt2.sampler import Draws
+from sluicegate.server.gpt2.sampler import Draws, draw_checked
 
 CPU = torch.device("cpu")
 
@@ -142,8 +145,27 @@ class PackedNetwork:
         return self.kernels.logits(self._model, rows.contiguous())
 
     def draw(self, rows: Tensor, draws: Draws) -> list[Drawn]:
-        """A token for each final hidden row [rows, width], as sampler.draw would draw it. Raises NonFiniteRows."""
-        return self.kernels.draw(self._model, rows.contiguous(), draws)
+        """A token for each final hidden row [rows, width], as sampler.draw would draw it. Raises NonFiniteRows.
+
+        The kernels draw them, but for rows that get a watermark.
+        """
+        if draws.marks is None:
+            return self.kernels.draw(self._model, rows.contiguous(), draws)
+        is_marked = draws.marks.among(len(draws))
+        drawn: dict[int, Drawn] = {}
+        for places, draw_rows in (
+            (np.flatnonzero(is_marked).tolist(), self._draw_by_torch),
+            (np.flatnonzero(~is_marked).tolist(), partial(self.kernels.draw, self._model)),
+        ):
+            try:
+                found = draw_rows(rows[places], draws.select(places)) if places else ()
+            except NonFiniteRows as error:
+                raise NonFiniteRows([places[row] for row in error.rows]) from error
+            drawn.update(zip(places, found, strict=True))
+        return [drawn[row] for row in range(len(draws))]
+
+    def _draw_by_torch(self, rows: Tensor, draws: Draws) -> list[Drawn]:
+        return draw_checked(self.logits(rows), draws)
 
     def _layer(self, weights: dict[str, Tensor], prefix: str) -> CLayer:
         def linear(name: str) -> CLinear:

@@ -18,6 +18,7 @@ from sluicegate.server.gpt2.errors import NonFiniteError, NonFiniteRows
 from sluicegate.server.gpt2.logprobs import TopLogprobs, log_probabilities
 from sluicegate.server.gpt2.memory import ran_out_of_memory
 from sluicegate.server.gpt2.sampler import Draws, Sampler
+from sluicegate.server.watermark import Scheme
 
 # Logits of at most this many scored positions exist at once: 26 MB for GPT-2's vocabulary in float32.
 SCORED_ROWS = 128
@@ -72,11 +73,14 @@ class TorchRunner:
     So it is with StepOutOfMemory, after which it may run any of them.
     """
 
-    def __init__(self, network: ForwardPass, cache: KvCache, facts: ModelFacts) -> None:
+    def __init__(
+        self, network: ForwardPass, cache: KvCache, facts: ModelFacts, watermark: Scheme | None = None
+    ) -> None:
         self._network = network
         self._cache = cache
         self._facts = facts
-        self._sampler = Sampler(cache.slots, network.config.context_length, network.config.vocabulary_size)
+        config = network.config
+        self._sampler = Sampler(cache.slots, config.context_length, config.vocabulary_size, watermark)
 
     @property
     def facts(self) -> ModelFacts:

@@ -1,0 +1,40 @@
+"""A watermark key for tests, and transformers' side of the same one."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from transformers.generation.logits_process import SynthIDTextWatermarkLogitsProcessor
+
+from sluicegate.server.watermark import Scheme
+from sluicegate.server.watermark.scheme import DEPTH, NGRAM, TABLE_SIZE
+
+HISTORY = 1024
+
+
+def key_of(seed: int) -> tuple[tuple[int, ...], int]:
+    """Layer keys of full range and a table seed."""
+    numbers = np.random.default_rng(seed).integers(0, 2**63 - 1, DEPTH + 1, dtype=np.int64).tolist()
+    return tuple(numbers[:DEPTH]), numbers[DEPTH] % 2**32
+
+
+@cache
+def scheme_of(seed: int) -> Scheme:
+    """The scheme of a key."""
+    return Scheme(*key_of(seed))
+
+
+def processor_of(seed: int) -> Any:
+    """transformers' processor of the same key."""
+    layers, table_seed = key_of(seed)
+    return SynthIDTextWatermarkLogitsProcessor(
+        ngram_len=NGRAM,
+        keys=list(layers),
+        sampling_table_size=TABLE_SIZE,
+        sampling_table_seed=table_seed,
+        context_history_size=HISTORY,
+        device=torch.device("cpu"),
+    )
