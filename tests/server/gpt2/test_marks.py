@@ -37,7 +37,7 @@ def draws_of(samplings: list[Sampling], fed: list[int] | None = None, vocabulary
     for slot, sampling in enumerate(samplings):
         sampler.open(slot, sampling, slot, PROMPT)
         sampler.feed(slot, 0, PROMPT + (fed or []))
-    return sampler.draws(range(len(samplings)), [len(PROMPT) + len(fed or [])] * len(samplings))
+    return sampler.draws([*range(len(samplings))], [len(PROMPT) + len(fed or [])] * len(samplings))
 
 
 def expected(logits: Tensor, sampling: Sampling, context: list[int]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

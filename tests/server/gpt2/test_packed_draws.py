@@ -47,7 +47,7 @@ def draws_of(network: PackedNetwork, samplings: list[Sampling], drafts: dict[int
     for slot, sampling in enumerate(samplings):
         sampler.open(slot, sampling, slot % 3, PROMPT)
         sampler.feed(slot, 0, [*PROMPT, 9, 9, 8])
-    return sampler.draws(range(len(samplings)), range(7, 7 + len(samplings)), drafts or {})
+    return sampler.draws([*range(len(samplings))], range(7, 7 + len(samplings)), drafts or {})
 
 
 def both(network: PackedNetwork, hidden: Tensor, draws: Draws) -> tuple[list[Drawn], list[Drawn]]:

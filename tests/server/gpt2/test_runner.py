@@ -19,7 +19,7 @@ from sluicegate.server.gpt2.batch import Batch
 from sluicegate.server.gpt2.network import PrepareAttention
 from sluicegate.server.gpt2.runner import SCORED_ROWS
 
-VOCABULARY, CONTEXT, SLOTS = 301, 256, 5
+VOCABULARY, CONTEXT, SLOTS = 301, 256, 6
 POISON = 300
 GREEDY = Sampling(temperature=0)
 
@@ -313,22 +313,30 @@ def safe_ids(seed: int, count: int) -> list[int]:
 
 
 @ATTENTIONS
-def test_output_that_is_not_finite_names_the_slots_at_fault(damaged: Any, attention: PrepareAttention) -> None:
+@pytest.mark.parametrize(
+    ("served", "at_fault"),
+    [((0, 1, 2, 3, 4, 5), {1, 2, 3, 4, 5}), ((0, 1, 2), {1, 2}), ((0, 3), {3}), ((0, 4), {4}), ((0, 5), {5})],
+)
+def test_output_that_is_not_finite_names_the_slots_at_fault(
+    damaged: Any, attention: PrepareAttention, served: tuple[int, ...], at_fault: set[int]
+) -> None:
     runner = build_runner(share_weights(damaged, attention), SLOTS)
-    chunks = [
+    slots = [
         Chunk(0, 0, safe_ids(20, 5), samples=True),
         Chunk(1, 0, [1, POISON, 2], samples=True),
         Chunk(2, 0, [POISON], samples=True),
         Chunk(3, 0, [3, POISON], samples=False),
-        Chunk(4, 0, [4, POISON, 5], samples=False, targets=[POISON, 5, 6]),
+        Chunk(4, 0, [POISON], samples=False),
+        Chunk(5, 0, [4, POISON, 5], samples=False, targets=[POISON, 5, 6]),
     ]
+    chunks = [slots[slot] for slot in served]
     for chunk in chunks:
         runner.open(chunk.slot, None if chunk.targets else GREEDY, 0, chunk.ids)
 
     with pytest.raises(NonFiniteError, match="NaN or infinite in slots") as failure:
         runner.run(chunks)
 
-    assert failure.value.slots == {1, 2, 3, 4}
+    assert failure.value.slots == at_fault
 
 
 @ATTENTIONS

@@ -36,7 +36,7 @@ def sampler_of(*samplings: Sampling, prompt: list[int] | None = None, vocabulary
 
 
 def draw_ids(sampler: Sampler, logits: Tensor, positions: list[int]) -> list[int]:
-    return [drawn.id for drawn in draw(logits.clone(), sampler.draws(range(len(logits)), positions))]
+    return [drawn.id for drawn in draw(logits.clone(), sampler.draws([*range(len(logits))], positions))]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Protocol
 
 from sluicegate.server.engine.messages import Sampling, TokenLogprob
@@ -107,5 +106,7 @@ class Runner(Protocol):
 
 def accepted(drafts: Sequence[int], drawn: Sequence[Drawn]) -> Sequence[Drawn]:
     """Those of the draws (one more than drafts) that are the sequence's: up to the first that is not its draft."""
-    right = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1].id, zip(drafts, drawn, strict=False)))
+    right = 0
+    while right < len(drafts) and drafts[right] == drawn[right].id:
+        right += 1
     return drawn[: right + 1]

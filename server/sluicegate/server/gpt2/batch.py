@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sluicegate.server.engine.runner import Chunk
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """One chunk's rows [first, last) in the batch; its tokens stand at positions start.. of `slot`."""
+class Span(NamedTuple):
+    """One chunk's rows [first, last) in the batch; its tokens stand at positions start.. of `slot`.
+
+    A tuple, so that a step's spans become an array in one go. It is SgSpan of kernels/source/forward.cpp, too.
+    """
 
     first: int
     last: int
@@ -27,19 +32,38 @@ class Span:
         return self.start + self.last - self.first
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Batch:
     """Flattened rows, those of single-token chunks first.
 
-    `ids`, `positions`, `slots`: int64 [rows]; `spans`: one for each chunk, in the chunks' order;
-    `decode_rows`: how many rows at the front are chunks of one token.
+    `rows`: int64 [3, rows], in host memory: token ids, positions and slots; `spans`: one for each chunk, in the
+    chunks' order; `decode_rows`: how many rows at the front are chunks of one token; `device`: the network's.
     """
 
-    ids: Tensor
-    positions: Tensor
-    slots: Tensor
+    rows: NDArray[np.int64]
     spans: tuple[Span, ...]
     decode_rows: int
+    device: torch.device
+
+    @property
+    def ids(self) -> Tensor:
+        """int64 [rows], on the device."""
+        return self._on_device[0]
+
+    @property
+    def positions(self) -> Tensor:
+        """int64 [rows], on the device."""
+        return self._on_device[1]
+
+    @property
+    def slots(self) -> Tensor:
+        """int64 [rows], on the device."""
+        return self._on_device[2]
+
+    @cached_property
+    def _on_device(self) -> Tensor:
+        """Made when it is first asked for: the kernels read `rows`."""
+        return torch.from_numpy(self.rows).to(self.device)
 
 
 def lay_out(chunks: Sequence[Chunk], device: torch.device) -> Batch:
@@ -47,22 +71,17 @@ def lay_out(chunks: Sequence[Chunk], device: torch.device) -> Batch:
     order = sorted(range(len(chunks)), key=lambda index: len(chunks[index].ids) > 1)
     spans: dict[int, Span] = {}
     ids: list[int] = []
-    row = 0
+    positions: list[int] = []
+    slots: list[int] = []
     for index in order:
-        chunk = chunks[index]
-        spans[index] = Span(row, row + len(chunk.ids), chunk.slot, chunk.start)
-        row += len(chunk.ids)
-        ids.extend(chunk.ids)
-    lengths = [len(chunks[index].ids) for index in order]
-    rows = np.empty((3, row), dtype=np.int64)
-    rows[0] = ids
-    rows[1] = np.concatenate([np.arange(spans[index].start, spans[index].end) for index in order])
-    rows[2] = np.repeat([chunks[index].slot for index in order], lengths)
-    on_device = torch.from_numpy(rows).to(device)
+        chunk, count = chunks[index], len(chunks[index].ids)
+        spans[index] = Span(len(ids), len(ids) + count, chunk.slot, chunk.start)
+        ids += chunk.ids
+        positions += range(chunk.start, chunk.start + count)
+        slots += [chunk.slot] * count
     return Batch(
-        ids=on_device[0],
-        positions=on_device[1],
-        slots=on_device[2],
+        rows=np.array((ids, positions, slots), dtype=np.int64),
         spans=tuple(spans[index] for index in range(len(chunks))),
-        decode_rows=lengths.count(1),
+        decode_rows=sum(len(chunk.ids) == 1 for chunk in chunks),
+        device=device,
     )

@@ -88,6 +88,7 @@ class Network:
     def device(self) -> torch.device:
         return self._token_embedding.device
 
+    @torch.inference_mode()
     def forward(self, batch: Batch, cache: Cache) -> Tensor:
         """Feed the batch: its keys and values go into `cache`. Returns the final hidden [rows, width]."""
         config = self.config
@@ -103,10 +104,12 @@ class Network:
             rows = rows + block.mlp_out(inner)
         return self._final_norm(rows)
 
+    @torch.inference_mode()
     def logits(self, rows: Tensor) -> Tensor:
         """float32 [rows, vocabulary] of final hidden rows [rows, width]; the caller owns the result."""
         return functional.linear(rows, self._head).float()
 
+    @torch.inference_mode()
     def draw(self, rows: Tensor, draws: Draws) -> list[Drawn]:
         """A token for each final hidden row [rows, width]. Raises NonFiniteRows."""
         return draw_checked(self.logits(rows), draws)

@@ -109,17 +109,18 @@ class TorchRunner:
             tokens = sum(len(chunk.ids) for chunk in chunks)
             raise StepOutOfMemory(f"no memory on {self._network.device} for a step of {tokens} tokens") from error
 
-    @torch.inference_mode()
     def _run(self, chunks: Sequence[Chunk]) -> list[Outcome]:
         if not chunks:
             return []
         # The scheduler refuses such requests; an id that slipped through would stop a CUDA device for good.
         size = self._network.config.vocabulary_size
-        assert all(0 <= id_ < size for chunk in chunks for id_ in (*chunk.ids, *chunk.targets))
+        assert all(min(chunk.ids) >= 0 and max(chunk.ids) < size for chunk in chunks)
+        assert all(min(chunk.targets) >= 0 and max(chunk.targets) < size for chunk in chunks if chunk.targets)
         assert all(chunk.drafted < len(chunk.ids) for chunk in chunks if chunk.samples)
         batch = lay_out(chunks, self._network.device)
         hidden = self._network.forward(batch, self._cache)
-        self._check_finite(hidden, batch.slots)
+        if not all(chunk.samples for chunk in chunks):  # else the draws tell: their rows have attended to all others
+            self._check_finite(hidden, batch.slots)
         outcomes = [
             self._score(hidden, chunk, span) if chunk.targets else Outcome()
             for chunk, span in zip(chunks, batch.spans, strict=True)
@@ -146,17 +147,19 @@ class TorchRunner:
                 drafts[len(slots) + number] = chunk.drafts[:number]
             slots += [chunk.slot] * (chunk.drafted + 1)
             positions += range(position, position + chunk.drafted + 1)
+        rows = hidden if last == list(range(len(hidden))) else hidden[last]
         try:
-            drawn_rows = self._network.draw(hidden[last], self._sampler.draws(slots, positions, drafts))
+            drawn_rows = self._network.draw(rows, self._sampler.draws(slots, positions, drafts))
         except NonFiniteRows as error:
             raise self._give_up({slots[row] for row in error.rows}) from error
-        rows = iter(drawn_rows)
+        drawn_in_order = iter(drawn_rows)
         for chunk in chunks:
-            drawn = accepted(chunk.drafts, list(islice(rows, chunk.drafted + 1)))
+            drawn = accepted(chunk.drafts, list(islice(drawn_in_order, chunk.drafted + 1)))
             if len(drawn) > 1:
                 self._sampler.feed(chunk.slot, chunk.start + len(chunk.given), chunk.drafts[: len(drawn) - 1])
             yield drawn
 
+    @torch.inference_mode()
     def _score(self, hidden: Tensor, chunk: Chunk, span: Span) -> Outcome:
         """Log-probabilities of the chunk's targets, in blocks that bound the memory of their logits."""
         logprobs: list[float] = []

@@ -7,7 +7,7 @@ a watermark on its last tokens. Greedy rows take the highest logit, and carry no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -132,8 +132,8 @@ class Sampler:
 
     def draws(
         self,
-        slots: Sequence[int],
-        positions: Iterable[int],
+        slots: list[int],
+        positions: Sequence[int],
         drafts: Mapping[int, Sequence[int]] = MappingProxyType({}),
     ) -> Draws:
         """What rows of these slots are to draw; a slot may have several rows.
@@ -141,8 +141,8 @@ class Sampler:
         `positions`: where in its sequence each drawn token will stand. `drafts`: for rows whose token will stand behind
         guesses, these; penalties and watermark count them in such a row.
         """
-        parameters = self._parameters[np.asarray(slots)]
-        parameters["position"] = np.fromiter(positions, dtype=np.uint32, count=len(slots))
+        parameters = self._parameters[slots]
+        parameters["position"] = positions
         adjustments: list[Adjustments | None] = [None] * len(slots)
         for row, slot in enumerate(slots) if self._adjustments else ():
             if slot in self._adjustments:

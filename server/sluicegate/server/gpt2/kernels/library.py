@@ -9,6 +9,7 @@ import ctypes
 from ctypes import POINTER, Structure, byref, c_float, c_int, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,12 +75,6 @@ class CModel(Structure):
     )
 
 
-class CSpan(Structure):
-    """Rows first..last of a step, at positions start.. of a slot."""
-
-    _fields_ = (("first", c_int64), ("last", c_int64), ("slot", c_int64), ("start", c_int64))
-
-
 class Kernels:
     """An opened library with its threads. Not to be called by two threads at once."""
 
@@ -95,7 +90,7 @@ class Kernels:
         self._library.sg_open.argtypes = (c_int,)
         self._library.sg_forward.argtypes = (
             *(c_void_p, POINTER(CModel), c_void_p, c_void_p, c_int64),
-            *(POINTER(CSpan), c_int64, c_void_p, c_int64, c_void_p),
+            *(c_void_p, c_int64, c_void_p, c_int64, c_void_p),
         )
         self._library.sg_logits.argtypes = (c_void_p, POINTER(CModel), c_void_p, c_int64, c_void_p)
         self._library.sg_draw.argtypes = (
@@ -110,12 +105,11 @@ class Kernels:
 
     def forward(self, model: CModel, batch: Batch, cache: Tensor, slots: int) -> Tensor:
         """One step: the final hidden rows, float32 [rows, width]. Raises MemoryError."""
-        ids, positions, spans = batch.ids, batch.positions, batch.spans
+        (ids, positions, _), spans = batch.rows, np.array(batch.spans, dtype=np.int64)
         hidden = torch.empty(len(ids), model.width)
-        places = (CSpan * len(spans))(*(CSpan(span.first, span.last, span.slot, span.start) for span in spans))
         failed = self._library.sg_forward(
-            *(self._engine, byref(model), ids.data_ptr(), positions.data_ptr(), len(ids)),
-            *(places, len(spans), cache.data_ptr(), slots, hidden.data_ptr()),
+            *(self._engine, byref(model), ids.ctypes.data, positions.ctypes.data, len(ids)),
+            *(spans.ctypes.data, len(spans), cache.data_ptr(), slots, hidden.data_ptr()),
         )
         if failed:
             raise MemoryError("no memory is left for a step")
@@ -129,7 +123,8 @@ class Kernels:
             adjustments = np.concatenate(own)
             parameters["last_adjustment"] = np.cumsum([len(items) for items in own])
             parameters["first_adjustment"][1:] = parameters["last_adjustment"][:-1]
-        room = min(max(int(parameters["logprobs"].max()), 0), model.vocabulary_size)
+        wanted: list[int] = parameters["logprobs"].tolist()
+        room = min(max(0, *wanted), model.vocabulary_size)
         drawn = np.zeros(len(draws), dtype=DRAWN)
         top_ids = np.zeros((len(draws), room), dtype=np.int64)
         top_logprobs = np.zeros((len(draws), room), dtype=np.float32)
@@ -139,15 +134,17 @@ class Kernels:
         )
         if failed:
             raise MemoryError("no memory is left for a step")
-        if not drawn["is_finite"].all():
-            raise NonFiniteRows(np.flatnonzero(drawn["is_finite"] == 0).tolist())
-        wanted = parameters["logprobs"].tolist()
+        rows: list[Any] = drawn.tolist()  # tuples of DRAWN
+        if damaged := [row for row, (_, _, is_finite) in enumerate(rows) if not is_finite]:
+            raise NonFiniteRows(damaged)
         tops = [
             tuple(map(TokenLogprob, ids[:count], logprobs[:count])) if count > 0 else ()
             for count, ids, logprobs in zip(wanted, top_ids.tolist(), top_logprobs.tolist(), strict=True)
         ]
-        logprobs = [None if n < 0 else value for n, value in zip(wanted, drawn["logprob"].tolist(), strict=True)]
-        return [*map(Drawn, drawn["id"].tolist(), logprobs, tops)]
+        return [
+            Drawn(id_, None if count < 0 else logprob, top)
+            for count, (id_, logprob, _), top in zip(wanted, rows, tops, strict=True)
+        ]
 
     def logits(self, model: CModel, hidden: Tensor) -> Tensor:
         """float32 [rows, vocabulary] of final hidden rows (float32 [rows, width], contiguous). Raises MemoryError."""
