@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from engine_port import Entry, PlayedPort
+from late_runner import LateRunner
 from msgspec import structs
 from scripted_runner import ScriptedRunner, count_up, scripted_load, target_logprob
 
@@ -453,3 +454,41 @@ def test_a_model_that_fails_fast_does_not_stop_the_device_before_another_had_its
 
     assert len(tokens(port.events("other"), "long")) == 50
     assert all(finishes(port.events(), str(number)) == [Finish.FAILED] for number in range(40))
+
+
+# Steps that overlap
+
+
+def test_a_runner_that_can_be_ahead_gives_the_same_tokens_and_figures_of_each_step() -> None:
+    runner = LateRunner()
+
+    port = play(PlayedPort([LOAD], [submission("a"), submission("b")]), Models(scripted=runner))
+
+    assert [tokens(port.events(), request) for request in "ab"] == [expected(3)] * 2
+    assert [step.batch_rows for step in figures(port.events()) if step.batch_rows] == [2, 2, 2]
+    assert {step.step_seconds for step in figures(port.events()) if step.batch_rows} == {0.5}
+    assert runner.waited == 3
+
+
+def test_unloading_waits_for_the_step_in_flight() -> None:
+    runner = LateRunner()
+
+    port = play(
+        PlayedPort([LOAD], [submission("a", tokens=50)], [], [Unload(model="scripted")]), Models(scripted=runner)
+    )
+
+    assert finishes(port.events(), "a") == [Finish.ABORTED]
+    assert runner.in_flight == []
+    assert runner.open_slots == {}
+
+
+def test_a_token_drawn_in_vain_is_waited_for_before_the_engine_rests() -> None:
+    runner = LateRunner()
+    abort = Abort(request="a")
+
+    port = play(
+        PlayedPort([LOAD], [submission("a", tokens=50)], [], [abort], [], [submission("b")]), Models(scripted=runner)
+    )
+
+    assert runner.in_flight == []
+    assert tokens(port.events(), "b") == expected(3)

@@ -10,7 +10,7 @@ from typing import Protocol
 import msgspec
 import structlog
 
-from sluicegate.server.engine.errors import EngineFailed, FrontEndGone, ModelLoadError, StepError, StepOutOfMemory
+from sluicegate.server.engine.errors import EngineFailed, FrontEndGone, ModelLoadError, StepError
 from sluicegate.server.engine.messages import (
     Abort,
     Command,
@@ -29,8 +29,9 @@ from sluicegate.server.engine.messages import (
     Unload,
     read,
 )
-from sluicegate.server.engine.runner import Runner
-from sluicegate.server.engine.scheduler import NO_STEP, Scheduler, Step
+from sluicegate.server.engine.runner import OverlappingRunner, Runner
+from sluicegate.server.engine.scheduler import Scheduler
+from sluicegate.server.engine.steps import NOTHING, OverlappedSteps, PlainSteps, Steps, Taken
 from sluicegate.server.engine.turns import Turns
 
 # Steps of one model that may fail with no step of any model in between that succeeds. The first can be one request's
@@ -61,6 +62,7 @@ class HostedModel:
     loaded: Loaded
     runner: Runner
     scheduler: Scheduler
+    steps: Steps
     failures: int = 0
     shown_busy: bool = False  # what the last Figures said
 
@@ -93,7 +95,7 @@ class EngineLoop:
     def _is_idle(self) -> bool:
         """Whether there is nothing to step and nothing to tell. The books are checked then."""
         hosts = self._models.values()
-        if any(hosted.scheduler.has_work or hosted.shown_busy for hosted in hosts):
+        if any(hosted.steps.has_work or hosted.shown_busy for hosted in hosts):
             return False
         for hosted in hosts:
             hosted.scheduler.check()
@@ -183,7 +185,10 @@ class EngineLoop:
             seconds=self._clock() - began,
         )
         scheduler = Scheduler(runner, step_tokens=load.step_tokens, prefix_reuse=load.prefix_reuse, clock=self._clock)
-        self._models[load.model] = HostedModel(load, loaded, runner, scheduler, shown_busy=True)
+        steps: Steps = PlainSteps(scheduler, runner, self._clock)
+        if isinstance(runner, OverlappingRunner):
+            steps = OverlappedSteps(scheduler, runner)
+        self._models[load.model] = HostedModel(load, loaded, runner, scheduler, steps, shown_busy=True)
         log.info("model_loaded", model=load.model, slots=facts.slots, seconds=round(loaded.seconds, 3))
         return loaded
 
@@ -191,6 +196,8 @@ class EngineLoop:
         hosted = self._models.pop(model, None)
         if hosted is not None:
             hosted.scheduler.abort_all()
+            while hosted.steps.has_work:  # what is in flight writes into memory that is to be freed
+                self._step(hosted)
             self._tell(hosted)
             log.info("model_unloaded", model=model)
 
@@ -198,40 +205,32 @@ class EngineLoop:
 
     def _step_next(self) -> None:
         """Run one step of the model whose turn it is; its sequences that are at fault end as FAILED if that raises."""
-        busy = {name for name, hosted in self._models.items() if hosted.scheduler.has_work}
+        busy = {name for name, hosted in self._models.items() if hosted.steps.has_work}
         if not busy or self._stopped:
             return
         name = self._turns.next(busy)
         hosted = self._models[name]
         began = self._clock()
-        succeeded = self._step(hosted)
-        self._turns.charge(name, self._clock() - began, hosted.load.weight)
-        if not succeeded:  # first another model may show that the device is sound: see FAILURES_IN_A_ROW
+        taken = self._step(hosted)
+        self._turns.charge(name, self._clock() - began if taken is None else taken.seconds, hosted.load.weight)
+        if taken is None:  # first another model may show that the device is sound: see FAILURES_IN_A_ROW
             self._turns.postpone(name)
 
-    def _step(self, hosted: HostedModel) -> bool:
-        """Run one step of one model. Whether it showed no fault; to want for memory is none."""
-        scheduler, step = hosted.scheduler, NO_STEP
+    def _step(self, hosted: HostedModel) -> Taken | None:
+        """Go on by a step of one model; None if it failed. To want for memory is no failure."""
         try:
-            step = scheduler.schedule()
-            if not step.chunks:
-                return True
-            began = self._clock()
-            outcomes = hosted.runner.run(step.chunks)
-            seconds = self._clock() - began
-            scheduler.commit(step, outcomes)
-        except StepOutOfMemory as error:
-            ended = scheduler.run_smaller(step)
-            log.warning("step_out_of_memory", model=hosted.load.model, sequences_failed=ended, error=str(error))
-            self._tell(hosted, out_of_memory=True)
-            return True
+            taken = hosted.steps.turn()
         except Exception as error:
             self._fail(hosted, error)
-            return False
-        for sound in self._models.values():
-            sound.failures = 0
-        self._tell(hosted, step, seconds)
-        return True
+            return None
+        if taken.shortage is not None:
+            ended, cause = taken.shortage.ended, taken.shortage.cause
+            log.warning("step_out_of_memory", model=hosted.load.model, sequences_failed=ended, error=cause)
+        if taken.step.chunks:
+            for sound in self._models.values():
+                sound.failures = 0
+        self._tell(hosted, taken)
+        return taken
 
     def _fail(self, hosted: HostedModel, error: Exception) -> None:
         """End the sequences at fault, or all that run where that is not known."""
@@ -250,14 +249,12 @@ class EngineLoop:
         for hosted in self._models.values():
             self._tell(hosted)
 
-    def _tell(
-        self, hosted: HostedModel, step: Step = NO_STEP, step_seconds: float = 0.0, *, out_of_memory: bool = False
-    ) -> None:
+    def _tell(self, hosted: HostedModel, taken: Taken = NOTHING) -> None:
         """Send each front end its events, and all of them the figures of a step or of falling idle."""
-        scheduler = hosted.scheduler
+        scheduler, step, is_short = hosted.scheduler, taken.step, taken.shortage is not None
         events = scheduler.take_events()
         receivers = set(events)
-        if step.chunks or out_of_memory or (hosted.shown_busy and not scheduler.has_work):
+        if step.chunks or is_short or (hosted.shown_busy and not scheduler.has_work):
             figures = Figures(
                 model=hosted.load.model,
                 queued=scheduler.queued,
@@ -266,8 +263,8 @@ class EngineLoop:
                 batch_rows=len(step.chunks),
                 prefill_tokens=step.prefill_tokens,
                 cached_tokens=step.cached_tokens,
-                step_seconds=step_seconds,
-                out_of_memory=out_of_memory,
+                step_seconds=taken.seconds,
+                out_of_memory=is_short,
             )
             hosted.shown_busy = scheduler.has_work
             receivers |= self._front_ends

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from sluicegate.server.engine.messages import Sampling, TokenLogprob
 
@@ -23,6 +23,8 @@ class Chunk:
     `drafted`: so many ids at the end are a guess at the sequence's next tokens, made to be checked by this step; at
     least one id is none, and only chunks with `samples` have them. A token is drawn after the last id that is no
     guess, and after each guess: see Outcome.
+    `awaits`: the one id to feed is the token that the step in flight draws for this slot, which only the device knows
+    yet; `ids` is empty. Only for an OverlappingRunner.
     """
 
     slot: int
@@ -32,6 +34,17 @@ class Chunk:
     targets: Sequence[int] = ()
     score_top: int = 0
     drafted: int = 0
+    awaits: bool = False
+
+    @property
+    def length(self) -> int:
+        """Positions that are fed."""
+        return 1 if self.awaits else len(self.ids)
+
+    @property
+    def end(self) -> int:
+        """The position behind those that are fed."""
+        return self.start + self.length
 
     @property
     def given(self) -> Sequence[int]:
@@ -60,11 +73,13 @@ class Outcome:
     `drawn`: the sequence's next tokens. One, for a chunk with `samples`; where it had drafts, one more for each draft
     that is the token drawn in its place, up to the first that is not. All drafts but the accepted ones, which are
     `drawn[:-1]`, are as if they had not been fed: their positions will be fed anew.
+    `is_void`: the token could not be drawn this time; to be had, the chunk is fed again. Only of an OverlappingRunner.
     """
 
     drawn: Sequence[Drawn] = ()
     logprobs: Sequence[float] = ()
     top: Sequence[tuple[TokenLogprob, ...]] = ()
+    is_void: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +116,39 @@ class Runner(Protocol):
         """One forward pass; one outcome for each chunk, in order. At most one chunk a slot.
 
         Raises StepError, StepOutOfMemory (engine/errors.py): then it is as if it had not been called.
+        """
+
+
+class Flight(Protocol):
+    """A step that was launched and may still run. Engine thread only."""
+
+    @property
+    def feeds_back(self) -> bool:
+        """Whether the next step may be launched before this one's result is taken, and await what it draws."""
+
+    def result(self) -> list[Outcome]:
+        """Wait for the step, once; one outcome for each chunk. Raises as `Runner.run`.
+
+        If it raises, it is as if neither this step had been launched nor the one behind it, whose result is waited for
+        all the same, and not used.
+        """
+
+    @property
+    def seconds(self) -> float:
+        """How long the device took for it. Known once its result is taken."""
+
+
+@runtime_checkable
+class OverlappingRunner(Runner, Protocol):
+    """A runner whose device works by itself, so that the host can see to one step while the next is under way.
+
+    No slot is closed while a step in flight feeds it. What such a step has in front of what it feeds may be copied.
+    """
+
+    def launch(self, chunks: Sequence[Chunk]) -> Flight:
+        """Begin a step without waiting for it. Raises StepOutOfMemory: then it is as if it had not been called.
+
+        At most one other is in flight, and its result is taken before the next launch.
         """
 
 

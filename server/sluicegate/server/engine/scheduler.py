@@ -61,7 +61,8 @@ NO_STEP = Step((), (), 0, 0, 0.0)
 class Scheduler:
     """Schedules one model. Engine thread only. `clock` gives monotonic seconds.
 
-    The cycle is `schedule`, `Runner.run`, `commit`, or `run_smaller` where the runner ran out of memory. `submit` and
+    The cycle is `schedule`, `Runner.run`, `commit`, or `run_smaller` where the runner ran out of memory; steps.py has
+    it, and the one in which a step is `launched` before the one in front of it is committed, or dropped. `submit` and
     `abort` may come at any point of it.
     """
 
@@ -78,6 +79,7 @@ class Scheduler:
         self._requests: dict[tuple[str, str], Request] = {}  # all live ones
         self._queue = FairQueue()  # those without slots
         self._running: list[Sequence] = []  # those with slots, in the order in which they got them
+        self._landing: set[Sequence] = set()  # those that have ended, but a step in flight still feeds their slots
         self._next_deadline = math.inf  # no live request's deadline is earlier
         self._fastest_step: float | None = None  # seconds; None until a step was run
         self._events: defaultdict[str, list[Event]] = defaultdict(list)
@@ -101,6 +103,10 @@ class Scheduler:
     def running(self) -> int:
         """Sequences that hold a slot."""
         return len(self._running)
+
+    def runs_on(self, slots: Collection[int]) -> bool:
+        """Whether a sequence that runs holds one of these slots."""
+        return any(sequence.slot in slots for sequence in self._running)
 
     def knows(self, front_end: str, request: str) -> bool:
         """Whether the front end has a live request of that name."""
@@ -183,7 +189,7 @@ class Scheduler:
         now = self._clock()
         self._expire(now)
         cached_tokens = self._admit(now)
-        feeding = [sequence for sequence in self._running if not sequence.follows]
+        feeding = [sequence for sequence in self._running if self._can_go_on(sequence)]
         limit = self._limit.tokens
         sequences = [sequence for sequence in feeding if sequence.unfed == 1][:limit]
         chunks = [sequence.chunk(1) for sequence in sequences]
@@ -195,21 +201,38 @@ class Scheduler:
                 sequences.append(sequence)
                 chunks.append(sequence.chunk(count))
         prefill = sum(
-            len(chunk.ids)
+            chunk.length
             for sequence, chunk in zip(sequences, chunks, strict=True)
             if chunk.start < sequence.request.prompt_length
         )
         return Step(sequences, chunks, prefill, cached_tokens, began=now)
 
-    def commit(self, step: Step, outcomes: Items[Outcome]) -> None:
-        """Take what the runner made of a step. Outcomes of sequences that ended in between are dropped."""
+    def launched(self, step: Step) -> None:
+        """Take that a step is in flight, so that the next one goes on behind it: see steps.py."""
+        for sequence, chunk in zip(step.sequences, step.chunks, strict=True):
+            sequence.in_flight = chunk
+
+    def drop(self, step: Step) -> None:
+        """Take that a step in flight came to nothing: what it fed is fed again."""
+        for sequence, chunk in zip(step.sequences, step.chunks, strict=True):
+            self._land(sequence, chunk, is_sound=False)
+
+    def commit(self, step: Step, outcomes: Items[Outcome], seconds: float | None = None) -> None:
+        """Take what the runner made of a step. Outcomes of sequences that ended in between are dropped.
+
+        `seconds`: how long the runner took for it; all the time since it was decided if None.
+        """
         self._limit.grow()
-        seconds = self._clock() - step.began
+        if seconds is None:
+            seconds = self._clock() - step.began
         self._fastest_step = seconds if self._fastest_step is None else min(self._fastest_step, seconds)
         for sequence, chunk, outcome in zip(step.sequences, step.chunks, outcomes, strict=True):
-            if sequence.ended:
+            self._land(sequence, chunk, is_sound=True)
+            # What is fed behind a void outcome is void as well. Until that has landed, `unfed` is 0, so that no step
+            # feeds the sequence.
+            if sequence.ended or outcome.is_void or chunk.start != sequence.cached:
                 continue
-            sequence.cached += len(chunk.ids)
+            sequence.cached = chunk.end
             if len(sequence.request.live) > 1:
                 self._share_prompt(sequence)
             if sequence.request.scoring is not None:
@@ -224,7 +247,9 @@ class Scheduler:
 
         None, but for the only one of a step that fed a single token, again and again: it ends as FAILED.
         """
-        if self._limit.shrink(sum(len(chunk.ids) for chunk in step.chunks)):
+        if self._limit.shrink(sum(chunk.length for chunk in step.chunks)):
+            return 0
+        if step.sequences[0].ended:  # while its step was in flight
             return 0
         self._finish(step.sequences[0], Finish.FAILED)
         return 1
@@ -253,6 +278,12 @@ class Scheduler:
     def _least_seconds(self, tokens: int) -> float:
         """Less time does it not take to feed so many tokens."""
         return -(-tokens // self._step_tokens) * (self._fastest_step or 0.0)
+
+    def _can_go_on(self, sequence: Sequence) -> bool:
+        """Whether it may be fed: not while it waits for its leader, nor where a step in flight draws its last token."""
+        if not sequence.is_drawing:
+            return not sequence.follows
+        return sequence.ungenerated > 1 and len(sequence.tokens) + 1 < self._facts.context_length
 
     def _admit(self, now: float) -> int:
         """Give slots to waiting requests, all candidates at once, until the next one in turn does not fit.
@@ -348,16 +379,28 @@ class Scheduler:
             heir = next((other for other in request.live if other.follows), None)
             if heir is not None and not sequence.follows:
                 self._slots.share(sequence, heir, sequence.cached if is_sound else 0)
-            self._slots.release(sequence, is_sound=is_sound)
+            if sequence.in_flight is None:
+                self._slots.release(sequence, is_sound=is_sound)
+            else:
+                self._landing.add(sequence)
         if not request.live:
             del self._requests[request.key]
+
+    def _land(self, sequence: Sequence, chunk: Chunk, *, is_sound: bool) -> None:
+        """Take that a step in flight is over. A slot that it fed is free now, if its sequence has ended meanwhile."""
+        if sequence.in_flight is chunk:
+            sequence.in_flight = None
+            if sequence in self._landing:
+                self._landing.remove(sequence)
+                self._slots.release(sequence, is_sound=is_sound)
 
     # Invariants
 
     def check(self) -> None:
         """Raise AssertionError if the books do not agree. Between two steps only."""
         self._slots.check()
-        assert set(self._slots.owners) == set(self._running), "slots and running sequences differ"
+        assert set(self._slots.owners) == {*self._running, *self._landing}, "slots and running sequences differ"
+        assert all(sequence.ended and sequence.in_flight for sequence in self._landing), "a slot is freed too late"
         self._queue.check()
         for request in self._requests.values():
             assert request.live, "a request without sequences is kept"

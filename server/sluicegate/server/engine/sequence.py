@@ -28,13 +28,24 @@ class Sequence:
     tokens: list[int]
     slot: int | None = None
     cached: int = 0
+    in_flight: Chunk | None = None  # what a step feeds whose outcome is not known yet; of two steps, the later
     follows: bool = False  # waits for the prompt that the request's leading sequence prefills
     ended: bool = False
 
     @property
+    def fed(self) -> int:
+        """Tokens that are fed, those of steps in flight included."""
+        return self.cached if self.in_flight is None else self.in_flight.end
+
+    @property
+    def is_drawing(self) -> bool:
+        """Whether a step in flight draws its next token."""
+        return self.in_flight is not None and self.in_flight.samples
+
+    @property
     def unfed(self) -> int:
-        """Tokens still to feed; one for a sequence that decodes."""
-        return len(self.tokens) - self.cached
+        """Tokens still to feed, one that is being drawn included; one for a sequence that decodes."""
+        return len(self.tokens) + self.is_drawing - self.fed
 
     @property
     def ungenerated(self) -> int:
@@ -47,7 +58,9 @@ class Sequence:
     def chunk(self, count: int) -> Chunk:
         """The next `count` tokens to feed. The sequence holds a slot."""
         assert self.slot is not None
-        start, stop = self.cached, self.cached + count
+        start, stop = self.fed, self.fed + count
+        if stop > len(self.tokens):
+            return Chunk(self.slot, start, (), samples=True, awaits=True)
         scoring = self.request.scoring
         if scoring is None:
             return Chunk(self.slot, start, self.tokens[start:stop], samples=stop == len(self.tokens))

@@ -133,7 +133,7 @@ class Slots:
         assert every == list(range(self._count)), "slots are leaked or doubled"
         for slot, sequence in self._owners.items():
             assert sequence.slot == slot, "a slot's owner holds another slot"
-            assert not sequence.ended, "an ended sequence holds a slot"
+            assert sequence.in_flight or not sequence.ended, "an ended sequence holds a slot"
         assert all(prefix.salt for prefix in self._kept.values()), "a prefix without a salt is kept"
 
 
