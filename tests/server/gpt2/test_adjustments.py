@@ -108,6 +108,22 @@ def test_output_that_is_taken_back_leaves_no_trace(sampling: Sampling) -> None:
     assert torch.equal(adjusted(logits, changed), adjusted(logits, plain))
 
 
+def test_output_that_is_taken_back_again_and_again_takes_no_more_room() -> None:
+    sampling = Sampling(repetition_penalty=1.3, logit_bias={2: 0.0, 3: 1.0})
+    adjustments, plain = (Adjustments(sampling, [5, 9], CAPACITY) for _ in range(2))
+    kept = list[int]()
+
+    for guess in range(10, VOCABULARY, 3):  # as a draft model, whose guesses are fed before they are known to be wrong
+        adjustments.count(len(kept), [2, guess, guess + 1, 5])
+        kept += [2, 9, 3][: len(kept) < 30]
+    adjustments.count(0, kept)
+    plain.count(0, kept)
+
+    logits = random_logits(1)
+    assert len(adjustments) == len(plain)
+    assert torch.equal(adjusted(logits, adjustments), adjusted(logits, plain))
+
+
 def test_what_would_be_after_further_output_is_told_without_noting_it() -> None:
     sampling = Sampling(repetition_penalty=1.5, frequency_penalty=0.25)
     asked, counted, untouched = (Adjustments(sampling, [1, 2], CAPACITY) for _ in range(3))

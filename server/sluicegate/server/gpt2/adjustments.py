@@ -68,8 +68,12 @@ class Adjustments:
 
     def count(self, start: int, ids: Sequence[int]) -> None:
         """Note that `ids` follow the output's first `start` tokens; what followed them before counts no more."""
-        for id_ in self._output[start:]:
-            self._figures[PRODUCED, self._columns[id_]] -= 1
+        for id_ in reversed(self._output[start:]):
+            column = self._columns[id_]
+            self._figures[PRODUCED, column] -= 1
+            # The last to come is the first to go: a token that this one brought in has the last column.
+            if column == len(self) - 1 and not self._figures[:, column].any():
+                del self._columns[id_]
         self._output[start:] = ids
         for id_ in ids:
             self._figures[PRODUCED, self._column(id_)] += 1
