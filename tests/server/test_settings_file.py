@@ -178,6 +178,46 @@ def test_all_problems_are_told_at_once_with_their_paths(tmp_path: Path) -> None:
     assert "tokens.issuers.0.keys: give exactly one of file, url and discovery: true" in told
 
 
+def hosting(**models: Any) -> dict[str, Any]:
+    """Settings with these models; a name stands for a model that it drafts with."""
+
+    def hosted(model: Any) -> dict[str, Any]:
+        return {"speculation": {"draft": model}} if isinstance(model, str) else model
+
+    return changed(models={name: hosted(model) for name, model in models.items()})
+
+
+def test_models_that_draft_are_loaded_before_those_that_they_draft_for(tmp_path: Path) -> None:
+    path = write(tmp_path, hosting(large="middle", other={}, middle="small", looks="prompt_lookup", small={}))
+
+    order = load_settings(path).load_order
+
+    assert sorted(order) == ["large", "looks", "middle", "other", "small"]
+    assert order.index("small") < order.index("middle") < order.index("large")
+
+
+@pytest.mark.parametrize(
+    ("models", "told"),
+    [
+        ({"large": "smal", "small": {}}, "models.large.speculation.draft: smal is not among the models"),
+        (
+            {"large": "small", "small": {"device": "cpu"}},
+            "models.large.speculation.draft: small is on another device; write the same device for both",
+        ),
+        (
+            {"large": "small", "small": {"slots": "auto"}},
+            "models.large.speculation.draft: small has slots: auto; write a number there, or auto for large too",
+        ),
+        ({"large": "large"}, "models: large for large is a circle of drafts"),
+        ({"a": "b", "b": "c", "c": "a"}, "is a circle of drafts; a smaller model drafts for a larger"),
+    ],
+)
+def test_a_draft_that_cannot_be_says_what_to_do(tmp_path: Path, models: dict[str, Any], told: str) -> None:
+    (problem,) = problems(write(tmp_path, hosting(**models)))
+
+    assert told in problem
+
+
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a replica of two words": (
         {"audit": {"directory": "a", "key": "k", "secret": "s", "replica": "gate 0"}},
@@ -224,6 +264,9 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "metadata too small for a token": ({"limits": {"metadata_bytes": 8_191}}, "limits.metadata_bytes"),
     "another device": ({"models": {"a": {"device": "tpu"}}}, "models.a.device"),
     "another number format": ({"models": {"a": {"dtype": "float16"}}}, "models.a.dtype"),
+    "a draft of nothing": ({"models": {"a": {"speculation": {"draft": "prompt_lookup", "tokens": 0}}}}, "models.a."),
+    "too much of a draft": ({"models": {"a": {"speculation": {"draft": "prompt_lookup", "tokens": 17}}}}, "models.a."),
+    "a draft by nobody": ({"models": {"a": {"speculation": {}}}}, "models.a.speculation.draft"),
     "no models": ({"models": {}}, "models"),
     "a list of models": ({"models": ["gpt2-124m"]}, "models"),
     "an issuer without issuers": ({"tokens": {"issuers": []}}, "tokens.issuers"),

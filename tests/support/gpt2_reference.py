@@ -16,12 +16,14 @@ import sluicegate.server.gpt2
 from sluicegate.server.engine.messages import Load, Sampling
 from sluicegate.server.engine.runner import Chunk, ModelFacts
 from sluicegate.server.gpt2.batch import lay_out
-from sluicegate.server.gpt2.config import Gpt2Config
+from sluicegate.server.gpt2.config import Gpt2Config, load_config
 from sluicegate.server.gpt2.kernels import Kernels
 from sluicegate.server.gpt2.loading import load_runner
 from sluicegate.server.gpt2.network import Network, PrepareAttention
 from sluicegate.server.gpt2.packed import PackedNetwork
 from sluicegate.server.gpt2.runner import ForwardPass, TorchRunner
+from sluicegate.server.gpt2.weights import load_weights
+from sluicegate.server.watermark import Scheme
 
 DEMO_MODELS = Path(sluicegate.server.gpt2.__file__).parents[1] / "demo/models"
 
@@ -63,7 +65,7 @@ def pack_weights(model: Any, kernels: Kernels, dtype: torch.dtype = torch.float3
     return PackedNetwork(our_config(model), weights, kernels)
 
 
-def build_runner(network: ForwardPass, slots: int) -> TorchRunner:
+def build_runner(network: ForwardPass, slots: int, watermark: Scheme | None = None) -> TorchRunner:
     config = network.config
     cache = network.new_cache(slots)
     facts = ModelFacts(
@@ -77,25 +79,32 @@ def build_runner(network: ForwardPass, slots: int) -> TorchRunner:
         slots=slots,
         cache_bytes=cache.nbytes,
     )
-    return TorchRunner(network, cache, facts)
+    return TorchRunner(network, cache, facts, watermark)
 
 
-def demo_runner(dtype: str, slots: int, device: str = "cpu") -> TorchRunner:
-    """The smallest demo model, loaded as the server loads it: trained, so its distributions are those of text."""
-    return load_runner(demo_load(dtype, slots, device))
+def demo_runner(dtype: str, slots: int, device: str = "cpu", model: str = "demo-xs") -> TorchRunner:
+    """A demo model, loaded as the server loads it: trained, so its distributions are those of text."""
+    return load_runner(demo_load(dtype, slots, device, model))
 
 
-def demo_load(dtype: str, slots: int, device: str = "cpu") -> Load:
+def demo_load(dtype: str, slots: int, device: str = "cpu", model: str = "demo-xs") -> Load:
     """What the server would ask for of it."""
     return Load(
-        model="demo-xs",
-        directory=str(DEMO_MODELS / "demo-xs"),
+        model=model,
+        directory=str(DEMO_MODELS / model),
         weights_sha256=None,
         device=device,
         dtype=dtype,
         slots=slots,
         step_tokens=64,
     )
+
+
+def demo_network(model: str) -> Network:
+    """A demo model's network in float32."""
+    config = load_config(DEMO_MODELS / model)
+    weights = load_weights(DEMO_MODELS / model, config, torch.float32, torch.device("cpu"), None)
+    return Network(config, weights.tensors)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from scripted_drafts import AtRandom, ScriptedDrafter, at_random
 from scripted_runner import EOS, OpenSlot, ScriptedRunner, count_up
 
 from sluicegate.server.engine.errors import StepOutOfMemory
@@ -28,8 +29,9 @@ from sluicegate.server.engine.messages import (
     Submit,
     Token,
 )
-from sluicegate.server.engine.runner import Chunk
+from sluicegate.server.engine.runner import Chunk, Runner
 from sluicegate.server.engine.scheduler import MINIMUM_PREFILL_TOKENS, Scheduler, Step
+from sluicegate.server.engine.speculation import SpeculativeRunner
 
 SLOTS = 6
 CONTEXT = 96
@@ -67,6 +69,7 @@ class Tally:
     requests: int = 0
     finishes: Counter[Finish | None] = field(default_factory=Counter)
     cached_tokens: int = 0
+    accepted_tokens: int = 0
     steps_out_of_memory: int = 0
     served: Counter[str] = field(default_factory=Counter)  # tokens of the rivals' requests that have started
     widest_lead: int = 0
@@ -75,14 +78,19 @@ class Tally:
 class Storm:
     """Throws seeded random requests and disturbances at a scheduler and watches its events.
 
-    With rivals, slots are never free; without, there are calms in which they keep what they know.
+    With rivals, slots are never free; without, there are calms in which they keep what they know. If it speculates, its
+    drafter is right seven times in ten.
     """
 
-    def __init__(self, seed: int, *, has_rivals: bool) -> None:
+    def __init__(self, seed: int, *, has_rivals: bool, speculates: bool = False) -> None:
         self.random = random.Random(seed)
         self.now = 0.0
         self.runner = ScriptedRunner(slots=SLOTS, context_length=CONTEXT, script=script)
-        self.scheduler = Scheduler(self.runner, step_tokens=STEP_TOKENS, clock=lambda: self.now)
+        self.drafter = ScriptedDrafter(script, at_random(seed, 0.7))
+        self._stepper: Runner = self.runner
+        if speculates:
+            self._stepper = SpeculativeRunner(self.runner, self.drafter, AtRandom(4, seed), lambda: self.now)
+        self.scheduler = Scheduler(self._stepper, step_tokens=STEP_TOKENS, clock=lambda: self.now)
         self.tally = Tally()
         self._live: dict[str, Sent] = {}
         self._texts: deque[list[int]] = deque(maxlen=4)
@@ -107,6 +115,7 @@ class Storm:
         while self.scheduler.has_work:
             self._step()
         assert self.runner.open_slots == {}
+        assert self.drafter.open_slots == set()
         assert self._live == {}
 
     # What comes in
@@ -192,11 +201,12 @@ class Storm:
 
     def _run(self, step: Step) -> None:
         try:
-            outcomes = self.runner.run(step.chunks)
+            outcomes = self._stepper.run(step.chunks)
         except StepOutOfMemory:
             self.tally.steps_out_of_memory += 1
             assert self.scheduler.run_smaller(step) == 0
         else:
+            self.tally.accepted_tokens += sum(len(outcome.drawn) - 1 for outcome in outcomes if outcome.drafted)
             self._disturb()
             self.scheduler.commit(step, outcomes)
 

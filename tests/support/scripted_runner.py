@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from sluicegate.server.engine.errors import StepError, StepOutOfMemory
-from sluicegate.server.engine.messages import Load, Sampling, TokenLogprob
-from sluicegate.server.engine.runner import Chunk, Drawn, ModelFacts, Outcome, accepted
+from sluicegate.server.engine.messages import Load, Sampling, Speculation, TokenLogprob, WatermarkKey
+from sluicegate.server.engine.runner import Chunk, Drawn, ModelFacts, Outcome, Runner, accepted
 
 EOS = 0
 
@@ -82,6 +82,9 @@ class ScriptedRunner:
     def facts(self) -> ModelFacts:
         return self._facts
 
+    def twin(self, slots: int, watermark: WatermarkKey | None) -> Runner:
+        raise ContractBrokenError("a runner that is not to draft is asked to")
+
     def open(self, slot: int, sampling: Sampling | None, candidate: int, prompt: Sequence[int]) -> None:
         self._expect(0 <= slot < self._facts.slots, "a slot that does not exist is opened")
         self._expect(slot not in self.open_slots, "an open slot is opened")
@@ -148,7 +151,7 @@ class ScriptedRunner:
         drawn = accepted(chunk.drafts, [self._draw(held, position) for position in range(behind, stop + 1)])
         held.fed = behind + len(drawn) - 1
         held.drawn += [token.id for token in drawn]
-        return Outcome(drawn)
+        return Outcome(drawn, chunk.drafted)
 
     def _draw(self, held: OpenSlot, position: int) -> Drawn:
         token = self._script(held.candidate, position, held.prompt)
@@ -170,7 +173,12 @@ def target_logprob(token: int) -> float:
 
 
 def scripted_load(
-    model: str = "scripted", *, slots: int | None = 4, step_tokens: int = 16, directory: str = "/nowhere"
+    model: str = "scripted",
+    *,
+    slots: int | None = 4,
+    step_tokens: int = 16,
+    directory: str = "/nowhere",
+    speculation: Speculation | None = None,
 ) -> Load:
     """A Load message for a scripted model."""
     return Load(
@@ -181,4 +189,5 @@ def scripted_load(
         dtype="float32",
         slots=slots,
         step_tokens=step_tokens,
+        speculation=speculation,
     )

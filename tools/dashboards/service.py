@@ -197,13 +197,18 @@ def _engine() -> list[Panel]:
         ),
         graph(
             "Tokens per second",
-            "Prompt tokens that engines read, those that they had cached, and tokens that callers got.",
+            "Prompt tokens that engines read, those that they had cached, tokens that callers got, and those that had "
+            "been guessed.",
             "short",
             Query(f"sum(rate(sluicegate_engine_prefill_tokens_total{SCOPE}[$__rate_interval]))", "read"),
             Query(f"sum(rate(sluicegate_prefix_cached_tokens_total{SCOPE}[$__rate_interval]))", "cached"),
             Query(
                 f'sum(rate(sluicegate_tokens_total{SCOPE[:-1]}, direction="output"}}[$__rate_interval]))',
                 "generated",
+            ),
+            Query(
+                f'sum(rate(sluicegate_speculative_tokens_total{SCOPE[:-1]}, outcome="accepted"}}[$__rate_interval]))',
+                "guessed",
             ),
             width=8,
         ),

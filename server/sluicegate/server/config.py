@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import socket
 from enum import StrEnum
+from graphlib import CycleError, TopologicalSorter
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -166,6 +167,16 @@ Slots = Annotated[
     PlainValidator(_slots, json_schema_input_type=Annotated[int, Field(ge=1, le=4_096)] | Literal["auto"]),
 ]
 
+PROMPT_LOOKUP = "prompt_lookup"
+"""The draft that is no model; no model's id has an underscore."""
+
+
+class Speculation(Section):
+    """Who guesses a model's next tokens, a smaller model beside it or the text itself, and how many at most."""
+
+    draft: Annotated[str, Field(min_length=1, max_length=63)]
+    tokens: Annotated[int, Field(ge=1, le=16)] = 8
+
 
 class Model(Section):
     """How one model of the policy is hosted."""
@@ -176,6 +187,14 @@ class Model(Section):
     step_tokens: Annotated[int, Field(ge=16, le=65_536)] = 256
     weight: Weight = 1.0
     prefix_reuse: bool = True
+    speculation: Speculation | None = None
+
+    @property
+    def draft_model(self) -> str | None:
+        """The id of the model that drafts for this one, if one does."""
+        if self.speculation is None or self.speculation.draft == PROMPT_LOOKUP:
+            return None
+        return self.speculation.draft
 
 
 class State(Section):
@@ -324,6 +343,32 @@ class Settings(Section):
         if isinstance(data, dict) and data.get("signals") == "off":
             return {**data, "signals": {"enabled": False}}
         return data
+
+    @property
+    def load_order(self) -> tuple[str, ...]:
+        """Ids of the models: those that draft for others come before them."""
+        drafts = {name: [model.draft_model] if model.draft_model else [] for name, model in self.models.items()}
+        return tuple(TopologicalSorter(drafts).static_order())
+
+    @model_validator(mode="after")
+    def _drafts_are_loaded_beside_their_models(self) -> Self:
+        for name, model in self.models.items():
+            if (draft := model.draft_model) is None:
+                continue
+            setting = f"models.{name}.speculation.draft"
+            if draft not in self.models:
+                raise ValueError(f"{setting}: {draft} is not among the models; host it, or write {PROMPT_LOOKUP}")
+            if self.models[draft].device != model.device:
+                raise ValueError(f"{setting}: {draft} is on another device; write the same device for both")
+            # Slots are counted when all models with a number have taken theirs, and a draft model is loaded first.
+            if self.models[draft].slots == "auto" and model.slots != "auto":
+                raise ValueError(f"{setting}: {draft} has slots: auto; write a number there, or auto for {name} too")
+        try:
+            _ = self.load_order
+        except CycleError as error:
+            circle = " for ".join(error.args[1])
+            raise ValueError(f"models: {circle} is a circle of drafts; a smaller model drafts for a larger") from None
+        return self
 
     @model_validator(mode="after")
     def _proxies_show_certificates(self) -> Self:

@@ -12,7 +12,7 @@ from sluicegate.auth import Policy
 from sluicegate.server import config
 from sluicegate.server.changes import Changes
 from sluicegate.server.checkpoints import checkpoint_bytes, locate
-from sluicegate.server.engine.messages import Load
+from sluicegate.server.engine.messages import Load, Speculation
 from sluicegate.server.engine.supervisor import Engine, Launch, Limits, ModelState
 from sluicegate.server.errors import SettingsError
 from sluicegate.server.observe.metrics import Metrics
@@ -30,7 +30,8 @@ def model_loads(settings: config.Settings, policy: Policy) -> list[Load]:
     if problems:
         raise SettingsError(problems)
     loads = []
-    for model, hosting in settings.models.items():
+    for model in settings.load_order:
+        hosting = settings.models[model]
         entry = policy.models[model]
         if entry.weights_sha256 is None:
             log.warning("weights_not_pinned", model=model, advice="give weights_sha256 in the policy")
@@ -45,6 +46,9 @@ def model_loads(settings: config.Settings, policy: Policy) -> list[Load]:
                 step_tokens=hosting.step_tokens,
                 weight=hosting.weight,
                 prefix_reuse=hosting.prefix_reuse,
+                speculation=None
+                if hosting.speculation is None
+                else Speculation(draft=hosting.draft_model, tokens=hosting.speculation.tokens),
             )
         )
     return loads

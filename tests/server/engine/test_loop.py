@@ -3,12 +3,14 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, MutableMapping
 from collections.abc import Sequence as Items
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from engine_port import Entry, PlayedPort
 from late_runner import LateRunner
 from msgspec import structs
+from scripted_drafts import ScriptedDraftModel
 from scripted_runner import ScriptedRunner, count_up, scripted_load, target_logprob
 
 from sluicegate.server.engine.errors import EngineFailed, ModelLoadError, StepError
@@ -28,13 +30,14 @@ from sluicegate.server.engine.messages import (
     Sampling,
     Score,
     Scored,
+    Speculation,
     Started,
     Stop,
     Submit,
     Token,
     Unload,
 )
-from sluicegate.server.engine.runner import Chunk, Outcome, Runner
+from sluicegate.server.engine.runner import Chunk, ModelFacts, Outcome, Runner
 
 PROMPT = [5, 6, 7]
 LOAD = scripted_load()
@@ -172,6 +175,73 @@ def test_an_unloaded_model_is_freed_before_the_next_command(turns: list[list[Loa
     play(PlayedPort(*turns, [Unload(model="scripted"), scripted_load("next")]), load)
 
     assert held == [False]
+
+
+# Drafts
+
+DRAFTED = scripted_load("large", speculation=Speculation(draft="small", tokens=3))
+
+
+class WithDraftModel(Models):
+    """Beside scripted runners `small`, which drafts for them."""
+
+    def __init__(self, facts: ModelFacts | None = None) -> None:
+        super().__init__()
+        self.large = self.runners["large"] = ScriptedRunner()
+        self.draft_slot_bytes: dict[str, int] = {}
+        self.small = ScriptedDraftModel(facts or self.large.facts, count_up)
+
+    def __call__(self, load: Load) -> Runner:
+        self.draft_slot_bytes[load.model] = load.draft_slot_bytes
+        return self.small if load.model == "small" else super().__call__(load)
+
+
+def test_a_loaded_model_drafts_for_another_and_the_tokens_are_the_same() -> None:
+    models = WithDraftModel()
+    requests: list[Entry] = [submission(str(number), model="large", tokens=40) for number in range(3)]
+
+    port = play(PlayedPort([scripted_load("small"), DRAFTED], requests), models)
+
+    assert all(tokens(port.events(), str(number)) == expected(40) for number in range(3))
+    shown = figures(port.events(), "large")
+    drafted = sum(len(chunk.drafts) for step in models.large.steps for chunk in step)
+    assert drafted > 20
+    assert sum(figure.drafted_tokens for figure in shown) == drafted
+    assert sum(figure.accepted_tokens for figure in shown) == drafted  # the small model draws as the large one does
+    assert not models.small.steps  # its own callers' slots are left alone
+    assert models.draft_slot_bytes == {"small": 0, "large": 64}
+
+
+def test_a_model_can_draft_from_its_own_text() -> None:
+    load = scripted_load(speculation=Speculation(draft=None, tokens=3))
+    runner = ScriptedRunner(script=lambda _candidate, position, _prompt: 1 + position % 4)
+
+    port = play(PlayedPort([load], [submission("a", tokens=50)]), Models(scripted=runner))
+
+    assert tokens(port.events(), "a") == [1 + position % 4 for position in range(3, 53)]
+    assert sum(figure.accepted_tokens for figure in figures(port.events())) > 10
+
+
+@pytest.mark.parametrize(
+    ("loads", "facts", "told"),
+    [
+        ([DRAFTED], None, "models.large.speculation.draft: small is not loaded on cpu; host it there"),
+        (
+            [scripted_load("small"), DRAFTED],
+            replace(ScriptedRunner().facts, vocabulary_size=7),
+            "models.large.speculation.draft: it has 7 token ids and the model 1000; "
+            "name a model with the same tokenizer",
+        ),
+    ],
+)
+def test_a_draft_model_that_cannot_be_one_stops_the_load_and_says_why(
+    loads: list[Entry], facts: ModelFacts | None, told: str
+) -> None:
+    port = play(PlayedPort(loads), WithDraftModel(facts))
+
+    assert [event for event in port.events() if isinstance(event, LoadFailed)] == [
+        LoadFailed(model="large", message=told)
+    ]
 
 
 # Requests

@@ -21,6 +21,16 @@ def test_every_sequence_ends_exactly_once_with_the_right_tokens_and_no_slot_leak
     assert storm.tally.steps_out_of_memory > 0
 
 
+@pytest.mark.parametrize(("seed", "has_rivals"), [(0, False), (1, False), (2, True)])
+def test_all_of_it_holds_where_steps_give_several_tokens(seed: int, has_rivals: bool) -> None:
+    storm = Storm(seed, has_rivals=has_rivals, speculates=True)
+
+    storm.rage(STEPS)
+
+    assert storm.tally.accepted_tokens > 500
+    assert storm.tally.steps_out_of_memory > 0
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_two_that_always_wait_get_the_same_tokens_but_for_a_request_of_each(seed: int) -> None:
     storm = Storm(seed, has_rivals=True)

@@ -179,6 +179,16 @@ def test_slots_are_counted_from_the_model_s_share_alone(load: Load, reference: A
     assert load_runner(structs.replace(load, slots=None, memory_share=0.25)).facts.slots == 6
 
 
+def test_slots_are_counted_with_what_a_draft_model_takes_beside_each(
+    load: Load, reference: Any, free_memory: Any
+) -> None:
+    weights = 4 * sum(parameter.numel() for parameter in reference.parameters())
+    slot = slot_bytes(load_config(Path(load.directory)), torch.float32)
+    free_memory(weights + math.ceil(6 * slot / 0.9))
+
+    assert load_runner(structs.replace(load, slots=None, draft_slot_bytes=slot // 2)).facts.slots == 4
+
+
 def test_there_are_never_more_slots_than_pay_and_one_at_least_if_it_fits(load: Load, free_memory: Any) -> None:
     free_memory(MIB * MIB)
     assert load_runner(structs.replace(load, slots=None)).facts.slots == loading.MOST_SLOTS["cpu"]

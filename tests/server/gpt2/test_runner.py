@@ -9,14 +9,14 @@ import torch
 from gpt2_reference import build_reference, build_runner, greedy_reference, random_ids, share_weights
 from torch import Tensor
 
-from sluicegate.server.engine.errors import StepOutOfMemory
+from sluicegate.server.engine.errors import ModelLoadError, StepOutOfMemory
 from sluicegate.server.engine.messages import Sampling
 from sluicegate.server.engine.runner import Chunk, Drawn, Outcome, Runner
 from sluicegate.server.gpt2 import NonFiniteError, TorchRunner, sampler
 from sluicegate.server.gpt2 import runner as runner_module
 from sluicegate.server.gpt2.attention import DecodesTogether, EachAlone
 from sluicegate.server.gpt2.batch import Batch
-from sluicegate.server.gpt2.network import PrepareAttention
+from sluicegate.server.gpt2.network import Network, PrepareAttention
 from sluicegate.server.gpt2.runner import SCORED_ROWS
 
 VOCABULARY, CONTEXT, SLOTS = 301, 256, 6
@@ -233,6 +233,41 @@ def test_drafts_are_accepted_up_to_the_first_wrong_one(runner: TorchRunner, refe
         drawn_ids.append([token.id for token in outcome.drawn])
 
     assert drawn_ids == [right, right[:2], right[:1]]
+
+
+def test_a_twin_has_the_same_weights_and_slots_of_its_own(runner: TorchRunner, reference: Any) -> None:
+    prompt = ids(41, 10)
+    twin = runner.twin(2, None)
+    runner.open(0, GREEDY, 0, [7])
+    runner.run([Chunk(0, 0, [7] * 30, samples=True)])
+    twin.open(0, GREEDY, 0, prompt)
+
+    [outcome] = twin.run([Chunk(0, 0, prompt, samples=True)])
+
+    assert drawn(outcome).id == greedy_reference(reference, prompt, 1)[0]
+    assert (twin.facts.slots, runner.facts.slots) == (2, SLOTS)
+    assert twin.facts.cache_bytes * SLOTS == runner.facts.cache_bytes * 2
+
+
+def test_a_twin_whose_slots_do_not_fit_is_refused(runner: TorchRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sluicegate.server.gpt2.runner.free_bytes", lambda device: runner.facts.cache_bytes)
+
+    assert runner.twin(SLOTS, None).facts.slots == SLOTS
+    with pytest.raises(ModelLoadError, match=f"^no memory on cpu for {SLOTS + 1} slots of its own, .*; ask for fewer"):
+        runner.twin(SLOTS + 1, None)
+
+
+@pytest.mark.parametrize("failure", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")])
+def test_a_twin_whose_slots_cannot_be_allocated_is_refused(
+    runner: TorchRunner, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    def allocate(*_: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(Network, "new_cache", allocate)
+
+    with pytest.raises(ModelLoadError, match="ask for fewer slots"):
+        runner.twin(1, None)
 
 
 # Log-probabilities

@@ -55,6 +55,15 @@ def test_a_step_that_ran_out_of_memory_is_counted_apart(metrics: Metrics) -> Non
     assert found.get('sluicegate_engine_step_duration_seconds_count{model="gpt2-124m"}', 0) == 0
 
 
+def test_guessed_tokens_are_shown_by_what_became_of_them(metrics: Metrics) -> None:
+    metrics.engine.take_figures(figures(drafted_tokens=10, accepted_tokens=7))
+    metrics.engine.take_figures(figures(drafted_tokens=4, accepted_tokens=0))
+
+    found = samples(metrics)
+    assert found['sluicegate_speculative_tokens_total{model="gpt2-124m",outcome="accepted"}'] == 7
+    assert found['sluicegate_speculative_tokens_total{model="gpt2-124m",outcome="rejected"}'] == 7
+
+
 def test_figures_without_a_step_count_no_step(metrics: Metrics) -> None:
     metrics.engine.take_figures(figures(batch_rows=0, running=0, queued=0))
 

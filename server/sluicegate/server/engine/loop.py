@@ -9,8 +9,11 @@ from typing import Protocol
 
 import msgspec
 import structlog
+from msgspec import structs
 
+from sluicegate.server.engine.drafters import Drafter, DraftModel, PromptLookup, draft_twin
 from sluicegate.server.engine.errors import EngineFailed, FrontEndGone, ModelLoadError, StepError
+from sluicegate.server.engine.lookahead import Lookahead
 from sluicegate.server.engine.messages import (
     Abort,
     Command,
@@ -31,6 +34,7 @@ from sluicegate.server.engine.messages import (
 )
 from sluicegate.server.engine.runner import OverlappingRunner, Runner
 from sluicegate.server.engine.scheduler import Scheduler
+from sluicegate.server.engine.speculation import SpeculativeRunner
 from sluicegate.server.engine.steps import NOTHING, OverlappedSteps, PlainSteps, Steps, Taken
 from sluicegate.server.engine.turns import Turns
 
@@ -162,7 +166,7 @@ class EngineLoop:
         began = self._clock()
         log.info("model_loading", model=load.model, device=load.device, dtype=load.dtype)
         try:
-            runner = self._load(load)
+            runner = self._load_runner(load)
         except ModelLoadError as error:
             log.error("model_load_failed", model=load.model, error=str(error))
             return LoadFailed(model=load.model, message=str(error))
@@ -191,6 +195,25 @@ class EngineLoop:
         self._models[load.model] = HostedModel(load, loaded, runner, scheduler, steps, shown_busy=True)
         log.info("model_loaded", model=load.model, slots=facts.slots, seconds=round(loaded.seconds, 3))
         return loaded
+
+    def _load_runner(self, load: Load) -> Runner:
+        """The model's runner, with its drafter before it if it has one. Raises ModelLoadError."""
+        speculation = load.speculation
+        if speculation is None:
+            return self._load(load)
+        drafter: Drafter
+        if speculation.draft is None:
+            runner, drafter = self._load(load), PromptLookup()
+        else:
+            setting = f"models.{load.model}.speculation.draft"
+            hosted = self._models.get(speculation.draft)
+            if hosted is None:
+                raise ModelLoadError(f"{setting}: {speculation.draft} is not loaded on {load.device}; host it there")
+            draft = hosted.runner
+            slot_bytes = draft.facts.cache_bytes // draft.facts.slots
+            runner = self._load(structs.replace(load, draft_slot_bytes=slot_bytes))
+            drafter = DraftModel(draft_twin(draft, runner.facts, load.watermark, setting), load.step_tokens)
+        return SpeculativeRunner(runner, drafter, Lookahead(speculation.tokens), self._clock)
 
     def _unload(self, model: str) -> None:
         hosted = self._models.pop(model, None)
@@ -265,6 +288,8 @@ class EngineLoop:
                 cached_tokens=step.cached_tokens,
                 step_seconds=taken.seconds,
                 out_of_memory=is_short,
+                drafted_tokens=sum(outcome.drafted for outcome in taken.drafting),
+                accepted_tokens=sum(len(outcome.drawn) - 1 for outcome in taken.drafting),
             )
             hosted.shown_busy = scheduler.has_work
             receivers |= self._front_ends

@@ -97,6 +97,13 @@ class WatermarkKey(msgspec.Struct, frozen=True, array_like=True):
         return []
 
 
+class Speculation(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """Speculative decoding: who guesses the next tokens of a model's sequences, and how many at most."""
+
+    draft: str | None  # a model that is loaded before; None: prompt look-up
+    tokens: int  # >= 1
+
+
 class Load(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True):
     """Load a model from a local directory; answered by `Loaded` or `LoadFailed`."""
 
@@ -111,6 +118,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True)
     weight: float = 1.0  # its share of the device's time beside other models that have work there; > 0
     prefix_reuse: bool = True  # whether a prompt starts from what is cached of its beginning
     watermark: WatermarkKey | None = None
+    speculation: Speculation | None = None
+    draft_slot_bytes: int = 0  # memory that a draft model takes beside each slot; known when it is loaded
 
 
 class Unload(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True):
@@ -232,6 +241,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=Tr
     cached_tokens: int  # prompt tokens of the requests it started that were cached already
     step_seconds: float
     out_of_memory: bool = False  # a step was given up for want of memory
+    drafted_tokens: int = 0  # tokens that a drafter guessed and this step checked
+    accepted_tokens: int = 0  # those of them that were right
 
 
 Event = Started | Token | Finished | Scored | Refused | Loaded | LoadFailed | Pong | Figures

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from sluicegate.server.engine.messages import Sampling, TokenLogprob
+from sluicegate.server.engine.messages import Sampling, TokenLogprob, WatermarkKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,7 @@ class Outcome:
     """
 
     drawn: Sequence[Drawn] = ()
+    drafted: int = 0  # the chunk's
     logprobs: Sequence[float] = ()
     top: Sequence[tuple[TokenLogprob, ...]] = ()
     is_void: bool = False
@@ -102,6 +103,12 @@ class Runner(Protocol):
 
     @property
     def facts(self) -> ModelFacts: ...
+
+    def twin(self, slots: int, watermark: WatermarkKey | None) -> Runner:
+        """Another runner of the same model, with slots of its own. Raises ModelLoadError if they do not fit.
+
+        `watermark`: the key by which it marks what it draws where that is asked for.
+        """
 
     def open(self, slot: int, sampling: Sampling | None, candidate: int, prompt: Sequence[int]) -> None:
         """Take a free slot: the sequence's sampling (None: score only) and its prompt (for penalties)."""

@@ -7,13 +7,13 @@ are the same. What ends a sequence is seen one step later there, so that one tok
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from sluicegate.server.engine.errors import StepError, StepOutOfMemory
-from sluicegate.server.engine.runner import Flight, OverlappingRunner, Runner
+from sluicegate.server.engine.runner import Flight, Outcome, OverlappingRunner, Runner
 from sluicegate.server.engine.scheduler import NO_STEP, Scheduler, Step
 
 
@@ -27,13 +27,15 @@ class Shortage:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What came of a turn: the step whose outcome was taken, and the seconds that the runner took for it.
+    """What came of a turn: the step whose outcomes were taken, and the seconds that the runner took for it.
 
-    NO_STEP where there was none. `shortage`: of a step in this turn, taken or not.
+    NO_STEP where there was none. `shortage`: of a step in this turn, taken or not. `drafting`: the outcomes that had
+    drafts.
     """
 
     step: Step = NO_STEP
     seconds: float = 0.0
+    drafting: Sequence[Outcome] = ()
     shortage: Shortage | None = None
 
 
@@ -74,7 +76,7 @@ class PlainSteps:
             return Taken(shortage=_shortage(self._scheduler, step, error))
         seconds = self._clock() - began
         self._scheduler.commit(step, outcomes)
-        return Taken(step, seconds)
+        return Taken(step, seconds, [outcome for outcome in outcomes if outcome.drafted])
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,9 @@ def slot_bytes(config: Gpt2Config, dtype: torch.dtype) -> int:
     return 2 * config.layers * config.context_length * config.width * dtype.itemsize
 
 
-def slots_that_fit(config: Gpt2Config, dtype: torch.dtype, free_bytes: int) -> int:
-    """How many slots fit `free_bytes` when a tenth of it is left to the activations of a step."""
-    return int(free_bytes * (1 - RESERVED_FRACTION)) // slot_bytes(config, dtype)
+def slots_that_fit(config: Gpt2Config, dtype: torch.dtype, free_bytes: int, beside: int = 0) -> int:
+    """How many slots, each with so many bytes beside it, fit `free_bytes` less a tenth for a step's activations."""
+    return int(free_bytes * (1 - RESERVED_FRACTION)) // (slot_bytes(config, dtype) + beside)
 
 
 class Cache:

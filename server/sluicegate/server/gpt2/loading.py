@@ -15,12 +15,12 @@ from sluicegate.server.engine.runner import ModelFacts
 from sluicegate.server.gpt2.cache import slot_bytes, slots_that_fit
 from sluicegate.server.gpt2.config import Gpt2Config, load_config
 from sluicegate.server.gpt2.kernels import Kernels, KernelsUnavailable, open_kernels
+from sluicegate.server.gpt2.marks import build_scheme
 from sluicegate.server.gpt2.memory import free_bytes, ran_out_of_memory
 from sluicegate.server.gpt2.network import Network
 from sluicegate.server.gpt2.packed import PackedNetwork, can_be_packed
 from sluicegate.server.gpt2.runner import KvCache, TorchRunner
 from sluicegate.server.gpt2.weights import Weights, load_weights
-from sluicegate.server.watermark import Scheme
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 AUTO = "auto"
@@ -61,8 +61,7 @@ def load_runner(load: Load, *, use_kernels: bool = True) -> TorchRunner:
         if not ran_out_of_memory(error):
             raise ModelLoadError(f"{directory}: torch cannot place the model on {device}: {error}") from error
         raise ModelLoadError(_too_large(config, slots, dtype, device, free_bytes(device))) from error
-    scheme = None if load.watermark is None else Scheme(load.watermark.layers, load.watermark.table_seed)
-    return TorchRunner(network, cache, _facts(network, weights, cache), scheme)
+    return TorchRunner(network, cache, _facts(network, weights, cache), build_scheme(load.watermark))
 
 
 @cache
@@ -134,7 +133,8 @@ def _count_slots(load: Load, config: Gpt2Config, dtype: torch.dtype, device: tor
     free = free_bytes(device)
     if free is None:
         raise ModelLoadError(f"{load.model}: the system does not say how much memory is free; give a number of slots")
-    fitting = slots_that_fit(config, dtype, int(free * load.memory_share) - _weights_bytes(config, dtype))
+    usable = int(free * load.memory_share) - _weights_bytes(config, dtype)
+    fitting = slots_that_fit(config, dtype, usable, load.draft_slot_bytes)
     return min(max(fitting, 1), MOST_SLOTS[device.type])
 
 

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sluicegate.server.engine.messages import WatermarkKey
 from sluicegate.server.watermark import Scheme, play, states_of
 
 
@@ -32,6 +33,11 @@ class Marks:
     def select(self, rows: Sequence[int]) -> Marks:
         """Those among some rows, by their new places."""
         return Marks(self.scheme, {place: self.contexts[row] for place, row in enumerate(rows) if row in self.contexts})
+
+
+def build_scheme(key: WatermarkKey | None) -> Scheme | None:
+    """What sequences are marked by under this key, if there is one."""
+    return None if key is None else Scheme(key.layers, key.table_seed)
 
 
 def mark(ids: Tensor, weights: Tensor, marks: Marks) -> Tensor:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from sluicegate.server.engine.errors import StepOutOfMemory
-from sluicegate.server.engine.messages import Sampling
+from sluicegate.server.engine.errors import ModelLoadError, StepOutOfMemory
+from sluicegate.server.engine.messages import Sampling, WatermarkKey
 from sluicegate.server.engine.runner import Chunk, Drawn, ModelFacts, Outcome, accepted
 from sluicegate.server.gpt2.batch import Batch, Span, lay_out
+from sluicegate.server.gpt2.cache import slot_bytes
 from sluicegate.server.gpt2.config import Gpt2Config
 from sluicegate.server.gpt2.errors import NonFiniteError, NonFiniteRows
 from sluicegate.server.gpt2.logprobs import TopLogprobs, log_probabilities
-from sluicegate.server.gpt2.memory import ran_out_of_memory
+from sluicegate.server.gpt2.marks import build_scheme
+from sluicegate.server.gpt2.memory import free_bytes, ran_out_of_memory
 from sluicegate.server.gpt2.sampler import Draws, Sampler
 from sluicegate.server.watermark import Scheme
 
@@ -86,6 +89,21 @@ class TorchRunner:
     def facts(self) -> ModelFacts:
         return self._facts
 
+    def twin(self, slots: int, watermark: WatermarkKey | None) -> TorchRunner:
+        network = self._network
+        needed, free = slots * slot_bytes(network.config, network.dtype), free_bytes(network.device)
+        try:
+            if free is not None and needed > free:
+                raise MemoryError
+            cache: KvCache = network.new_cache(slots)
+        except (MemoryError, RuntimeError) as error:
+            if not ran_out_of_memory(error):
+                raise
+            problem = f"no memory on {network.device} for {slots} slots of its own, {needed >> 20} MiB"
+            raise ModelLoadError(f"{problem}; ask for fewer slots") from error
+        facts = replace(self._facts, slots=slots, cache_bytes=cache.nbytes)
+        return TorchRunner(network, cache, facts, build_scheme(watermark))
+
     def open(self, slot: int, sampling: Sampling | None, candidate: int, prompt: Sequence[int]) -> None:
         if sampling is not None:
             self._sampler.open(slot, sampling, candidate, prompt)
@@ -131,7 +149,7 @@ class TorchRunner:
         if sampling:
             spans = [batch.spans[index] for index in sampling]
             for index, drawn in zip(sampling, self._draw(hidden, [chunks[i] for i in sampling], spans), strict=True):
-                outcomes[index] = Outcome(drawn, outcomes[index].logprobs, outcomes[index].top)
+                outcomes[index] = replace(outcomes[index], drawn=drawn, drafted=chunks[index].drafted)
         return outcomes
 
     def _draw(self, hidden: Tensor, chunks: Sequence[Chunk], spans: Sequence[Span]) -> Iterator[Sequence[Drawn]]:

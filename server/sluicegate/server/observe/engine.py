@@ -11,6 +11,7 @@ from sluicegate.server.observe.labels import ClosedSets
 from sluicegate.server.observe.latency import PER_TOKEN_SECONDS
 
 STEP_SECONDS = PER_TOKEN_SECONDS
+ACCEPTED, REJECTED = "accepted", "rejected"
 BATCH_ROWS = [1, 2, 4, 8, 16, 32, 64, 128, 256]
 
 
@@ -57,6 +58,12 @@ class EngineMetrics:
             ["model"],
             registry=registry,
         )
+        self.speculative_tokens = Counter(
+            "sluicegate_speculative_tokens",
+            "Tokens that a drafter guessed, by what became of them.",
+            ["model", "outcome"],
+            registry=registry,
+        )
         self.model_ready = Gauge(
             "sluicegate_model_ready", "1 while the model answers, else 0.", ["model"], registry=registry
         )
@@ -76,6 +83,9 @@ class EngineMetrics:
             self.batch_rows.labels(model).observe(figures.batch_rows)
             self.prefill_tokens.labels(model).inc(figures.prefill_tokens)
             self.cached_tokens.labels(model).inc(figures.cached_tokens)
+            rejected = figures.drafted_tokens - figures.accepted_tokens
+            self.speculative_tokens.labels(model, ACCEPTED).inc(figures.accepted_tokens)
+            self.speculative_tokens.labels(model, REJECTED).inc(rejected)
 
     def take_state(self, name: str, *, is_ready: bool) -> None:
         """Take whether a model answers; one that does not has nothing queued and nothing running."""
@@ -95,3 +105,5 @@ class EngineMetrics:
             self.prefill_tokens.labels(model)
             self.cached_tokens.labels(model)
             self.steps_out_of_memory.labels(model)
+            for outcome in (ACCEPTED, REJECTED):
+                self.speculative_tokens.labels(model, outcome)

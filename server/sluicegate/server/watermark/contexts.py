@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 
 from sluicegate.server.watermark.scheme import NGRAM, hash_context
 
@@ -32,8 +33,10 @@ class Contexts:
 
     def after(self, ids: Sequence[int]) -> Contexts:
         """The contexts once these tokens have come, too; the original stays as it is."""
-        following = Contexts(self._tokens[: NGRAM - 1])
-        following.put(0, [*self._tokens[NGRAM - 1 :], *ids])
+        following = copy(self)
+        following._tokens = self._tokens.copy()
+        following._hashes = self._hashes.copy()
+        following.put(len(self._hashes) - 1, ids)
         return following
 
     @property
