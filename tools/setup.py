@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 STAMP = VENV / "sluicegate-setup"
-EXTRAS = "server,tracing,dev"
+EXTRAS = "server,evaluation,tracing,dev"
 OLDEST = (3, 11)
 
 

@@ -18,7 +18,9 @@ SOURCES = ("auth", "server", "client")
 BELOW: dict[str, set[str]] = {
     "sluicegate.v1": set(),
     "sluicegate.auth": set(),
-    "sluicegate.client": {"sluicegate.v1"},
+    # What evaluations write and release gates read.
+    "sluicegate.evidence": set(),
+    "sluicegate.client": {"sluicegate.v1", "sluicegate.evidence"},
     "sluicegate.server.engine": set(),
     "sluicegate.server.gpt2": {"sluicegate.server.engine", "sluicegate.server.watermark"},
     "sluicegate.server.guard": set(),
@@ -227,9 +229,9 @@ HOMES: dict[str, set[str]] = {
         "sluicegate.server.watch",
     },
     "huggingface_hub": {"sluicegate.server.checkpoints"},
-    "jinja2": {"sluicegate.server.report.pages"},
+    "jinja2": {"sluicegate.client.evaluation.pages", "sluicegate.server.report.pages"},
     "jwt": {"sluicegate.auth"},
-    "markupsafe": {"sluicegate.server.report.pages"},
+    "markupsafe": {"sluicegate.client.evaluation.pages", "sluicegate.server.report.pages"},
     "msgspec": {
         "sluicegate.server.engine_setup",
         "sluicegate.server.audit",
@@ -249,6 +251,7 @@ HOMES: dict[str, set[str]] = {
     "protovalidate": {"sluicegate.server.rpc.validation"},
     "pydantic": {
         "sluicegate.auth",
+        "sluicegate.evidence",
         "sluicegate.server.audit.replaying",
         "sluicegate.server.config",
         "sluicegate.server.settings_file",
@@ -256,8 +259,15 @@ HOMES: dict[str, set[str]] = {
     "pydantic_core": {"sluicegate.auth.loading"},
     "re2": {"sluicegate.server.signals"},
     "redis": {"sluicegate.server.state.redis"},
-    "rfc8785": {"sluicegate.auth", "sluicegate.server.audit", "sluicegate.server.state.findings"},
+    "rfc8785": {
+        "sluicegate.auth",
+        "sluicegate.client.evaluation",
+        "sluicegate.evidence",
+        "sluicegate.server.audit",
+        "sluicegate.server.state.findings",
+    },
     "rich": COMMAND_MODULES | {"sluicegate.server.watch"},
+    "scipy": {"sluicegate.client.evaluation.rates"},
     "spacy": {"sluicegate.server.signals.pii.presidio"},
     "stdnum": {"sluicegate.server.signals.pii"},
     "structlog": {"sluicegate.server"},

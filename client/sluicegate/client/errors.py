@@ -6,6 +6,9 @@ SluicegateError
 ├── TokenUnavailable            fix the token source: it has no token to give
 │   ├── TokenRefused            fix the client's credentials: the issuer said no
 │   └── IssuerUnavailable       try again later: the issuer did not answer
+├── EvaluationError             an evaluation cannot go on
+│   ├── FileRefused             repair, replace or move away the file that it names
+│   └── MeasurementRefused      look at the model: what the server answered cannot count
 └── CallError                   the server, or the way to it, ended the call with a status
     ├── AuthenticationFailed    get another token
     ├── AccessDenied            ask for access; the same call will not pass
@@ -55,6 +58,18 @@ class TokenRefused(TokenUnavailable):
 
 class IssuerUnavailable(TokenUnavailable):
     """The issuer could not be reached or failed; its answer may come later."""
+
+
+class EvaluationError(SluicegateError):
+    """An evaluation cannot go on. What it has measured so far is kept."""
+
+
+class FileRefused(EvaluationError):
+    """A file that an evaluation reads is damaged, was changed, or is of another form."""
+
+
+class MeasurementRefused(EvaluationError):
+    """What the server answered cannot be counted: no finite number, or of another model than before."""
 
 
 @dataclass(frozen=True, slots=True)

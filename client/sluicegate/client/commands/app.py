@@ -10,6 +10,7 @@ import typer
 from sluicegate.client import extensions
 from sluicegate.client.commands.access import check, quotas, whoami
 from sluicegate.client.commands.batch import batch
+from sluicegate.client.commands.bias import build_bias
 from sluicegate.client.commands.exits import SEE, epilog
 from sluicegate.client.commands.generate import generate
 from sluicegate.client.commands.models import models
@@ -30,6 +31,7 @@ def build_app() -> typer.Typer:
     app.callback()(_sluicegate)
     for command in (generate, batch, score, models, whoami, quotas, check):
         app.command(epilog=SEE)(command)
+    app.add_typer(build_bias(), name="bias", epilog=SEE)
     app.add_typer(build_release(), name="release", epilog=SEE)
     app.add_typer(build_withdraw(), name="withdraw", epilog=SEE)
     extensions.register(app)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,14 +17,12 @@ from sluicegate.client.commands.exits import Exit, reported
 from sluicegate.client.commands.generate import error_members
 from sluicegate.client.commands.groups import with_option_groups
 from sluicegate.client.commands.sampling import Sampling
-from sluicegate.client.commands.terminal import note
+from sluicegate.client.commands.terminal import note, progress
+from sluicegate.client.parallel import for_each, patiently
 
 if TYPE_CHECKING:
     from sluicegate.client.client import Client
     from sluicegate.client.results import Generation
-
-_SHORTEST_WAIT_SECONDS = 0.05
-"""A server that names no time at all must not be asked in a tight loop."""
 
 
 @with_option_groups
@@ -62,7 +58,7 @@ def batch(
     with ResultFile(output_file) as results:
         is_done = results.has_succeeded if retry_failed else results.has
         left = [item for item in items if not is_done(item.id)]
-        with _progress(len(items), len(items) - len(left)) as advance:
+        with progress(len(items), len(items) - len(left)) as advance:
             run = Run(
                 model,
                 purpose,
@@ -97,42 +93,28 @@ class Run:
 
     async def all(self, connection: Connection, items: Sequence[Item], concurrency: int) -> None:
         """Work until every item has a result. Raises the first error that hits them all."""
-        left = iter(items)
         async with connection.client() as client:
-            try:
-                async with asyncio.TaskGroup() as workers:
-                    for _ in range(min(concurrency, len(items))):
-                        workers.create_task(self._work(client, left))
-            except BaseExceptionGroup as failed:
-                raise failed.exceptions[0] from None
+            await for_each(items, lambda item: self._work(client, item), min(concurrency, len(items)))
 
-    async def _work(self, client: Client, left: Iterator[Item]) -> None:
-        for item in left:
-            try:
-                members = _generation_members(await self._generate(client, item))
-            except errors.CallError as error:
-                if not _is_of_the_item(error, item):
-                    raise
-                members = {"error": error_members(error)}
-            self.results.add(item.id, members)
-            self.advance()
+    async def _work(self, client: Client, item: Item) -> None:
+        try:
+            members = _generation_members(await patiently(lambda: self._generate(client, item), self.max_wait_seconds))
+        except errors.CallError as error:
+            if not _is_of_the_item(error, item):
+                raise
+            members = {"error": error_members(error)}
+        self.results.add(item.id, members)
+        self.advance()
 
     async def _generate(self, client: Client, item: Item) -> Generation:
-        """One generation; waits as long as a quota asks for, up to the limit. Raises CallError."""
-        while True:
-            try:
-                return await client.generate(
-                    self.model,
-                    item.prompt,
-                    item.config,
-                    include_tokens=self.include_tokens or None,
-                    purpose=self.purpose if item.purpose is None else item.purpose,
-                    priority=self.priority,
-                )
-            except errors.QuotaExceeded as error:
-                if error.retry_after is None or error.retry_after > self.max_wait_seconds:
-                    raise
-                await asyncio.sleep(max(error.retry_after, _SHORTEST_WAIT_SECONDS))
+        return await client.generate(
+            self.model,
+            item.prompt,
+            item.config,
+            include_tokens=self.include_tokens or None,
+            purpose=self.purpose if item.purpose is None else item.purpose,
+            priority=self.priority,
+        )
 
 
 def _is_of_the_item(error: errors.CallError, item: Item) -> bool:
@@ -156,17 +138,3 @@ def _generation_members(generation: Generation) -> dict[str, object]:
         "started": generation.started,
         "usage": generation.usage,
     }
-
-
-@contextmanager
-def _progress(total: int, done: int) -> Iterator[Callable[[], None]]:
-    """A progress bar on stderr, if someone may watch it."""
-    if not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    with Progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=total, completed=done)
-        yield lambda: bar.advance(task)

@@ -57,6 +57,8 @@ _EXITS: Mapping[type[errors.SluicegateError], Exit] = {
     errors.ConfigurationError: Exit.USAGE,
     errors.IssuerUnavailable: Exit.UNAVAILABLE,
     errors.TokenUnavailable: Exit.UNAUTHENTICATED,
+    errors.FileRefused: Exit.USAGE,
+    errors.EvaluationError: Exit.FAULT,
     errors.AuthenticationFailed: Exit.UNAUTHENTICATED,
     errors.AccessDenied: Exit.DENIED,
     errors.InvalidRequest: Exit.REFUSED,

@@ -1,0 +1,9 @@
+"""Evidence files: what evaluations write, and what release gates read. docs/evidence.md has their form."""
+
+from __future__ import annotations
+
+from sluicegate.evidence.bias import BiasEvidence
+from sluicegate.evidence.errors import EvidenceError
+from sluicegate.evidence.form import Evidence, digest, encode, parse, read
+
+__all__ = ["BiasEvidence", "Evidence", "EvidenceError", "digest", "encode", "parse", "read"]
