@@ -59,6 +59,11 @@ class Cost:
     engine: float
     client: float
 
+    @property
+    def server(self) -> float:
+        """Of both processes of a server."""
+        return self.front_end + self.engine
+
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
@@ -71,13 +76,17 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One load on one target: medians over the rounds, with their spread. `share_of_engine`: of the tokens per second
-    that the engine alone gave in the same round; None for itself, and where it was not asked."""
+    """One load on one target: medians over the rounds, with their spread.
+
+    Against the engine alone in the same round; None for itself, and where it was not asked: `share_of_engine`, of its
+    tokens per second; `cpu_of_engine`, processor time of the server's two processes over that of the engine's.
+    """
 
     load: str
     target: str
     tokens_per_second: Spread
     share_of_engine: Spread | None
+    cpu_of_engine: Spread | None
     first_p50_ms: Spread
     first_p99_ms: Spread
     gap_p50_ms: Spread
@@ -274,13 +283,16 @@ def row(load: str, name: str, rounds: Sequence[Measurement], alone: Sequence[Mea
     def of_latency(field: str) -> Spread:
         return spread([getattr(each.outcome.latency, field) for each in rounds])
 
+    def of_engine(ours: Sequence[float], of: Callable[[Measurement], float]) -> Spread | None:
+        return None if alone is None or alone is rounds else paired(ours, [of(each) for each in alone])
+
     speeds = [each.outcome.tokens_per_second for each in rounds]
-    engine_speeds = [each.outcome.tokens_per_second for each in alone or ()]
     return Row(
         load=load,
         target=name,
         tokens_per_second=spread(speeds),
-        share_of_engine=paired(speeds, engine_speeds) if engine_speeds and alone is not rounds else None,
+        share_of_engine=of_engine(speeds, lambda each: each.outcome.tokens_per_second),
+        cpu_of_engine=of_engine([each.cost.server for each in rounds], lambda each: each.cost.engine),
         first_p50_ms=of_latency("first_p50"),
         first_p99_ms=of_latency("first_p99"),
         gap_p50_ms=of_latency("gap_p50"),
@@ -337,7 +349,7 @@ def page(options: argparse.Namespace, rows: Sequence[Row], stalls: Sequence[Stal
     lines = [headline(), about]
     if rows:
         header = ["load, target", "tokens/s", "of engine", "first p50/p99 ms", "gap p50/p99/longest ms"]
-        header += ["CPU us/token front/engine/client", "answered/cancelled/failed", "disturbed"]
+        header += ["CPU us/token front/engine/client", "CPU of engine", "answered/cancelled/failed", "disturbed"]
         lines += ["", table(header, [cells(each) for each in rows])]
     if stalls:
         header = ["a prompt of 900 tokens comes", "gap before p50/longest ms", "gap during p50/longest ms"]
@@ -355,6 +367,7 @@ def cells(each: Row) -> list[str]:
         f"{each.first_p50_ms.median:.0f}/{each.first_p99_ms.median:.0f}",
         "/".join(f"{value.median:.1f}" for value in gap),
         "/".join(f"{cost.median:.0f}" for cost in costs),
+        "-" if each.cpu_of_engine is None else f"{each.cpu_of_engine:.2f}",
         f"{each.answered}/{each.cancelled}/{each.failed}",
         str(each.disturbed_rounds or "-"),
     ]
