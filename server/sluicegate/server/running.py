@@ -64,6 +64,7 @@ class Generation:
             )
             for index in range(submit.candidates)
         ]
+        self._unfinished = submit.candidates
         self._pending: Sequence[messages.Event] = ()
         self._failure: CallRefused | None = None
         self.stream: EngineStream
@@ -128,7 +129,7 @@ class Generation:
         """
         if self._failure is not None:
             raise self._failure
-        if all(candidate.is_finished for candidate in self._candidates):
+        if not self._unfinished:
             return None
         return self._digest(await self._gather())
 
@@ -163,10 +164,12 @@ class Generation:
     def _digest(self, events: Sequence[messages.Event]) -> list[Delta | Finished]:
         ends: list[Finished] = []
         for event in events:
-            if not isinstance(event, messages.Token | messages.Finished):
-                continue
-            candidate = self._candidates[event.candidate]
-            if candidate.is_finished:
+            match event:
+                case messages.Token() | messages.Finished():
+                    candidate = self._candidates[event.candidate]
+                case _:
+                    continue
+            if candidate.finished is not None:
                 continue  # it met a stop sequence; the engine had not heard of it yet
             if isinstance(event, messages.Token):
                 self._count()
@@ -179,8 +182,12 @@ class Generation:
             else:
                 candidate.release_all()
                 self._failure = CallRefused(FORCED_ENDS[event.finish])
-        deltas = [candidate.take(index, self._shown) for index, candidate in enumerate(self._candidates)]
-        return [*(delta for delta in deltas if delta is not None), *ends]
+        self._unfinished -= len(ends)
+        out: list[Delta | Finished] = []
+        for index, candidate in enumerate(self._candidates):
+            if (delta := candidate.take(index, self._shown)) is not None:
+                out.append(delta)
+        return out + ends
 
     def _shown(self, tokens: Sequence[messages.Token]) -> tuple[messages.Token, ...]:
         """What the caller asked to see of tokens. Their log-probabilities may have been asked for by us alone."""
@@ -220,10 +227,6 @@ class _Candidate:
         self.output_tokens = 0
         self._released: list[str] = []
         self._tokens: list[messages.Token] = []
-
-    @property
-    def is_finished(self) -> bool:
-        return self.finished is not None
 
     @property
     def stopped(self) -> FinishReason | None:

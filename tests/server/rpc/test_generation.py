@@ -563,6 +563,21 @@ async def test_a_reader_that_takes_not_even_the_first_message_is_told_why_it_was
         assert [message.WhichOneof("event") for message in told.messages] == ["started"]
 
 
+async def test_a_reader_is_not_cut_while_it_is_the_engine_that_is_waited_for(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.engine.pause_after(3)
+    call = stream(server, asked(max_output_tokens=10))
+    await read_output(call, 3)
+    loop = asyncio.get_running_loop()
+    now = loop.time
+
+    monkeypatch.setattr(loop, "time", lambda: now() + 120)  # longer than a reader is waited for
+    server.engine.resume()
+
+    assert (await read(call)).usage == (1, 10)
+
+
 async def test_a_client_that_cancels_before_its_first_message_has_left_is_gone_without_a_word(
     tmp_path: Path, logs: list[MutableMapping[str, Any]], caplog: pytest.LogCaptureFixture
 ) -> None:

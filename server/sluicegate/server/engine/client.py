@@ -106,12 +106,12 @@ class EngineStream:
         """For the client: add an event of this request, and wake the reader."""
         self._pending.append(event)
         match event:
+            case Token() | Started():
+                pass
             case Finished():
                 self._open.discard(event.candidate)
             case Scored() | Refused():
                 self._open.clear()
-            case Started() | Token():
-                pass
         self._wake()
 
     def lose(self, error: EngineLost) -> None:
@@ -257,6 +257,12 @@ class EngineClient:
 
     def _take(self, event: Event) -> None:
         match event:
+            case Token() | Started() | Finished() | Scored() | Refused():
+                stream = self._streams.get(event.request)
+                if stream is not None:  # else it was closed, and the abort crossed this event
+                    stream.take(event)
+                    if stream.is_over:
+                        del self._streams[event.request]
             case Figures():
                 self.figures[event.model] = event
                 if self._on_figures is not None:
@@ -267,12 +273,6 @@ class EngineClient:
                 pinged = self._pings.pop(event.number, None)
                 if pinged is not None and not pinged.done():
                     pinged.set_result(None)
-            case Started() | Token() | Finished() | Scored() | Refused():
-                stream = self._streams.get(event.request)
-                if stream is not None:  # else it was closed, and the abort crossed this event
-                    stream.take(event)
-                    if stream.is_over:
-                        del self._streams[event.request]
 
     def _answer_load(self, event: Loaded | LoadFailed) -> None:
         future = self._loads.get(event.model)

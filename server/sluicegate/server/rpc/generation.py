@@ -53,7 +53,7 @@ class GenerationServicer(GenerationServiceServicer):
                     match event:
                         case output.Delta():
                             texts[event.candidate].append(event.text)
-                            candidate.tokens.extend(responses.tokens(event.tokens, generation.tokenizer))
+                            responses.add_tokens(candidate, event.tokens, generation.tokenizer)
                         case output.Finished():
                             candidate.finished.CopyFrom(responses.finished(event))
             for candidate, text in zip(candidates, texts, strict=True):
@@ -73,10 +73,17 @@ class GenerationServicer(GenerationServiceServicer):
         validate(request)
         async with self._generations.open(call, requests.stream(request)) as generation:
             rpc_call.current().usage = generation.usage
-            await self._begin(context, responses.event(generation.started, generation.usage, generation.tokenizer))
-            while (events := await generation.next()) is not None:
-                for event in events:
-                    await self._write(context, responses.event(event, generation.usage, generation.tokenizer))
+            usage, tokenizer = generation.usage, generation.tokenizer
+            async with self._reader_limit() as limit:
+                limit.reschedule(self._reader_deadline())
+                await self._begin(context, responses.event(generation.started, usage, tokenizer))
+                limit.reschedule(None)
+                while (events := await generation.next()) is not None:
+                    # A write waits for the reader's flow control; meanwhile tokens pile up into one message.
+                    for event in events:
+                        limit.reschedule(self._reader_deadline())
+                        await context.write(responses.event(event, usage, tokenizer))
+                    limit.reschedule(None)
 
     async def Score(
         self, request: generation_service_pb2.ScoreRequest, context: Context
@@ -114,23 +121,24 @@ class GenerationServicer(GenerationServiceServicer):
         call = rpc_call.current()
         call.first_write = write = asyncio.create_task(context.write(message))
         write.add_done_callback(_forget_failure)
-        async with self._reader_limit():
-            await asyncio.wait({write})
+        await asyncio.wait({write})
         await write
         call.first_write = None
 
-    async def _write(self, context: Context, message: generation_service_pb2.StreamGenerateResponse) -> None:
-        """Write, waiting for the reader's flow control. Meanwhile the engine's tokens pile up into one message."""
-        async with self._reader_limit():
-            await context.write(message)
-
     @asynccontextmanager
-    async def _reader_limit(self) -> AsyncIterator[None]:
+    async def _reader_limit(self) -> AsyncIterator[asyncio.Timeout]:
+        """Ends a stream whose reader stalled, by the time that is set for each write: one timeout serves them all."""
+        limit = asyncio.timeout(None)
         try:
-            async with asyncio.timeout(self._stalled_reader_seconds):
-                yield
+            async with limit:
+                yield limit
         except TimeoutError:
+            if not limit.expired():
+                raise
             raise CallRefused(Reason.READER_STALLED) from None
+
+    def _reader_deadline(self) -> float:
+        return asyncio.get_running_loop().time() + self._stalled_reader_seconds
 
 
 def _forget_failure(write: asyncio.Task[None]) -> None:
