@@ -57,6 +57,7 @@ from sluicegate.server.output import Usage
 from sluicegate.server.rpc.authenticator import Authenticator, Context
 from sluicegate.server.rpc.peer import Peers
 from sluicegate.server.state import Store, StoreUnsuitable, Wanted, open_store
+from sluicegate.server.watermark import Keyring
 from sluicegate.server.withdrawing import PolicyInForce
 
 ISSUER, AUDIENCE, CLIENT, MODEL = "https://issuer.example", "bench", "lab-app", "gpt2-774m"
@@ -146,7 +147,7 @@ class Desk:
         self.policy.narrow(build_withdrawals())
         self.verifier = self.new_verifier()
         self.authenticator = Authenticator(self.verifier, Peers(), self.policy)
-        self.gate = Gate(self.policy, self.metrics, withdrawals_age=lambda: 0.1)
+        self.gate = Gate(self.policy, self.metrics, withdrawals_age=lambda: 0.1, keyring=Keyring())
         self.judge, self.live = Judge(self.gate), LiveCalls()
         self.auditing = self._auditing(NoLog())
 

@@ -137,6 +137,20 @@ def test_serving_callers_without_a_token_or_the_state_or_a_log_opens() -> None:
     assert ("on_audit_lost", "public", "refuse", "serve", OPENS, "none") in found
 
 
+def test_less_of_a_watermark_on_a_model_opens() -> None:
+    def changes(before: str, after: str) -> list[Any]:
+        plans = [release(), release()]
+        for plan, term in zip(plans, (before, after), strict=True):
+            plan["models"]["gpt2-124m"]["watermark"] = term
+        return told(compare(*map(policy, plans)))
+
+    assert changes("required", "where_possible") == [
+        ("model gpt2-124m", "watermark", "required", "where_possible", OPENS, "transition")
+    ]
+    assert changes("where_possible", "none")[0][4] == OPENS
+    assert changes("none", "where_possible")[0][4] == CLOSES
+
+
 def test_other_weights_are_a_change_and_other_words_a_record() -> None:
     plan = release()
     plan["models"]["gpt2-124m"] |= {"source": "./elsewhere", "description": "small"}
@@ -198,6 +212,16 @@ TERMS: list[tuple[Document, Document, list[tuple[str, str | None, str | None, st
     ({}, {"networks": ["192.0.2.0/24", "192.0.2.0/28"]}, [("networks", None, "192.0.2.0/28", RECORDS)]),
     ({}, {"networks": ["192.0.2.0/24", "2001:db8::/32"]}, [("networks", None, "2001:db8::/32", OPENS)]),
     ({}, {"output": {"redaction": "pii", "flagged": "stop"}}, [("output.watermark", "required", "none", OPENS)]),
+    (
+        {"output": {"watermark": "where_possible"}},
+        {"output": {"watermark": "required"}},
+        [("output.watermark", "where_possible", "required", CLOSES)],
+    ),
+    (
+        {"output": {"watermark": "where_possible"}},
+        {"output": {}},
+        [("output.watermark", "where_possible", "none", OPENS)],
+    ),
     ({"output": {}}, {"output": {"redaction": "pii"}}, [("output.redaction", "none", "pii", CLOSES)]),
     ({"output": {}}, {"output": {"flagged": "stop"}}, [("output.flagged", "count", "stop", CLOSES)]),
     ({"token": {}}, {"token": {"binding": "mtls"}}, [("token.binding", "none", "mtls", CLOSES)]),

@@ -46,6 +46,8 @@ def policy_of(plan_changes: Mapping[str, Any], agreement_changes: Mapping[str, A
 @cache
 def _policy_of(plan_changes: str, agreement_changes: str) -> Policy:
     plan, changes = release(), json.loads(plan_changes)
+    for model, term in changes.pop("watermarks", {}).items():
+        plan["models"][model]["watermark"] = term
     if changes.pop("serves_anonymous", False):
         plan["public"] |= {"anonymous": "serve", "anonymous_quotas": {"output_tokens_per_call": 64}}
     return policy({**plan, **changes}, agreement(**json.loads(agreement_changes)))

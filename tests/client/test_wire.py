@@ -25,6 +25,7 @@ from sluicegate.v1 import (
     ("ours", "theirs", "prefix"),
     [
         (results.FinishReason, generation_pb2.FinishReason.DESCRIPTOR, "FINISH_REASON_"),
+        (results.Watermark, generation_pb2.Watermark.DESCRIPTOR, "WATERMARK_"),
         (results.Audience, model_service_pb2.Audience.DESCRIPTOR, "AUDIENCE_"),
         (results.ModelState, model_service_pb2.ModelState.DESCRIPTOR, "MODEL_STATE_"),
     ],

@@ -52,6 +52,7 @@ BELOW: dict[str, set[str]] = {
         "sluicegate.server.observe",
         "sluicegate.server.page_options",
     },
+    "sluicegate.server.watermark.commands": {"sluicegate.auth", "sluicegate.server.watermark"},
     # Parts of the composition root.
     "sluicegate.server.engine_setup": {
         "sluicegate.auth",
@@ -60,6 +61,12 @@ BELOW: dict[str, set[str]] = {
         "sluicegate.server.engine",
         "sluicegate.server.errors",
         "sluicegate.server.observe",
+        "sluicegate.server.watermark",
+    },
+    "sluicegate.server.watermark_setup": {
+        "sluicegate.server.config",
+        "sluicegate.server.errors",
+        "sluicegate.server.watermark",
     },
     "sluicegate.server.audit_setup": {
         "sluicegate.auth",
@@ -91,6 +98,7 @@ BELOW: dict[str, set[str]] = {
         "sluicegate.server.signals_setup",
         "sluicegate.server.state_setup",
         "sluicegate.server.tracing_setup",
+        "sluicegate.server.watermark_setup",
     },
     "sluicegate.server.state_setup": {
         "sluicegate.server",
@@ -122,6 +130,7 @@ BELOW: dict[str, set[str]] = {
         "sluicegate.server.observe",
         "sluicegate.server.signals",
         "sluicegate.server.state",
+        "sluicegate.server.watermark",
     },
     "sluicegate.server.rpc": {
         "sluicegate.v1",
@@ -148,12 +157,15 @@ BELOW: dict[str, set[str]] = {
         "sluicegate.server.signals_setup",
         "sluicegate.server.state_setup",
         "sluicegate.server.tracing_setup",
+        "sluicegate.server.watermark_setup",
         "sluicegate.server.config",
         "sluicegate.server.engine",
         "sluicegate.server.errors",
         "sluicegate.server.observe",
         "sluicegate.server.rpc",
+        "sluicegate.server.signals",
         "sluicegate.server.state",
+        "sluicegate.server.watermark",
     },
     # `sluicegate init`, which reads a checkpoint's config.json.
     "sluicegate.server.scaffold": {
@@ -207,6 +219,7 @@ COMMAND_MODULES = {
     "sluicegate.server.page_options",
     "sluicegate.server.report.commands",
     "sluicegate.server.watch.commands",
+    "sluicegate.server.watermark.commands",
 }
 
 # A library's import name, and the modules or packages of ours that may import it.

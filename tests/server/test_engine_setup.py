@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from harness import MODELS, demo_plan, write_server
 from msgspec import structs
+from policies import policy
 from scripted_runner import scripted_load
 
 from sluicegate.server.engine.messages import Load
-from sluicegate.server.engine_setup import share_memory
+from sluicegate.server.engine_setup import model_loads, share_memory
+from sluicegate.server.settings_file import load_settings
+from sluicegate.server.watermark import Keyring, WatermarkKey
 
 
 def checkpoint(directory: Path, name: str, *sizes: int, slots: int | None = None) -> Load:
@@ -28,6 +32,18 @@ def test_models_whose_slots_are_counted_share_by_size_what_is_free_when_their_tu
     shares = [load.memory_share for load in share_memory([small, large, middle])]
 
     assert shares == pytest.approx([1 / 6, 3 / 5, 1])
+
+
+def test_a_model_is_loaded_with_its_latest_watermark_key_and_one_without_a_key_with_none(tmp_path: Path) -> None:
+    settings = load_settings(write_server(tmp_path, models={model: {"device": "cpu"} for model in MODELS[:2]}))
+    keys = [WatermarkKey(MODELS[0], epoch, bytes([epoch] * 32)) for epoch in (2, 3, 1)]
+
+    marked, plain = model_loads(settings, policy(demo_plan()), Keyring(keys))
+
+    assert marked.watermark is not None
+    assert (marked.watermark.layers, marked.watermark.table_seed) == (keys[1].layers, keys[1].table_seed)
+    assert plain.watermark is None
+    assert str(keys[1].table_seed) not in repr(marked)
 
 
 def test_models_with_a_number_of_slots_come_first_and_as_they_are(tmp_path: Path) -> None:

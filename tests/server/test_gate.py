@@ -11,8 +11,9 @@ from policies import agreement, policy
 from sluicegate.auth import AccessRequest, Denied, Grant, Peer, Principal, Reason
 from sluicegate.server.caller import Caller
 from sluicegate.server.errors import CallRefused
-from sluicegate.server.gate import NOT_IN_THIS_VERSION, Gate
+from sluicegate.server.gate import NO_KEY, NOT_IN_THIS_VERSION, Gate
 from sluicegate.server.observe.metrics import Metrics
+from sluicegate.server.watermark import Keyring, WatermarkKey
 
 PARTNER = Caller(
     Principal(
@@ -31,28 +32,49 @@ PARTNER = Caller(
     ),
     Peer(ip_address("192.0.2.7")),
 )
+KEYLESS = Keyring()
 CALL = call_of(PARTNER, policy(None, agreement()))
 GENERATE = AccessRequest(action="generate", model="gpt2-774m", purpose="human-susceptibility")
 SCORE = AccessRequest(action="score", model="gpt2-774m", purpose="human-susceptibility", logprobs=True)
 
 
-def gate(output: Mapping[str, str] | None = None, metrics: Metrics | None = None, age: float | None = 0.0) -> Gate:
+def gate(
+    output: Mapping[str, str] | None = None,
+    metrics: Metrics | None = None,
+    age: float | None = 0.0,
+    keyring: Keyring = KEYLESS,
+) -> Gate:
     """A gate before an agreement with these output terms and no others in the way."""
     in_force = policy(None, agreement(output=dict(output or {}), token={}, hours=None))
-    return Gate(lambda: in_force, metrics or Metrics(), lambda: NOW, withdrawals_age=lambda: age)
+    return Gate(lambda: in_force, metrics or Metrics(), lambda: NOW, withdrawals_age=lambda: age, keyring=keyring)
 
 
 @pytest.mark.parametrize(
-    ("output", "term"),
-    [({"watermark": "required"}, "watermark"), ({"redaction": "pii"}, "redaction")],
+    ("output", "facts"),
+    [
+        ({"watermark": "required"}, {"term": "watermark", "cause": NO_KEY}),
+        ({"watermark": "where_possible"}, {"term": "watermark", "cause": NO_KEY}),
+        ({"redaction": "pii"}, {"term": "redaction", "cause": NOT_IN_THIS_VERSION}),
+    ],
 )
-def test_duty_that_this_version_cannot_fulfil_refuses_every_generation(output: dict[str, str], term: str) -> None:
+def test_duty_that_the_server_cannot_fulfil_refuses_every_generation(
+    output: dict[str, str], facts: dict[str, str]
+) -> None:
     outcome = gate(output).decide(PARTNER, GENERATE)
 
-    assert outcome == Denied(Reason.OUTPUT_TERMS_CONFLICT, {"term": term, "cause": NOT_IN_THIS_VERSION})
+    assert outcome == Denied(Reason.OUTPUT_TERMS_CONFLICT, facts)
     with pytest.raises(CallRefused) as refused:
         gate(output).admit(CALL, GENERATE, counted_as="generate")
     assert refused.value.reason is Reason.OUTPUT_TERMS_CONFLICT
+
+
+def test_a_model_with_a_key_is_served_with_a_watermark() -> None:
+    keyring = Keyring([WatermarkKey("gpt2-774m", 1, bytes(32))])
+
+    for term in ("required", "where_possible"):
+        outcome = gate({"watermark": term}, keyring=keyring).decide(PARTNER, GENERATE)
+        assert isinstance(outcome, Grant)
+        assert outcome.watermark
 
 
 def test_output_duties_leave_alone_what_writes_no_text() -> None:

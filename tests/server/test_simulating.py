@@ -20,6 +20,7 @@ from sluicegate.server.errors import CallRefused
 from sluicegate.server.gate import Gate
 from sluicegate.server.observe.metrics import Metrics
 from sluicegate.server.simulating import CallRecords, Simulating
+from sluicegate.server.watermark import Keyring
 
 LONG_SECONDS = 20.0
 LATER = tuple(contents(release(active="s3"), agreement()).items())
@@ -74,7 +75,7 @@ def made(
     widening_problem: Callable[[Policy], Problem | None] = nothing_against,
 ) -> Simulating:
     in_force = (loaded or policy(None, agreement())).under(Withdrawals())
-    gate = Gate(lambda: in_force, Metrics(), lambda: NOW, withdrawals_age=lambda: 0.0)
+    gate = Gate(lambda: in_force, Metrics(), lambda: NOW, withdrawals_age=lambda: 0.0, keyring=Keyring())
     return Simulating(gate, trust, widening_problem, records)
 
 

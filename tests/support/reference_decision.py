@@ -236,6 +236,11 @@ def _stage(asked: Question) -> tuple[str, dict[str, str]]:
 
 def _rows_14_to_16(asked: Question, standing: Standing) -> Iterator[Refused]:
     """Every refusal, the first of them first."""
+    yield from _rows_14_and_15(asked, standing)
+    yield from _row_16(asked, standing)
+
+
+def _rows_14_and_15(asked: Question, standing: Standing) -> Iterator[Refused]:
     request, now = asked.request, asked.now
     if standing.agreement_id is None:
         if request.partner_only:
@@ -259,7 +264,6 @@ def _rows_14_to_16(asked: Question, standing: Standing) -> Iterator[Refused]:
     if agreement.get("hours", {}).get("mode") == "enforce" and not _inside_hours(agreement, now):
         yield Refused(14, "OUTSIDE_HOURS", facts)
     yield from _row_15(asked, agreement.get("token", {}))
-    yield from _row_16(request, agreement.get("output", {}))
 
 
 def _row_15(asked: Question, terms: Document) -> Iterator[Refused]:
@@ -285,13 +289,24 @@ def _row_15(asked: Question, terms: Document) -> Iterator[Refused]:
         yield Refused(15, "STEP_UP_REQUIRED", wanted)
 
 
-def _row_16(request: AccessRequest, terms: Document) -> Iterator[Refused]:
+def _row_16(asked: Question, standing: Standing) -> Iterator[Refused]:
+    request = asked.request
     if request.action != "generate":
         return
-    if terms.get("watermark") == "required" and request.greedy:
+    if _watermark(asked, standing) == "required" and request.greedy:
         yield Refused(16, "OUTPUT_TERMS_CONFLICT", {"term": "watermark"})
+    terms = standing.agreement.get("output", {}) if standing.agreement is not None else {}
     if terms.get("redaction") == "pii" and (request.token_bytes or request.logprobs):
         yield Refused(16, "OUTPUT_TERMS_CONFLICT", {"term": "redaction"})
+
+
+def _watermark(asked: Question, standing: Standing) -> str:
+    """The agreement says it for its partner, the plan for the public, nobody for internal callers."""
+    if standing.agreement is not None:
+        return str(standing.agreement.get("output", {}).get("watermark", "none"))
+    if standing.circle != "public":
+        return "none"
+    return str(asked.plan["models"][asked.request.model].get("watermark", "none"))
 
 
 def _inside_network(networks: Sequence[str], peer: Peer) -> bool:
@@ -335,7 +350,7 @@ def _served(asked: Question, standing: Standing) -> Served:
         agreement=agreement["id"] if agreement is not None else None,
         stage=_stage(asked)[0],
         output_tokens=min(given) if given else None,
-        watermark=output.get("watermark") == "required",
+        watermark=_watermark(asked, standing) in ("required", "where_possible"),
         redaction="pii" if output.get("redaction") == "pii" else None,
         stop_flagged=output.get("flagged") == "stop",
         outside_hours=agreement is not None and "hours" in agreement and not _inside_hours(agreement, asked.now),

@@ -24,7 +24,7 @@ from sluicegate.auth.fields import (
     Timestamp,
     TimeZone,
 )
-from sluicegate.auth.grant import MAX_PRIORITY, Quotas
+from sluicegate.auth.grant import MAX_PRIORITY, Quotas, WatermarkTerm
 from sluicegate.auth.release import Client, Signature
 
 RESERVED_PARTNERS = frozenset({"public", "internal", "partner", "anonymous", "other"})
@@ -62,7 +62,7 @@ class Validity(Terms):
 class OutputTerms(Terms):
     """What is done to generated text."""
 
-    watermark: Literal["required", "none"] = "none"
+    watermark: WatermarkTerm = "none"
     redaction: Literal["pii", "none"] = "none"
     flagged: Literal["count", "stop"] = "count"
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sluicegate.auth.agreements import Agreement
 from sluicegate.auth.claiming import Claim
-from sluicegate.auth.grant import AccessRequest, Denied
+from sluicegate.auth.grant import AccessRequest, Denied, WatermarkTerm
 from sluicegate.auth.principal import Audience, Peer, Principal
 from sluicegate.auth.reasons import Reason
 from sluicegate.auth.withdrawals import Withdrawals
@@ -196,11 +196,19 @@ def step_up(call: Call) -> Denied | None:
 def output_terms(call: Call) -> Denied | None:
     """Only generated text is under output terms: a score says nothing that the caller did not write."""
     request = call.request
-    if call.terms is None or request.action != "generate":
+    if request.action != "generate":
         return None
-    output = call.terms.output
-    if output.watermark == "required" and request.greedy:
+    if watermark(call) == "required" and request.greedy:
         return Denied(Reason.OUTPUT_TERMS_CONFLICT, {"term": "watermark"})
-    if output.redaction != "none" and (request.token_bytes or request.logprobs):
+    is_redacted = call.terms is not None and call.terms.output.redaction != "none"
+    if is_redacted and (request.token_bytes or request.logprobs):
         return Denied(Reason.OUTPUT_TERMS_CONFLICT, {"term": "redaction"})
     return None
+
+
+def watermark(call: Call) -> WatermarkTerm:
+    """Whether the call's output is to be marked: by the agreement that it is under, and for the public by the model."""
+    if call.terms is not None:
+        return call.terms.output.watermark
+    entry = call.policy.plan.models.get(call.request.model)
+    return entry.watermark if entry is not None and call.audience is Audience.PUBLIC else "none"

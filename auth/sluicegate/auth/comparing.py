@@ -6,7 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sluicegate.auth.comparing_agreements import compare_agreements
-from sluicegate.auth.differences import Difference, Effect, Signing, limit_effect, listing_differences, written
+from sluicegate.auth.differences import (
+    Difference,
+    Effect,
+    Signing,
+    limit_effect,
+    listing_differences,
+    watermark_effect,
+    written,
+)
 from sluicegate.auth.grant import QUOTA_NAMES, Quotas
 from sluicegate.auth.policy import Policy
 from sluicegate.auth.principal import Audience
@@ -112,6 +120,8 @@ def _models(before: ReleasePlan, after: ReleasePlan) -> Iterator[_Term]:
         for field in ModelEntry.model_fields:
             if (was := getattr(old, field)) != (is_ := getattr(new, field)):
                 effect = Effect.CHANGES if field in ("source", "weights_sha256") else Effect.RECORDS
+                if field == "watermark":
+                    effect = watermark_effect(old.watermark, new.watermark)
                 yield subject, field, written(was), written(is_), effect
 
 

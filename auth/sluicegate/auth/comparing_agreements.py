@@ -6,7 +6,15 @@ from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network
 
 from sluicegate.auth.agreements import Agreement, HourTerms
-from sluicegate.auth.differences import Difference, Effect, Signing, limit_effect, listing_differences, written
+from sluicegate.auth.differences import (
+    Difference,
+    Effect,
+    Signing,
+    limit_effect,
+    listing_differences,
+    watermark_effect,
+    written,
+)
 from sluicegate.auth.grant import QUOTA_NAMES
 
 _Network = IPv4Network | IPv6Network
@@ -48,7 +56,10 @@ def _terms(old: Agreement, new: Agreement) -> Iterator[_Term]:
     yield from _listing("actions", old.actions, new.actions, empty_is_all=False)
     yield from _listing("purposes", old.purposes, new.purposes, empty_is_all=True)
     yield from _networks(old.networks, new.networks)
-    for name, strict in (("watermark", "required"), ("redaction", "pii"), ("flagged", "stop")):
+    was, is_ = old.output.watermark, new.output.watermark
+    if was != is_:
+        yield "output.watermark", was, is_, watermark_effect(was, is_)
+    for name, strict in (("redaction", "pii"), ("flagged", "stop")):
         yield from _switch(f"output.{name}", getattr(old.output, name), getattr(new.output, name), strict)
     yield from _limit("token.max_lifetime", old.token.max_lifetime, new.token.max_lifetime)
     yield from _limit("token.max_auth_age", old.token.max_auth_age, new.token.max_auth_age)

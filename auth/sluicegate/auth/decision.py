@@ -180,7 +180,7 @@ CHECKS = (
     Check(15, "the token lives no longer than the agreement allows", checks.token_lifetime),
     Check(15, "the token is bound to a certificate where the agreement asks", checks.token_binding),
     Check(15, "the caller authenticated as strongly and as lately as the agreement asks", checks.step_up),
-    Check(16, "the request can be served under the agreement's output terms", checks.output_terms),
+    Check(16, "the request can be served under the terms for output", checks.output_terms),
 )
 """The order of decision."""
 
@@ -210,7 +210,7 @@ def _grant(call: Call) -> Grant:
         agreement=terms.id if terms is not None else None,
         partner=partner,
         max_output_tokens=quotas.output_tokens_per_call,
-        watermark=terms is not None and terms.output.watermark == "required",
+        watermark=checks.watermark(call) != "none",
         redaction=terms.output.redaction if terms is not None and terms.output.redaction != "none" else None,
         stop_flagged=terms is not None and terms.output.flagged == "stop",
         outside_hours=terms is not None and checks.is_outside_hours(terms, call.now),

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import get_args
 
 from pydantic import BaseModel
+
+from sluicegate.auth.grant import WatermarkTerm
 
 
 class Effect(StrEnum):
@@ -50,6 +53,12 @@ def limit_effect(before: float | None, after: float | None) -> Effect:
     if before is not None and (after is None or after > before):
         return Effect.OPENS
     return Effect.CLOSES
+
+
+def watermark_effect(before: WatermarkTerm, after: WatermarkTerm) -> Effect:
+    """Of a term for watermarks: less of a mark opens."""
+    order = get_args(WatermarkTerm)
+    return Effect.OPENS if order.index(after) < order.index(before) else Effect.CLOSES
 
 
 def listing_differences(before: Collection[str], after: Collection[str]) -> Iterator[tuple[str | None, str | None]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,6 +13,10 @@ from sluicegate.auth.reasons import Reason
 
 MAX_PRIORITY = 10
 """The highest that a call can ask for."""
+
+WatermarkTerm = Literal["none", "where_possible", "required"]
+"""Whether generated text is marked, each stricter than the one before. `where_possible` serves what leaves too little
+to chance for a mark; `required` refuses it."""
 
 _Limit = Annotated[int, Field(ge=1, le=10**12)]
 
@@ -53,7 +57,7 @@ class AccessRequest:
     logprobs: bool = False
     """Log-probabilities are asked for."""
     greedy: bool = False
-    """Temperature 0 or top_k 1: nothing is left to chance, so no watermark can be had."""
+    """Temperature 0, top_k 1 or as good as either: too little is left to chance for a watermark."""
     token_bytes: bool = False
     """Token ids or bytes are asked for beside the text."""
     partner_only: bool = False
@@ -75,6 +79,7 @@ class Grant:
     max_output_tokens: int | None
     """For this call; None where neither policy, agreement nor token limits it."""
     watermark: bool
+    """Mark what the call generates, unless it is greedy."""
     redaction: str | None
     """`pii`, or None for none."""
     stop_flagged: bool

@@ -21,7 +21,7 @@ from sluicegate.auth.fields import (
     Timestamp,
     matching,
 )
-from sluicegate.auth.grant import Quotas
+from sluicegate.auth.grant import Quotas, WatermarkTerm
 from sluicegate.auth.principal import Audience
 
 API_VERSION = "sluicegate/release/v1"
@@ -57,6 +57,8 @@ class ModelEntry(Terms):
     unacceptable_use: Text | None = None
     context_length: Annotated[int, Field(ge=1, le=1 << 20)] | None = None
     vocabulary_size: Annotated[int, Field(ge=1, le=1 << 24)] | None = None
+    watermark: WatermarkTerm = "none"
+    """Of what the public is served; a partner's agreement says it for the partner, and internal callers get none."""
 
 
 class Requirement(Terms):

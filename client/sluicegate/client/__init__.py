@@ -70,6 +70,7 @@ if TYPE_CHECKING:
         Token,
         TopToken,
         Usage,
+        Watermark,
     )
     from sluicegate.client.streams import GenerationStream, ModelWatch
     from sluicegate.client.sync import SyncClient, SyncGenerationStream, SyncModelWatch
@@ -163,6 +164,7 @@ __all__ = [
     "TopToken",
     "Unavailable",
     "Usage",
+    "Watermark",
     "Withdrawal",
     "WithdrawalTarget",
 ]

@@ -46,7 +46,7 @@ REMEDIES: Mapping[str, str] = {
     "OUTSIDE_HOURS": "call within the hours that the agreement covers",
     "TOKEN_BINDING_REQUIRED": "use a client certificate and a token bound to it (RFC 8705)",
     "STEP_UP_REQUIRED": "authenticate again, and more strongly, as the agreement asks (RFC 9470)",
-    "OUTPUT_TERMS_CONFLICT": "change the request: a watermark needs sampling (no temperature 0, "
+    "OUTPUT_TERMS_CONFLICT": "change the request: a watermark needs sampling (no temperature below 0.1, "
     "no top_k 1), and redaction excludes tokens and log-probabilities",
     "WITHDRAWALS_STALE": _LATER,
     "CONTEXT_LENGTH_EXCEEDED": "shorten the prompt or ask for fewer output tokens",

@@ -29,6 +29,18 @@ class FinishReason(StrEnum):
 
 
 @unique
+class Watermark(StrEnum):
+    """Whether a candidate's text carries a watermark."""
+
+    UNSPECIFIED = "UNSPECIFIED"
+    """The server does not say, or something that this version of the client does not know."""
+    NOT_DUE = "NOT_DUE"
+    APPLIED = "APPLIED"
+    GREEDY = "GREEDY"
+    """One is asked for where possible; greedy decoding leaves no choice that it could be in, so there is none."""
+
+
+@unique
 class Audience(StrEnum):
     """Whom a model is open to, or whom a caller counts as. Each includes those before it."""
 
@@ -115,6 +127,9 @@ class Finished:
     finish_reason: FinishReason
     stop_sequence: str | None
     output_tokens: int
+    watermark: Watermark = Watermark.UNSPECIFIED
+    watermark_id: str | None = None
+    """Of the key; None without a watermark."""
 
 
 Event = Started | Delta | Finished
@@ -129,6 +144,9 @@ class Candidate:
     finish_reason: FinishReason
     stop_sequence: str | None
     output_tokens: int
+    watermark: Watermark = Watermark.UNSPECIFIED
+    watermark_id: str | None = None
+    """Of the key; None without a watermark."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,6 +173,8 @@ def finished(message: generation_pb2.Finished) -> results.Finished:
         finish_reason=_finish_reason(message.finish_reason),
         stop_sequence=message.stop_sequence or None,
         output_tokens=message.output_tokens,
+        watermark=_watermark(message.watermark),
+        watermark_id=message.watermark_id or None,
     )
 
 
@@ -279,6 +281,8 @@ def _candidate(message: generation_pb2.Candidate) -> results.Candidate:
         finish_reason=end.finish_reason,
         stop_sequence=end.stop_sequence,
         output_tokens=end.output_tokens,
+        watermark=end.watermark,
+        watermark_id=end.watermark_id,
     )
 
 
@@ -301,6 +305,10 @@ def audience(number: int) -> results.Audience:
 
 def _finish_reason(number: int) -> results.FinishReason:
     return member(results.FinishReason, generation_pb2.FinishReason.DESCRIPTOR, number)
+
+
+def _watermark(number: int) -> results.Watermark:
+    return member(results.Watermark, generation_pb2.Watermark.DESCRIPTOR, number)
 
 
 def reason(number: int) -> str | None:

@@ -32,7 +32,7 @@ REMEDIES: Mapping[Reason, str] = {
     Reason.TOKEN_BINDING_REQUIRED: "A token bound to the client certificate of the connection (RFC 8705).",
     Reason.STEP_UP_REQUIRED: "A stronger or fresher authentication (RFC 9470).",
     Reason.WITHDRAWALS_STALE: "Nothing: the server has lost sight of what operators closed. Try again later.",
-    Reason.OUTPUT_TERMS_CONFLICT: "A request that the agreement's output terms allow: see `term`.",
+    Reason.OUTPUT_TERMS_CONFLICT: "A request that the terms for output allow: see `term`.",
 }
 """What would let a call through, for every reason that a decision can give (rows 12 to 17)."""
 

@@ -72,6 +72,7 @@ from sluicegate.server.rpc.release import ReleaseServicer
 from sluicegate.server.rpc.withdrawals import WithdrawalServicer
 from sluicegate.server.scoring import Scoring
 from sluicegate.server.serving import Serving
+from sluicegate.server.signals import Lexicon
 from sluicegate.server.signals_setup import lexicon_of, opened_signals
 from sluicegate.server.simulating import Simulating
 from sluicegate.server.stages import Stages
@@ -80,6 +81,8 @@ from sluicegate.server.state_setup import opened_store
 from sluicegate.server.tokenizer import Tokenizer
 from sluicegate.server.tokenizing import Tokenizing
 from sluicegate.server.tracing_setup import opened_tracing
+from sluicegate.server.watermark import Keyring
+from sluicegate.server.watermark_setup import keyring_of
 from sluicegate.server.withdrawing import PolicyInForce, WithdrawalWatch
 
 log = structlog.get_logger()
@@ -107,7 +110,7 @@ async def running(
     leaves nothing behind.
     """
     async with AsyncExitStack() as stack:
-        lexicon = await asyncio.to_thread(lexicon_of, settings.signals)
+        lexicon, keyring = await asyncio.to_thread(_read_files, settings)
         metrics, changes, failed = Metrics(flagged_categories=lexicon.categories), Changes(), asyncio.Event()
         instance = socket.gethostname() if settings.audit == "off" else settings.audit.replica
         tracing = await stack.enter_async_context(opened_tracing(settings.tracing, instance))
@@ -121,7 +124,7 @@ async def running(
         watch = _watch_policy(settings.policy, metrics, changed)
         in_force = PolicyInForce(lambda: watch.current)
         policy_figures = PolicyFigures(in_force, metrics, clock)
-        loads = model_loads(settings, watch.current)
+        loads = model_loads(settings, watch.current, keyring)
         verifier = await _verifier(stack, settings.tokens, metrics, clock, failed)
         _keep(stack, watch.run, "policy", failed)
         store = await _open_store(stack, settings.state, clock)
@@ -149,9 +152,14 @@ async def running(
         monitor = await opened_signals(stack, settings, store, lexicon, metrics, clock=clock, keep=keep)
         launch = launch or process_launcher(arguments=worker_arguments(settings))
         engines = build_engines(settings.engine, loads, launch, metrics, changes)
-        models = await _open_models(stack, loads, engines, in_force)
+        models = await _open_models(stack, loads, engines, in_force, keyring)
         gate = Gate(
-            in_force, metrics, clock, withdrawals_age=lambda: withdrawals.age_seconds, on_allowed=monitor.allowed
+            in_force,
+            metrics,
+            clock,
+            withdrawals_age=lambda: withdrawals.age_seconds,
+            on_allowed=monitor.allowed,
+            keyring=keyring,
         )
         queue, live = Queue(settings.limits.queued_requests, settings.limits.queued_share), LiveCalls()
         judge = _open_judge(keep, gate, changes)
@@ -213,6 +221,11 @@ async def running(
         )
 
 
+def _read_files(settings: config.Settings) -> tuple[Lexicon, Keyring]:
+    """What is read once and kept. Blocks. Raises SettingsError."""
+    return lexicon_of(settings.signals), keyring_of(settings.watermark)
+
+
 def _probes(stack: AsyncExitStack, listen: str | None) -> ProbeListener:
     """Take the port of probes. It closes late: while the server drains, they hear that it does not serve."""
     probes = ProbeListener(listen)
@@ -264,11 +277,15 @@ async def _open_store(stack: AsyncExitStack, state: config.State, clock: Callabl
 
 
 async def _open_models(
-    stack: AsyncExitStack, loads: Sequence[Load], engines: Sequence[Engine], policy: Callable[[], Policy]
+    stack: AsyncExitStack,
+    loads: Sequence[Load],
+    engines: Sequence[Engine],
+    policy: Callable[[], Policy],
+    keyring: Keyring,
 ) -> Models:
     """The models, once each of them answers. Raises CheckpointError, ModelLoadError and EngineLost."""
     tokenizers = {load.model: await asyncio.to_thread(Tokenizer.load, Path(load.directory)) for load in loads}
-    return Models(await stack.enter_async_context(Engines(engines)), tokenizers, policy)
+    return Models(await stack.enter_async_context(Engines(engines)), tokenizers, policy, keyring)
 
 
 def _open_meter(keep: Keep, store: Store, policy: Callable[[], Policy], metrics: Metrics) -> Meter:

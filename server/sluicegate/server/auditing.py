@@ -183,6 +183,8 @@ class CallRecord:
         self._closing: Closing | None = None
         self.finishes: Sequence[FinishReason] = ()
         """Of the candidates that ended by the call's own limits."""
+        self.watermark_id: str | None = None
+        """Of the key that its output is marked by."""
 
     def asks(self, action: str, request: AccessRequest) -> None:
         """What the call asks for; until then it is known by its method."""
@@ -228,6 +230,7 @@ class CallRecord:
             input_tokens=usage.prompt_tokens if usage is not None else 0,
             emitted_tokens=usage.output_tokens if usage is not None else 0,
             finish="+".join(finishes) or None,
+            watermark_key=self.watermark_id,
             code=code,
             reason=reason,
             duration_ms=round((self._auditing.clock() - self._arrived) * 1000),

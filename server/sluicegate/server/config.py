@@ -239,6 +239,12 @@ class Limits(Section):
     denials_per_minute: Annotated[int, Field(ge=1, le=10_000_000)] = 120
 
 
+class Watermark(Section):
+    """The keys that outputs are marked by."""
+
+    keys: FilePath
+
+
 class Signals(Section):
     """What is looked for in prompts and outputs. Agreements that stop flagged text use `lexicon` in any case."""
 
@@ -333,6 +339,7 @@ class Settings(Section):
     tracing: Tracing | None = None
     health: Health = Health()
     signals: Signals = Signals()
+    watermark: Watermark | None = None
     log: Log = Log()
     reflection: bool = True
 

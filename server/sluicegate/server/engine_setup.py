@@ -12,16 +12,17 @@ from sluicegate.auth import Policy
 from sluicegate.server import config
 from sluicegate.server.changes import Changes
 from sluicegate.server.checkpoints import checkpoint_bytes, locate
-from sluicegate.server.engine.messages import Load, Speculation
+from sluicegate.server.engine.messages import Load, Speculation, WatermarkKey
 from sluicegate.server.engine.supervisor import Engine, Launch, Limits, ModelState
 from sluicegate.server.errors import SettingsError
 from sluicegate.server.observe.metrics import Metrics
+from sluicegate.server.watermark import Keyring
 
 log = structlog.get_logger()
 
 
-def model_loads(settings: config.Settings, policy: Policy) -> list[Load]:
-    """What the engines are to load. Raises SettingsError, CheckpointError."""
+def model_loads(settings: config.Settings, policy: Policy, keyring: Keyring) -> list[Load]:
+    """What the engines are to load, and mark by. Raises SettingsError, CheckpointError."""
     problems = [
         f"models.{model}: the policy has no such model; it has {', '.join(policy.models)}"
         for model in settings.models
@@ -32,7 +33,7 @@ def model_loads(settings: config.Settings, policy: Policy) -> list[Load]:
     loads = []
     for model in settings.load_order:
         hosting = settings.models[model]
-        entry = policy.models[model]
+        entry, key = policy.models[model], keyring.marks(model)
         if entry.weights_sha256 is None:
             log.warning("weights_not_pinned", model=model, advice="give weights_sha256 in the policy")
         loads.append(
@@ -49,6 +50,7 @@ def model_loads(settings: config.Settings, policy: Policy) -> list[Load]:
                 speculation=None
                 if hosting.speculation is None
                 else Speculation(draft=hosting.draft_model, tokens=hosting.speculation.tokens),
+                watermark=None if key is None else WatermarkKey(key.layers, key.table_seed),
             )
         )
     return loads

@@ -11,6 +11,7 @@ from sluicegate.server.metrics_setup import Endpoint
 from sluicegate.server.signals_setup import lexicon_of
 from sluicegate.server.state_setup import state_url
 from sluicegate.server.tracing_setup import check_tracing
+from sluicegate.server.watermark_setup import keyring_of
 
 
 def check_files(settings: Settings) -> None:
@@ -22,6 +23,7 @@ def check_files(settings: Settings) -> None:
         checks.append(lambda: check_tracing(tracing))
     checks.append(lambda: state_url(settings.state))
     checks.append(lambda: lexicon_of(settings.signals))
+    checks.append(lambda: keyring_of(settings.watermark))
     problems: list[str] = []
     for check in checks:
         try:

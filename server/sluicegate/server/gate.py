@@ -11,15 +11,17 @@ from sluicegate.server.errors import CallRefused
 from sluicegate.server.observe.access import NO_REASON
 from sluicegate.server.observe.metrics import Metrics
 from sluicegate.server.observe.tracing import Phase
+from sluicegate.server.watermark import Keyring
 
 NOT_IN_THIS_VERSION = "not_in_this_version"
-"""Fact of a refusal that no request can avoid: the server lacks what the agreement demands."""
+NO_KEY = "no_key"
+"""Facts of a refusal that no request can avoid: the server lacks what the policy or the agreement demands."""
 
 
 class Gate:
     """Decides by the policy in force. `policy` gives the present revision, `clock` Unix seconds.
 
-    `on_allowed` hears of each call that is let in.
+    `on_allowed` hears of each call that is let in; `keyring` has the keys of models whose output can be marked.
     """
 
     def __init__(
@@ -30,7 +32,9 @@ class Gate:
         *,
         withdrawals_age: Callable[[], float | None],
         on_allowed: Callable[[Caller, Grant], None] = lambda _caller, _grant: None,
+        keyring: Keyring,
     ) -> None:
+        self._keyring = keyring
         self._policy = policy
         self._withdrawals_age = withdrawals_age
         self._on_allowed = on_allowed
@@ -64,12 +68,10 @@ class Gate:
         """The policy's decision. A grant with a duty that this server cannot fulfil becomes a refusal (row 16)."""
         outcome = self._decide(caller, request)
         if isinstance(outcome, Grant) and request.action == "generate":
-            for term, is_demanded in (
-                ("watermark", outcome.watermark),
-                ("redaction", outcome.redaction is not None),
-            ):
-                if is_demanded:
-                    return Denied(Reason.OUTPUT_TERMS_CONFLICT, {"term": term, "cause": NOT_IN_THIS_VERSION})
+            if outcome.watermark and self._keyring.marks(request.model) is None:
+                return Denied(Reason.OUTPUT_TERMS_CONFLICT, {"term": "watermark", "cause": NO_KEY})
+            if outcome.redaction is not None:
+                return Denied(Reason.OUTPUT_TERMS_CONFLICT, {"term": "redaction", "cause": NOT_IN_THIS_VERSION})
         return outcome
 
     def check_caller(self, principal: Principal) -> Denied | None:

@@ -129,6 +129,7 @@ class Generations:
                 seed=seed,
                 max_output_tokens=max_output_tokens,
                 logprobs=0 if with_logprobs and sampling.logprobs is None else sampling.logprobs,
+                watermark=grant.watermark and not request.access().greedy,
             ),
             candidates=request.candidates,
             deadline=call.deadline_within(self._serving.latest_end()),
@@ -155,6 +156,7 @@ class Generations:
             metrics.access.streams_active.labels(partner, model).dec()
             if books.generation is not None:
                 call.record.finishes = books.generation.finishes
+                call.record.watermark_id = books.generation.watermark_id
                 self._count(call, books.generation, partner, model)
                 if books.cause is not None:
                     metrics.rpcs.streams_terminated.labels(books.cause, model).inc()

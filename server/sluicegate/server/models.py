@@ -13,6 +13,7 @@ from sluicegate.server.engine.errors import EngineLost, EngineUnavailable
 from sluicegate.server.errors import CallRefused, FieldViolation
 from sluicegate.server.request import Prompt
 from sluicegate.server.tokenizer import Tokenizer
+from sluicegate.server.watermark import Keyring
 
 NOT_READY_RETRY_SECONDS = 2.0
 LONG_TEXT = 4_096  # characters; above this, encoding would hold the event loop for milliseconds
@@ -30,6 +31,8 @@ class HostedModel:
     weights_sha256: str
     dtype: str
     end_of_text: int
+    watermark_id: str | None
+    """Of the key that its output is marked by, where that is due; None without one."""
     long_texts: asyncio.Lock
     """Held while a long text is encoded: it takes the interpreter from the event loop, so one at a time."""
 
@@ -65,8 +68,11 @@ class Models:
     changed while the server runs, weights cannot.
     """
 
-    def __init__(self, engines: Engines, tokenizers: Mapping[str, Tokenizer], policy: Callable[[], Policy]) -> None:
+    def __init__(
+        self, engines: Engines, tokenizers: Mapping[str, Tokenizer], policy: Callable[[], Policy], keyring: Keyring
+    ) -> None:
         self.engines = engines
+        self._keyring = keyring
         self._tokenizers = tokenizers
         self._policy = policy
         self._long_texts = asyncio.Lock()
@@ -82,7 +88,7 @@ class Models:
         entry = self._policy().models.get(model)
         if facts is None or entry is None or entry.weights_sha256 not in (None, facts.weights_sha256):
             return None
-        tokenizer = self._tokenizers[model]
+        tokenizer, key = self._tokenizers[model], self._keyring.marks(model)
         end = tokenizer.end_of_text if facts.eos_token_id is None else facts.eos_token_id
         return HostedModel(
             long_texts=self._long_texts,
@@ -94,6 +100,7 @@ class Models:
             weights_sha256=facts.weights_sha256,
             dtype=facts.dtype,
             end_of_text=facts.vocabulary_size - 1 if end is None else end,  # where GPT-2 has it
+            watermark_id=key.id if key is not None else None,
         )
 
     def ready(self, model: str) -> HostedModel:

@@ -21,6 +21,15 @@ class FinishReason(Enum):
     """By the agreement's terms: its text met the lexicon."""
 
 
+class Mark(Enum):
+    """Whether a generation's output carries a watermark."""
+
+    NOT_DUE = auto()
+    APPLIED = auto()
+    GREEDY = auto()
+    """One is due where possible; the request leaves too little to chance."""
+
+
 @dataclass(frozen=True, slots=True)
 class Started:
     """What the call runs under. For a score, which draws nothing, `seed`, `max_output_tokens` and the queue are 0."""
@@ -53,6 +62,9 @@ class Finished:
     reason: FinishReason
     stop_sequence: str | None
     output_tokens: int
+    mark: Mark
+    watermark_id: str | None
+    """Of the key, where the mark was applied."""
 
 
 @dataclass(slots=True)

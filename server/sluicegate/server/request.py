@@ -41,9 +41,25 @@ class GenerationRequest:
             model=self.model,
             purpose=self.purpose,
             logprobs=self.sampling.logprobs is not None,
-            greedy=self.sampling.temperature == 0 or self.sampling.top_k == 1,
+            greedy=leaves_little_to_chance(self.sampling),
             token_bytes=self.include_tokens,
         )
+
+
+LEAST_TEMPERATURE = 0.1
+LEAST_MASS = 0.1
+MOST_MIN_P = 0.9
+"""Beyond these a draw is hardly one any more: it takes the likeliest token, or one of a few that are as likely."""
+
+
+def leaves_little_to_chance(sampling: Sampling) -> bool:
+    """Whether tokens are as good as determined, so that there is no choice that a watermark could be in."""
+    return (
+        sampling.temperature < LEAST_TEMPERATURE
+        or sampling.top_k == 1
+        or sampling.min_p > MOST_MIN_P
+        or min(sampling.top_p, sampling.typical_p) < LEAST_MASS
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from sluicegate.server.errors import CallRefused, FieldViolation
 from sluicegate.server.guard import TextStream
 from sluicegate.server.models import HostedModel
 from sluicegate.server.monitoring import Observation
-from sluicegate.server.output import Delta, Finished, FinishReason, Started, Usage
+from sluicegate.server.output import Delta, Finished, FinishReason, Mark, Started, Usage
 from sluicegate.server.request import GenerationRequest
 from sluicegate.server.signals import LexiconScanner
 from sluicegate.server.tokenizer import Tokenizer
@@ -94,6 +94,11 @@ class Generation:
     def finishes(self) -> list[FinishReason]:
         """Why candidates ended, those that did so by the caller's own limits."""
         return [candidate.finished for candidate in self._candidates if candidate.finished is not None]
+
+    @property
+    def watermark_id(self) -> str | None:
+        """Of the key that its output is marked by; None if it is not."""
+        return self._hosted.watermark_id if self._submit.sampling.watermark else None
 
     @property
     def longest(self) -> int:
@@ -176,9 +181,9 @@ class Generation:
                 candidate.feed(event, self._hosted.tokenizer.token_bytes(event.id))
                 if (reason := candidate.stopped) is not None:
                     self.stream.abort(event.candidate)
-                    ends.append(candidate.finish(event.candidate, reason))
+                    ends.append(self._finished(event.candidate, reason))
             elif event.finish in OWN_ENDS:
-                ends.append(candidate.finish(event.candidate, self._own_end(event.finish)))
+                ends.append(self._finished(event.candidate, self._own_end(event.finish)))
             else:
                 candidate.release_all()
                 self._failure = CallRefused(FORCED_ENDS[event.finish])
@@ -188,6 +193,20 @@ class Generation:
             if (delta := candidate.take(index, self._shown)) is not None:
                 out.append(delta)
         return out + ends
+
+    def _finished(self, index: int, reason: FinishReason) -> Finished:
+        candidate = self._candidates[index]
+        candidate.finish(reason)
+        assert candidate.finished is not None
+        mark = Mark.GREEDY if self.grant.watermark else Mark.NOT_DUE
+        return Finished(
+            candidate=index,
+            reason=candidate.finished,
+            stop_sequence=candidate.stop_sequence,
+            output_tokens=candidate.output_tokens,
+            mark=Mark.APPLIED if self.watermark_id is not None else mark,
+            watermark_id=self.watermark_id,
+        )
 
     def _shown(self, tokens: Sequence[messages.Token]) -> tuple[messages.Token, ...]:
         """What the caller asked to see of tokens. Their log-probabilities may have been asked for by us alone."""
@@ -243,11 +262,13 @@ class _Candidate:
             self._released.append(released)
             self._tokens.append(token)
 
-    def finish(self, index: int, reason: FinishReason) -> Finished:
+    @property
+    def stop_sequence(self) -> str | None:
+        return None if self._is_flagged else self.text.stop_sequence
+
+    def finish(self, reason: FinishReason) -> None:
         self.release_all()
         self.finished = FinishReason.FLAGGED if self._is_flagged else reason
-        stop_sequence = None if self._is_flagged else self.text.stop_sequence
-        return Finished(index, self.finished, stop_sequence, self.output_tokens)
 
     def release_all(self) -> None:
         """Let go what was held back: nothing comes after it."""

@@ -35,6 +35,7 @@ from operators import with_closed
 from policies import agreement
 
 from sluicegate.auth import certificate_thumbprint
+from sluicegate.server.watermark import create_key
 from sluicegate.v1.access_service_pb2 import CheckAccessRequest
 from sluicegate.v1.generation_pb2 import GenerationConfig, Started
 from sluicegate.v1.generation_service_pb2 import GenerateRequest, ScoreRequest
@@ -65,6 +66,10 @@ class Servers:
         self._directory = directory
         self._stack = stack
         self._authority = Authority(directory)
+        self._keys = directory / "watermark-keys"
+        self._keys.mkdir()
+        for model in MODELS:
+            create_key(self._keys, model)
         self._credentials = tls_credentials(self._authority, "client.example")
         self._started: dict[str, Server] = {}
         self.thumbprint = certificate_thumbprint((directory / "client.example.pem").read_bytes())
@@ -72,12 +77,15 @@ class Servers:
     async def of(self, case: Case) -> Server:
         # Calls come from 127.0.0.1: that is in the agreement's network, or the case wants it to be outside.
         networks = {} if "peer" in case else {"networks": ["127.0.0.0/8"]}
-        # This version refuses what it cannot fulfil (tests/server/test_gate.py), so a grant needs terms without duties.
+        # This version cannot redact (tests/server/test_gate.py), so a grant needs terms without that duty.
         duties: dict[str, Any] = {"output": {}} if case["then"].startswith("granted") else {}
         terms = agreement(**{**networks, **duties, **case.get("agreement", {})})
         plan_changes = dict(case.get("policy", {}))
         serves_anonymous = plan_changes.pop("serves_anonymous", False)
+        watermarks = plan_changes.pop("watermarks", {})
         plan = demo_plan(**plan_changes)
+        for model, term in watermarks.items():
+            plan["models"][model]["watermark"] = term
         if serves_anonymous:
             plan["public"] |= {"anonymous": "serve", "anonymous_quotas": {"output_tokens_per_call": 64}}
         key = json.dumps([plan, terms])
@@ -91,6 +99,7 @@ class Servers:
                 credentials=self._credentials,
                 tls=tls_settings(self._authority, with_clients=True),
                 models={model: {"device": "cpu", "slots": 1} for model in MODELS},
+                watermark={"keys": str(self._keys)},
             )
             self._started[key] = await self._stack.enter_async_context(starting)
             self._started[key].engine.say("The end.")

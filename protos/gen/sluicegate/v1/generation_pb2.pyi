@@ -60,6 +60,38 @@ FINISH_REASON_FLAGGED: FinishReason.ValueType  # 6
 """The output met a category that the agreement stops at."""
 global___FinishReason = FinishReason
 
+class _Watermark:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _WatermarkEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Watermark.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    WATERMARK_UNSPECIFIED: _Watermark.ValueType  # 0
+    """Never sent."""
+    WATERMARK_NOT_DUE: _Watermark.ValueType  # 1
+    """It carries none: neither policy nor agreement asks for one here."""
+    WATERMARK_APPLIED: _Watermark.ValueType  # 2
+    """It carries the one that `watermark_id` names. In few tokens, or text that was much edited, it may not be found again."""
+    WATERMARK_GREEDY: _Watermark.ValueType  # 3
+    """It carries none: one is asked for where possible, but a watermark is in the choice of tokens, and greedy decoding
+    (temperature below 0.1, `top_k` 1, `top_p` or `typical_p` below 0.1, `min_p` above 0.9) leaves no choice.
+    """
+
+class Watermark(_Watermark, metaclass=_WatermarkEnumTypeWrapper):
+    """Whether a candidate's text carries a watermark."""
+
+WATERMARK_UNSPECIFIED: Watermark.ValueType  # 0
+"""Never sent."""
+WATERMARK_NOT_DUE: Watermark.ValueType  # 1
+"""It carries none: neither policy nor agreement asks for one here."""
+WATERMARK_APPLIED: Watermark.ValueType  # 2
+"""It carries the one that `watermark_id` names. In few tokens, or text that was much edited, it may not be found again."""
+WATERMARK_GREEDY: Watermark.ValueType  # 3
+"""It carries none: one is asked for where possible, but a watermark is in the choice of tokens, and greedy decoding
+(temperature below 0.1, `top_k` 1, `top_p` or `typical_p` below 0.1, `min_p` above 0.9) leaves no choice.
+"""
+global___Watermark = Watermark
+
 @typing.final
 class GenerationConfig(google.protobuf.message.Message):
     """How tokens are drawn and when to stop. Every field is optional; absent means the default that its comment names.
@@ -438,6 +470,8 @@ class Finished(google.protobuf.message.Message):
     FINISH_REASON_FIELD_NUMBER: builtins.int
     STOP_SEQUENCE_FIELD_NUMBER: builtins.int
     OUTPUT_TOKENS_FIELD_NUMBER: builtins.int
+    WATERMARK_FIELD_NUMBER: builtins.int
+    WATERMARK_ID_FIELD_NUMBER: builtins.int
     candidate: builtins.int
     """The candidate, from 0."""
     finish_reason: global___FinishReason.ValueType
@@ -446,6 +480,10 @@ class Finished(google.protobuf.message.Message):
     """The stop sequence that was met. Empty: none."""
     output_tokens: builtins.int
     """Tokens generated for this candidate."""
+    watermark: global___Watermark.ValueType
+    """Whether its text carries a watermark."""
+    watermark_id: builtins.str
+    """Id of the watermark's key, `wm-` and hex digits. Empty: no watermark."""
     def __init__(
         self,
         *,
@@ -453,8 +491,10 @@ class Finished(google.protobuf.message.Message):
         finish_reason: global___FinishReason.ValueType = ...,
         stop_sequence: builtins.str = ...,
         output_tokens: builtins.int = ...,
+        watermark: global___Watermark.ValueType = ...,
+        watermark_id: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["candidate", b"candidate", "finish_reason", b"finish_reason", "output_tokens", b"output_tokens", "stop_sequence", b"stop_sequence"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["candidate", b"candidate", "finish_reason", b"finish_reason", "output_tokens", b"output_tokens", "stop_sequence", b"stop_sequence", "watermark", b"watermark", "watermark_id", b"watermark_id"]) -> None: ...
 
 global___Finished = Finished
 

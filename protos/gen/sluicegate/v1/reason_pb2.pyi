@@ -97,7 +97,9 @@ class _ReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTyp
     REASON_STEP_UP_REQUIRED: _Reason.ValueType  # 36
     """The agreement asks for a stronger or fresher authentication (RFC 9470): see `acr_values` and `max_age`."""
     REASON_OUTPUT_TERMS_CONFLICT: _Reason.ValueType  # 37
-    """The request cannot be served under the agreement's output terms (watermark, redaction)."""
+    """The request cannot be served under the terms for output of the agreement or, for the public, of the model (watermark,
+    redaction).
+    """
     REASON_WITHDRAWALS_STALE: _Reason.ValueType  # 38
     """The list of withdrawals is too old to be relied on. Not the caller's fault; try again later."""
     REASON_CONTEXT_LENGTH_EXCEEDED: _Reason.ValueType  # 39
@@ -219,7 +221,9 @@ REASON_TOKEN_BINDING_REQUIRED: Reason.ValueType  # 35
 REASON_STEP_UP_REQUIRED: Reason.ValueType  # 36
 """The agreement asks for a stronger or fresher authentication (RFC 9470): see `acr_values` and `max_age`."""
 REASON_OUTPUT_TERMS_CONFLICT: Reason.ValueType  # 37
-"""The request cannot be served under the agreement's output terms (watermark, redaction)."""
+"""The request cannot be served under the terms for output of the agreement or, for the public, of the model (watermark,
+redaction).
+"""
 REASON_WITHDRAWALS_STALE: Reason.ValueType  # 38
 """The list of withdrawals is too old to be relied on. Not the caller's fault; try again later."""
 REASON_CONTEXT_LENGTH_EXCEEDED: Reason.ValueType  # 39

@@ -71,6 +71,8 @@ def finished(end: output.Finished) -> generation_pb2.Finished:
         finish_reason=generation_pb2.FinishReason.Value(f"FINISH_REASON_{end.reason.name}"),
         stop_sequence=end.stop_sequence or "",
         output_tokens=end.output_tokens,
+        watermark=generation_pb2.Watermark.Value(f"WATERMARK_{end.mark.name}"),
+        watermark_id=end.watermark_id or "",
     )
 
 

@@ -83,7 +83,7 @@ STATUSES: dict[Reason, Row] = {
         _UNAUTHENTICATED, "the agreement asks for a stronger or fresher authentication (RFC 9470)"
     ),
     Reason.OUTPUT_TERMS_CONFLICT: Row(
-        StatusCode.FAILED_PRECONDITION, "the request cannot be served under the agreement's output terms"
+        StatusCode.FAILED_PRECONDITION, "the request cannot be served under the terms for output"
     ),
     Reason.WITHDRAWALS_STALE: Row(_UNAVAILABLE, "the list of withdrawals is too old; try again later"),
     Reason.CONTEXT_LENGTH_EXCEEDED: Row(_INVALID, "prompt and output do not fit the model's context"),
