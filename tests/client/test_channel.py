@@ -13,6 +13,7 @@ from sluicegate.v1 import (
     access_service_pb2,
     generation_service_pb2,
     model_service_pb2,
+    provenance_service_pb2,
     release_service_pb2,
     withdrawal_service_pb2,
 )
@@ -21,7 +22,14 @@ OVERLOADED = Refusal(code=grpc.StatusCode.UNAVAILABLE, reason="SERVER_OVERLOADED
 
 
 def test_the_service_config_names_every_service_of_the_api() -> None:
-    files = (generation_service_pb2, model_service_pb2, access_service_pb2, release_service_pb2, withdrawal_service_pb2)
+    files = (
+        generation_service_pb2,
+        model_service_pb2,
+        access_service_pb2,
+        provenance_service_pb2,
+        release_service_pb2,
+        withdrawal_service_pb2,
+    )
     services = [each.full_name for file in files for each in file.DESCRIPTOR.services_by_name.values()]
 
     (config,) = json.loads(service_config(None))["methodConfig"]

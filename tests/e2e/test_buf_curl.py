@@ -30,6 +30,7 @@ def test_services_and_methods_are_listed_by_reflection(server: RealServer, tmp_p
         "sluicegate.v1.AccessService",
         "sluicegate.v1.GenerationService",
         "sluicegate.v1.ModelService",
+        "sluicegate.v1.ProvenanceService",
         "sluicegate.v1.ReleaseService",
         "sluicegate.v1.WithdrawalService",
     ]

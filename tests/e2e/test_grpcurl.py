@@ -38,6 +38,7 @@ def test_services_are_listed_by_reflection(server: RealServer) -> None:
         "sluicegate.v1.AccessService",
         "sluicegate.v1.GenerationService",
         "sluicegate.v1.ModelService",
+        "sluicegate.v1.ProvenanceService",
         "sluicegate.v1.ReleaseService",
         "sluicegate.v1.WithdrawalService",
     ]

@@ -64,8 +64,10 @@ BELOW: dict[str, set[str]] = {
         "sluicegate.server.watermark",
     },
     "sluicegate.server.watermark_setup": {
+        "sluicegate.server",
         "sluicegate.server.config",
         "sluicegate.server.errors",
+        "sluicegate.server.observe",
         "sluicegate.server.watermark",
     },
     "sluicegate.server.audit_setup": {

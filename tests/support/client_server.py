@@ -21,6 +21,7 @@ from sluicegate.v1 import (
     generation_pb2,
     generation_service_pb2,
     model_service_pb2,
+    provenance_service_pb2,
     release_service_pb2,
     withdrawal_service_pb2,
 )
@@ -131,6 +132,7 @@ class FakeServer:
             generation_service_pb2,
             model_service_pb2,
             access_service_pb2,
+            provenance_service_pb2,
             release_service_pb2,
             withdrawal_service_pb2,
         ):

@@ -56,7 +56,7 @@ SMALL = "gpt2-124m"
 MODELS = ("gpt2-124m", "gpt2-355m", "gpt2-774m", "gpt2-1558m", "gpt2-next")
 EVERY_SCOPE = " ".join(
     [f"{action}:{model}" for action in ("generate", "score", "logprobs") for model in MODELS]
-    + ["release:read", "release:withdraw"]
+    + ["detect:watermark", "release:read", "release:withdraw"]
 )
 AUDIT = {"directory": "audit", "key": "audit.jwk", "secret": "audit.secret", "replica": "gate-0"}
 NO_LIMITERS = {"peer_calls_per_minute": 1_000_000, "denials_per_minute": 1_000_000}

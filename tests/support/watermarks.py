@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from transformers.generation.logits_process import SynthIDTextWatermarkLogitsProcessor
 
-from sluicegate.server.watermark import Scheme
+from sluicegate.server.watermark import Contexts, Scheme, play, states_of
 from sluicegate.server.watermark.scheme import DEPTH, NGRAM, TABLE_SIZE
 
 HISTORY = 1024
@@ -25,6 +26,20 @@ def key_of(seed: int) -> tuple[tuple[int, ...], int]:
 def scheme_of(seed: int) -> Scheme:
     """The scheme of a key."""
     return Scheme(*key_of(seed))
+
+
+def marked_text(scheme: Scheme, tokens: int, vocabulary: Sequence[int], seed: int = 0) -> list[int]:
+    """Text of a model that holds 40 random tokens of equal chance for the next one, always."""
+    random, contexts = np.random.default_rng(seed), Contexts([1, 2, 3, 4])
+    output: list[int] = []
+    while len(output) < tokens:
+        ids = random.choice(vocabulary, (1, 40), replace=False)
+        chances = np.full(ids.shape, 1 / 40)
+        if (context := contexts.next) is not None:
+            chances = play(chances, scheme.values(states_of(np.array([[context]], dtype=np.uint64), ids)))
+        output.append(int(random.choice(ids[0], p=chances[0] / chances[0].sum())))
+        contexts.put(len(output) - 1, output[-1:])
+    return output
 
 
 def processor_of(seed: int) -> Any:

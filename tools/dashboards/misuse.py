@@ -245,6 +245,17 @@ def _content() -> list[Panel]:
             line=limit("MemorisedOutput"),
             alerts=("MemorisedOutput",),
         ),
+        graph(
+            "Texts checked for watermarks",
+            "Keys looked for in an hour, by what was found. A text is looked at under each key of its models.",
+            "short",
+            Query(
+                above_zero(f"round(sum by (model, verdict) (increase(sluicegate_watermark_checks_total{MODEL}[1h])))"),
+                "{{model}} {{verdict}}",
+            ),
+            width=24,
+            is_stacked=True,
+        ),
     ]
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Unavailable,
     )
     from sluicegate.client.oidc import ClientCredentials
+    from sluicegate.client.provenance import Detection, Verdict, WatermarkCheck
     from sluicegate.client.releases import (
         AccessChange,
         AccessShift,
@@ -109,6 +110,7 @@ __all__ = [
     "ConfigurationError",
     "DeadlineExceeded",
     "Delta",
+    "Detection",
     "Detokenized",
     "DifferenceEffect",
     "DifferenceSigning",
@@ -164,7 +166,9 @@ __all__ = [
     "TopToken",
     "Unavailable",
     "Usage",
+    "Verdict",
     "Watermark",
+    "WatermarkCheck",
     "Withdrawal",
     "WithdrawalTarget",
 ]
@@ -174,6 +178,7 @@ _MODULES = (
     "client",
     "errors",
     "oidc",
+    "provenance",
     "releases",
     "requests",
     "results",

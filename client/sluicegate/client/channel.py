@@ -15,6 +15,7 @@ SERVICES = (
     "sluicegate.v1.GenerationService",
     "sluicegate.v1.ModelService",
     "sluicegate.v1.AccessService",
+    "sluicegate.v1.ProvenanceService",
     "sluicegate.v1.WithdrawalService",
     "sluicegate.v1.ReleaseService",
 )

@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 
-from sluicegate.client import release_wire, wire, withdrawal_wire
+from sluicegate.client import provenance_wire, release_wire, wire, withdrawal_wire
 from sluicegate.client.calls import Caller, Deadline, Reading
 from sluicegate.client.channel import Tls, open_channel, require_private
 from sluicegate.client.errors import ConfigurationError
+from sluicegate.client.provenance import Detection
 from sluicegate.client.releases import PolicySimulation, ReleasePlan, StageTransition
 from sluicegate.client.requests import GenerationConfig, Prompt, StreamOptions
 from sluicegate.client.results import Access, Detokenized, Generation, Identity, Model, QuotaUsage, Score, Token
@@ -31,6 +32,7 @@ from sluicegate.v1 import (
 from sluicegate.v1.access_service_pb2_grpc import AccessServiceStub
 from sluicegate.v1.generation_service_pb2_grpc import GenerationServiceStub
 from sluicegate.v1.model_service_pb2_grpc import ModelServiceStub
+from sluicegate.v1.provenance_service_pb2_grpc import ProvenanceServiceStub
 from sluicegate.v1.release_service_pb2_grpc import ReleaseServiceStub
 from sluicegate.v1.withdrawal_service_pb2_grpc import WithdrawalServiceStub
 
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from sluicegate.v1.access_service_pb2_grpc import AccessServiceAsyncStub
     from sluicegate.v1.generation_service_pb2_grpc import GenerationServiceAsyncStub
     from sluicegate.v1.model_service_pb2_grpc import ModelServiceAsyncStub
+    from sluicegate.v1.provenance_service_pb2_grpc import ProvenanceServiceAsyncStub
     from sluicegate.v1.release_service_pb2_grpc import ReleaseServiceAsyncStub
     from sluicegate.v1.withdrawal_service_pb2_grpc import WithdrawalServiceAsyncStub
 
@@ -54,6 +57,7 @@ class _Services:
         self.generation = cast("GenerationServiceAsyncStub", GenerationServiceStub(self.channel))
         self.models = cast("ModelServiceAsyncStub", ModelServiceStub(self.channel))
         self.access = cast("AccessServiceAsyncStub", AccessServiceStub(self.channel))
+        self.provenance = cast("ProvenanceServiceAsyncStub", ProvenanceServiceStub(self.channel))
         self.release = cast("ReleaseServiceAsyncStub", ReleaseServiceStub(self.channel))
         self.withdrawals = cast("WithdrawalServiceAsyncStub", WithdrawalServiceStub(self.channel))
 
@@ -281,6 +285,12 @@ class Client:
         )
         method = self._services().access.CheckAccess
         return wire.access(await self._caller.unary(method, request, self._deadline(timeout)))
+
+    async def detect_text(self, text: str, model: str = "", *, timeout: float | None = None) -> Detection:
+        """Look for the watermarks of a model in a text; of all models that the caller may know of without one."""
+        request = provenance_wire.detect_request(text, model)
+        method = self._services().provenance.DetectText
+        return provenance_wire.detection(await self._caller.unary(method, request, self._deadline(timeout)))
 
     async def get_release_plan(self, *, timeout: float | None = None) -> ReleasePlan:
         """The stages, and what is in force. For operators and auditors, as are the next two."""

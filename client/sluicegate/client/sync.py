@@ -13,6 +13,7 @@ from typing import Self, TypeVar
 from sluicegate.client.channel import Tls
 from sluicegate.client.client import DEFAULT_TIMEOUT_SECONDS, Client
 from sluicegate.client.loop_thread import LoopThread
+from sluicegate.client.provenance import Detection
 from sluicegate.client.releases import PolicySimulation, ReleasePlan, StageTransition
 from sluicegate.client.requests import GenerationConfig, Prompt, StreamOptions
 from sluicegate.client.results import (
@@ -262,6 +263,10 @@ class SyncClient:
                 timeout=timeout,
             )
         )
+
+    def detect_text(self, text: str, model: str = "", *, timeout: float | None = None) -> Detection:
+        """Look for the watermarks of a model in a text; of all models that the caller may know of without one."""
+        return self._loop.run(self._client.detect_text(text, model, timeout=timeout))
 
     def get_release_plan(self, *, timeout: float | None = None) -> ReleasePlan:
         """The stages, and what is in force. For operators and auditors, as are the next two."""

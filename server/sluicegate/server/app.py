@@ -68,6 +68,7 @@ from sluicegate.server.rpc.methods import own_services
 from sluicegate.server.rpc.models import ModelServicer
 from sluicegate.server.rpc.peer import Peers
 from sluicegate.server.rpc.probes import ProbeListener
+from sluicegate.server.rpc.provenance import ProvenanceServicer
 from sluicegate.server.rpc.release import ReleaseServicer
 from sluicegate.server.rpc.withdrawals import WithdrawalServicer
 from sluicegate.server.scoring import Scoring
@@ -82,7 +83,7 @@ from sluicegate.server.tokenizer import Tokenizer
 from sluicegate.server.tokenizing import Tokenizing
 from sluicegate.server.tracing_setup import opened_tracing
 from sluicegate.server.watermark import Keyring
-from sluicegate.server.watermark_setup import keyring_of
+from sluicegate.server.watermark_setup import detecting_of, keyring_of
 from sluicegate.server.withdrawing import PolicyInForce, WithdrawalWatch
 
 log = structlog.get_logger()
@@ -180,6 +181,7 @@ async def running(
             ),
             models=ModelServicer(catalog),
             access=AccessServicer(Access(gate, meter)),
+            provenance=ProvenanceServicer(detecting_of(settings, gate, models, keyring, metrics, clock=clock)),
             release=ReleaseServicer(
                 Stages(gate, _trust(settings.policy)),
                 Simulating(

@@ -237,12 +237,14 @@ class Limits(Section):
     peer_ipv4_prefix: Annotated[int, Field(ge=8, le=32)] = 32
     peer_ipv6_prefix: Annotated[int, Field(ge=16, le=128)] = 64
     denials_per_minute: Annotated[int, Field(ge=1, le=10_000_000)] = 120
+    detections_per_minute: Annotated[int, Field(ge=1, le=10_000_000)] = 60
 
 
 class Watermark(Section):
-    """The keys that outputs are marked by."""
+    """The keys that outputs are marked by, and when a text counts as marked."""
 
     keys: FilePath
+    false_positive_rate: Annotated[float, Field(ge=1e-12, le=0.05)] = 0.001
 
 
 class Signals(Section):

@@ -82,6 +82,10 @@ class Models:
         """Ids of the models that this process hosts, ready or not."""
         return tuple(self._tokenizers)
 
+    def tokenizer(self, model: str) -> Tokenizer | None:
+        """The tokenizer of a model that this process hosts, ready or not."""
+        return self._tokenizers.get(model)
+
     def find(self, model: str) -> HostedModel | None:
         """The model, if it answers now."""
         facts = self.engines.facts(model)

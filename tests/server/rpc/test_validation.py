@@ -62,6 +62,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "GetModelRequest": {"model": SMALL},
     "CheckAccessRequest": {"model": SMALL, "action": "generate"},
     "ListQuotasRequest": {"model": SMALL},
+    "DetectTextRequest": {"text": "The"},
     "CreateWithdrawalRequest": {"target": WithdrawalTarget(model=SMALL), "justification": "a drill"},
     "LiftWithdrawalRequest": {"id": "any", "justification": "a drill"},
     "SimulatePolicyRequest": {"files": [PolicyFile(name="release.yaml")]},

@@ -7,28 +7,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from watermarks import processor_of, scheme_of
+from watermarks import marked_text, processor_of, scheme_of
 
-from sluicegate.server.watermark import Contexts, Detector, corrected, play, states_of
+from sluicegate.server.watermark import Detector, corrected
 from sluicegate.server.watermark.detection import LEAST_SCORED, LEAST_TOKENS, WEIGHTS
 
-CANDIDATES = 40
+VOCABULARY = range(5000)
 RANDOM = np.random.default_rng(7)
-
-
-def marked_text(seed: int, tokens: int, vocabulary: int = 5000) -> list[int]:
-    """Text of a model that holds 40 random tokens of equal chance for the next one, always."""
-    random, scheme = np.random.default_rng(seed + 100), scheme_of(seed)
-    contexts = Contexts([1, 2, 3, 4])
-    output: list[int] = []
-    while len(output) < tokens:
-        ids = random.choice(vocabulary, (1, CANDIDATES), replace=False)
-        chances = np.full((1, CANDIDATES), 1 / CANDIDATES)
-        if (context := contexts.next) is not None:
-            chances = play(chances, scheme.values(states_of(np.array([[context]], dtype=np.uint64), ids)))
-        output.append(int(random.choice(ids[0], p=chances[0] / chances[0].sum())))
-        contexts.put(len(output) - 1, output[-1:])
-    return output
 
 
 def random_text(tokens: int) -> list[int]:
@@ -36,7 +21,7 @@ def random_text(tokens: int) -> list[int]:
 
 
 def test_marked_text_is_found_by_its_key_and_by_no_other() -> None:
-    text = marked_text(1, 200)
+    text = marked_text(scheme_of(1), 200, VOCABULARY)
 
     by_key = [Detector(scheme_of(seed)).measure(text).p_value for seed in range(4)]
 
@@ -55,7 +40,7 @@ def test_p_values_of_text_without_a_mark_are_uniform() -> None:
 
 
 def test_the_mean_is_of_the_g_values_that_transformers_gives() -> None:
-    text = marked_text(2, 120)
+    text = marked_text(scheme_of(2), 120, VOCABULARY)
     processor, ids = processor_of(2), torch.tensor([text])
     counted = processor.compute_context_repetition_mask(ids)[0].numpy().astype(bool)
     theirs = (processor.compute_g_values(ids)[0].numpy()[counted] @ WEIGHTS).mean()
@@ -89,7 +74,7 @@ def test_text_that_only_repeats_itself_is_not_enough() -> None:
 
 
 def test_repeating_a_marked_text_makes_it_no_surer() -> None:
-    text, detector = marked_text(1, 100), Detector(scheme_of(1))
+    text, detector = marked_text(scheme_of(1), 100, VOCABULARY), Detector(scheme_of(1))
 
     once, often = detector.measure(text), detector.measure(text * 20)
 

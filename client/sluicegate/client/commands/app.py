@@ -11,6 +11,7 @@ from sluicegate.client import extensions
 from sluicegate.client.commands.access import check, quotas, whoami
 from sluicegate.client.commands.batch import batch
 from sluicegate.client.commands.bias import build_bias
+from sluicegate.client.commands.detect import detect
 from sluicegate.client.commands.exits import SEE, epilog
 from sluicegate.client.commands.generate import generate
 from sluicegate.client.commands.models import models
@@ -29,7 +30,7 @@ def build_app() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback()(_sluicegate)
-    for command in (generate, batch, score, models, whoami, quotas, check):
+    for command in (generate, batch, score, detect, models, whoami, quotas, check):
         app.command(epilog=SEE)(command)
     app.add_typer(build_bias(), name="bias", epilog=SEE)
     app.add_typer(build_release(), name="release", epilog=SEE)

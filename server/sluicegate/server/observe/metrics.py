@@ -18,6 +18,7 @@ from sluicegate.server.observe.control import ControlMetrics
 from sluicegate.server.observe.engine import EngineMetrics
 from sluicegate.server.observe.labels import OTHER, ClosedSets
 from sluicegate.server.observe.latency import LatencyMetrics
+from sluicegate.server.observe.provenance import ProvenanceMetrics
 from sluicegate.server.observe.quotas import QuotaMetrics
 from sluicegate.server.observe.rpcs import RpcMetrics
 from sluicegate.server.observe.signals import SignalMetrics
@@ -39,6 +40,7 @@ class Metrics:
         self.rpcs = RpcMetrics(registry)
         self.access = AccessMetrics(registry)
         self.quotas = QuotaMetrics(registry)
+        self.provenance = ProvenanceMetrics(registry)
         self.engine = EngineMetrics(registry, self.labels)
         self.control = ControlMetrics(registry)
         self.signals = SignalMetrics(registry, self.labels, flagged_categories)
@@ -63,6 +65,7 @@ class Metrics:
         self.rpcs.create(models)
         self.access.create(models, partners)
         self.quotas.create(partners)
+        self.provenance.create(models)
         self.engine.create(models)
         self.control.create(self.labels.models)
         self.signals.create(models, partners)

@@ -20,12 +20,14 @@ from sluicegate.server.rpc.interceptors import authentication, calls, errors, pe
 from sluicegate.server.rpc.methods import EXEMPT_SERVICES, own_services, pool, required_scopes
 from sluicegate.server.rpc.models import ModelServicer
 from sluicegate.server.rpc.peer import Peers
+from sluicegate.server.rpc.provenance import ProvenanceServicer
 from sluicegate.server.rpc.release import ReleaseServicer
 from sluicegate.server.rpc.tls import server_credentials
 from sluicegate.server.rpc.withdrawals import WithdrawalServicer
 from sluicegate.v1.access_service_pb2_grpc import add_AccessServiceServicer_to_server
 from sluicegate.v1.generation_service_pb2_grpc import add_GenerationServiceServicer_to_server
 from sluicegate.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
+from sluicegate.v1.provenance_service_pb2_grpc import add_ProvenanceServiceServicer_to_server
 from sluicegate.v1.release_service_pb2_grpc import add_ReleaseServiceServicer_to_server
 from sluicegate.v1.withdrawal_service_pb2_grpc import add_WithdrawalServiceServicer_to_server
 
@@ -83,6 +85,7 @@ def add_services(
     generation: GenerationServicer,
     models: ModelServicer,
     access: AccessServicer,
+    provenance: ProvenanceServicer,
     release: ReleaseServicer,
     withdrawals: WithdrawalServicer,
     health: HealthServicer,
@@ -92,6 +95,7 @@ def add_services(
     add_GenerationServiceServicer_to_server(generation, server)
     add_ModelServiceServicer_to_server(models, server)
     add_AccessServiceServicer_to_server(access, server)
+    add_ProvenanceServiceServicer_to_server(provenance, server)
     add_ReleaseServiceServicer_to_server(release, server)
     add_WithdrawalServiceServicer_to_server(withdrawals, server)
     health.register(server)

@@ -13,6 +13,7 @@ from sluicegate.v1 import (
     generation_service_pb2,
     model_service_pb2,
     options_pb2,
+    provenance_service_pb2,
     release_service_pb2,
     withdrawal_service_pb2,
 )
@@ -27,6 +28,7 @@ def own_services() -> list[ServiceDescriptor]:
         access_service_pb2,
         generation_service_pb2,
         model_service_pb2,
+        provenance_service_pb2,
         release_service_pb2,
         withdrawal_service_pb2,
     )
