@@ -161,6 +161,18 @@ def test_result_is_the_same_to_the_bit_alone_and_in_a_crowd_whole_and_in_chunks(
 
 
 @DTYPES
+def test_step_of_more_rows_than_a_core_keeps_at_hand_gives_the_same(
+    reference: Any, kernels: Kernels, dtype: torch.dtype
+) -> None:
+    network = pack_weights(reference, kernels, dtype)
+    texts = [random_ids(70 + number, CONTEXT, VOCABULARY) for number in range(10)]  # 2,560 rows of up to 2 KiB
+
+    alone = torch.cat([logits_of(network, [ids]) for ids in texts])
+
+    assert torch.equal(alone, logits_of(network, texts))
+
+
+@DTYPES
 def test_threads_change_no_bit(reference: Any, tier: Tier, dtype: torch.dtype) -> None:
     ids = [random_ids(60, 100, VOCABULARY), random_ids(61, 50, VOCABULARY)]
     library = find_or_build(tier)

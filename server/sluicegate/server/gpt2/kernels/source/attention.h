@@ -101,12 +101,19 @@ struct VectorAttention {
     typedef float Query;
     static constexpr size_t QUERIES = 4;
 
-    static size_t key_index(size_t position, size_t i, size_t width) {
-        const size_t block = position / LANES * width * LANES, lane = position % LANES;
-        if (sizeof(Number) == 4) return block + i * LANES + lane;
-        return block + i / 2 * 2 * LANES + lane * 2 + i % 2;
+    static void fetch_key(Number*, size_t, size_t, size_t) {}
+    static void fetch_value(Number*, size_t, size_t, size_t) {}
+
+    // Numbers i.. of the key or value at a position.
+    static void store_key(Number* keys, size_t position, size_t i, size_t width, Floats numbers) {
+        Number* block = keys + position / LANES * width * LANES;
+        Number rounded[LANES];
+        store(rounded, numbers);
+        for (size_t lane = 0; lane < LANES; lane++) block[key_index(position % LANES, i + lane)] = rounded[lane];
     }
-    static size_t value_index(size_t position, size_t i, size_t width) { return position * width + i; }
+    static void store_value(Number* values, size_t position, size_t i, size_t width, Floats numbers) {
+        store(values + position * width + i, numbers);
+    }
     static size_t room(size_t positions) { return QUERIES * positions; }
 
     // Attend `number` rows (up to QUERIES) at positions first.. over one head of one slot. `queries`: [number, pitch],
@@ -123,6 +130,12 @@ struct VectorAttention {
             default:
                 return attend_rows<4>(keys, values, first, queries, pitch, width, room, positions, output);
         }
+    }
+
+private:
+    static size_t key_index(size_t lane, size_t i) {
+        if (sizeof(Number) == 4) return i * LANES + lane;
+        return i / 2 * 2 * LANES + lane * 2 + i % 2;
     }
 };
 

@@ -172,13 +172,27 @@ struct TileAttention {
     typedef Bf16 Query;
     static constexpr size_t QUERIES = TILE_QUERIES;
 
-    static size_t key_index(size_t position, size_t i, size_t width) {
-        const size_t tile = position / TILE_ROWS * TILE_ROWS * width + i / TILE_K * TILE_K * TILE_ROWS;
-        return tile + position % TILE_ROWS * TILE_K + i % TILE_K;
+    // Numbers i.. of the key or value at a position; i is a multiple of 16. The other position of a value's pair may be
+    // stored by another thread at the same time.
+    static void store_key(Bf16* keys, size_t position, size_t i, size_t width, Floats numbers) {
+        Bf16* tile = keys + position / TILE_ROWS * TILE_ROWS * width + i / TILE_K * TILE_K * TILE_ROWS;
+        store(tile + position % TILE_ROWS * TILE_K + i % TILE_K, numbers);
     }
-    static size_t value_index(size_t position, size_t i, size_t width) {
-        const size_t tile = position / TILE_K * TILE_K * width + i / LANES * LANES * TILE_K;
-        return tile + position % TILE_K / 2 * TILE_K + i % LANES * 2 + position % 2;
+    static void fetch_key(Bf16* keys, size_t position, size_t i, size_t width) {
+        Bf16* tile = keys + position / TILE_ROWS * TILE_ROWS * width + i / TILE_K * TILE_K * TILE_ROWS;
+        __builtin_prefetch(tile + position % TILE_ROWS * TILE_K, 1);
+    }
+    static void fetch_value(Bf16* values, size_t position, size_t i, size_t width) {
+        Bf16* tile = values + position / TILE_K * TILE_K * width + i * TILE_K + position % TILE_K / 2 * TILE_K;
+        __builtin_prefetch(tile, 1);
+        __builtin_prefetch(tile + LANES * TILE_K, 1);
+    }
+    static void store_value(Bf16* values, size_t position, size_t i, size_t width, Floats numbers) {
+        Bf16* tile = values + position / TILE_K * TILE_K * width + i * TILE_K;
+        const Words upper = reinterpret_cast<Words>(rounded(numbers));
+        const bool odd = position % 2;
+        _mm512_mask_storeu_epi16(tile + position % TILE_K / 2 * TILE_K, odd ? 0xAAAAAAAA : 0x55555555,
+                                 (__m512i)(odd ? upper : upper >> 16));
     }
     static size_t room(size_t positions) { return positions * (TILE_QUERIES + TILE_QUERIES / 2); }
 

@@ -23,6 +23,8 @@
 namespace sluicegate {
 namespace {
 
+constexpr size_t BLOCK_BYTES = 1200 << 10;  // of a block of rows: more than half of the 2 MiB that cores have of L2
+constexpr size_t ROW_MULTIPLE = 96;         // of a block: whole rounds of linear.h, by whatever instructions
 constexpr size_t HEADS_OF_A_TASK = 4, TASKS_A_THREAD = 4;  // where there are fewer, each head is a task
 
 #if defined(__AMX_BF16__)
@@ -144,6 +146,7 @@ public:
         room_ = Attention::room(capacity_);
         scores_ = score_rows_.get(pool.threads * room_);
         slot_of_row_.resize(rows);
+        find_destinations(model);
         tasks_.clear();
         for (size_t span = 0; span < span_count; span++) {
             const size_t count = spans[span].last - spans[span].first;
@@ -173,8 +176,10 @@ private:
                           block.attention_norm_bias, operands_ + row * pitch_);
             });
             pool.barrier.wait();
-            linear(counter++, block.attention_in, operands_, pitch_, width, 3 * width,
-                   [&](size_t row, size_t column, Floats sums) { take_projection(layer, row, column, sums); });
+            linear(
+                counter++, block.attention_in, operands_, pitch_, width, 3 * width,
+                [&](size_t row, size_t column) { fetch_projection(layer, row, column); },
+                [&](size_t row, size_t column, Floats sums) { take_projection(layer, row, column, sums); });
             pool.barrier.wait();
             const size_t heads = tasks_.size() < TASKS_A_THREAD * pool.threads ? 1 : HEADS_OF_A_TASK;
             const size_t groups = (model.heads + heads - 1) / heads;
@@ -184,21 +189,27 @@ private:
             });
             pool.barrier.wait();
             configure_tiles();
-            linear(counter++, block.attention_out, operands_, pitch_, width, width,
-                   [&](size_t row, size_t column, Floats sums) { add(row, column, sums); });
+            linear(
+                counter++, block.attention_out, operands_, pitch_, width, width,
+                [&](size_t row, size_t column) { fetch(residual_ + row * width + column); },
+                [&](size_t row, size_t column, Floats sums) { add(row, column, sums); });
             pool.barrier.wait();
             share(counter++, rows_, 1, [&](size_t row) {
                 normalise(residual_ + row * width, width, model.epsilon, block.mlp_norm_weight, block.mlp_norm_bias,
                           operands_ + row * pitch_);
             });
             pool.barrier.wait();
-            linear(counter++, block.mlp_in, operands_, pitch_, width, model.inner_width,
-                   [&](size_t row, size_t column, Floats sums) {
-                       store(inner_ + row * inner_pitch_ + column, gelu(sums));
-                   });
+            linear(
+                counter++, block.mlp_in, operands_, pitch_, width, model.inner_width,
+                [&](size_t row, size_t column) { fetch(inner_ + row * inner_pitch_ + column); },
+                [&](size_t row, size_t column, Floats sums) {
+                    store(inner_ + row * inner_pitch_ + column, gelu(sums));
+                });
             pool.barrier.wait();
-            linear(counter++, block.mlp_out, inner_, inner_pitch_, model.inner_width, width,
-                   [&](size_t row, size_t column, Floats sums) { add(row, column, sums); });
+            linear(
+                counter++, block.mlp_out, inner_, inner_pitch_, model.inner_width, width,
+                [&](size_t row, size_t column) { fetch(residual_ + row * width + column); },
+                [&](size_t row, size_t column, Floats sums) { add(row, column, sums); });
         }
         pool.barrier.wait();
         share(counter++, rows_, 1, [&](size_t row) {
@@ -217,16 +228,29 @@ private:
         }
     }
 
-    template <typename Finish>
+    // Rows go in blocks that a core's cache keeps while all panels of weights pass by.
+    template <typename Ahead, typename Finish>
     void linear(Counter* counter, const SgLinear& linear, const Operand* operands, size_t pitch, size_t k,
-                size_t columns, const Finish& finish) {
+                size_t columns, const Ahead& ahead, const Finish& finish) {
         const Weight* weights = static_cast<const Weight*>(linear.weights);
-        share(counter, panels(columns), 1, [&](size_t panel) {
-            panel_product(weights + panel * PANEL * k, operands, pitch, k, rows_, panel * PANEL,
-                          [&](size_t row, size_t column, Floats sums) {
-                              if (column < columns) finish(row, column, sums + load(linear.bias + column));
-                          });
+        const size_t block = std::max<size_t>(BLOCK_BYTES / (pitch * sizeof(Operand)) / ROW_MULTIPLE, 1) * ROW_MULTIPLE;
+        const size_t blocks = (rows_ + block - 1) / block;
+        share(counter, panels(columns) * blocks, 1, [&](size_t piece) {
+            const size_t first = piece / panels(columns) * block, panel = piece % panels(columns);
+            panel_product(
+                weights + panel * PANEL * k, operands + first * pitch, pitch, k, std::min(block, rows_ - first),
+                panel * PANEL, [&](size_t row, size_t column) { ahead(first + row, column); },
+                [&](size_t row, size_t column, Floats sums) {
+                    if (column < columns) finish(first + row, column, sums + load(linear.bias + column));
+                });
         });
+    }
+
+    // What a panel's sums of a row go to, from `to` on, comes into this core's cache before they are there: the other
+    // cores have written it last.
+    template <typename Number>
+    static void fetch(Number* to) {
+        for (size_t line = 0; line < PANEL; line += 64 / sizeof(Number)) __builtin_prefetch(to + line, 1);
     }
 
     void embed(size_t row) {
@@ -244,25 +268,39 @@ private:
                ((((part * model_->layers + layer) * slots_ + slot) * model_->heads + head) * capacity_) * width;
     }
 
+    // Where columns column.. of the attention's input projection go: queries, keys or values, a head, numbers i.. of
+    // it.
+    struct Destination {
+        size_t part, head, i;
+    };
+
+    void find_destinations(const SgModel& model) {
+        const size_t width = model.width, head_width = width / model.heads;
+        destinations_.resize(3 * width / LANES);
+        for (size_t column = 0; column < 3 * width; column += LANES)
+            destinations_[column / LANES] = {column / width, column % width / head_width, column % head_width};
+    }
+
+    void fetch_projection(size_t layer, size_t row, size_t column) {
+        const Destination& to = destinations_[column / LANES];
+        const size_t position = positions_[row], head_width = model_->width / model_->heads;
+        if (to.part == 0)
+            fetch(queries_ + row * model_->width + column);
+        else if (to.part == 1)
+            Attention::fetch_key(entries(0, layer, slot_of_row_[row], to.head), position, to.i, head_width);
+        else
+            Attention::fetch_value(entries(1, layer, slot_of_row_[row], to.head), position, to.i, head_width);
+    }
+
     void take_projection(size_t layer, size_t row, size_t column, Floats sums) {
-        const size_t width = model_->width, head_width = width / model_->heads;
-        const size_t part = column / width, head = column % width / head_width, i = column % head_width;
-        const size_t position = positions_[row];
-        if (part == 0) {
-            store(queries_ + row * width + column, sums * (1.0f / std::sqrt(static_cast<float>(head_width))));
-        } else if (part == 1) {
-            Weight numbers[LANES];
-            store(numbers, sums);
-            Weight* keys = entries(0, layer, slot_of_row_[row], head);
-            for (int lane = 0; lane < LANES; lane++)
-                keys[Attention::key_index(position, i + lane, head_width)] = numbers[lane];
-        } else {
-            Weight numbers[LANES];
-            store(numbers, sums);
-            Weight* values = entries(1, layer, slot_of_row_[row], head);
-            for (int lane = 0; lane < LANES; lane++)
-                values[Attention::value_index(position, i + lane, head_width)] = numbers[lane];
-        }
+        const Destination& to = destinations_[column / LANES];
+        const size_t position = positions_[row], head_width = model_->width / model_->heads;
+        if (to.part == 0)
+            store(queries_ + row * model_->width + column, sums * (1.0f / std::sqrt(static_cast<float>(head_width))));
+        else if (to.part == 1)
+            Attention::store_key(entries(0, layer, slot_of_row_[row], to.head), position, to.i, head_width, sums);
+        else
+            Attention::store_value(entries(1, layer, slot_of_row_[row], to.head), position, to.i, head_width, sums);
     }
 
     void attend_heads(int thread, size_t layer, const Task& task, size_t head, size_t end) {
@@ -355,13 +393,15 @@ private:
         const size_t width = model.width, size = model.vocabulary_size;
         if (column >= size) return;
         const Weight* weights = static_cast<const Weight*>(model.head) + column * width;
-        panel_product(weights, operands_, pitch_, width, rows, column, [&](size_t row, size_t first, Floats sums) {
-            float* to = output + row * pitch + first;
-            if (first + LANES <= size)
-                store(to, sums);
-            else
-                for (int lane = 0; first + lane < size; lane++) to[lane] = sums[lane];
-        });
+        const auto ahead = [&](size_t row, size_t first) { fetch(output + row * pitch + first); };
+        panel_product(weights, operands_, pitch_, width, rows, column, ahead,
+                      [&](size_t row, size_t first, Floats sums) {
+                          float* to = output + row * pitch + first;
+                          if (first + LANES <= size)
+                              store(to, sums);
+                          else
+                              for (int lane = 0; first + lane < size; lane++) to[lane] = sums[lane];
+                      });
     }
 
     const SgModel* model_ = nullptr;
@@ -379,6 +419,7 @@ private:
     Buffer<Operand> operand_rows_, inner_rows_;
     std::vector<int64_t> slot_of_row_;
     std::vector<Task> tasks_;
+    std::vector<Destination> destinations_;
     std::vector<Counter> counters_;
 };
 

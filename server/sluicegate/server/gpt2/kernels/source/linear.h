@@ -177,10 +177,11 @@ inline void panel_rest(const Weight* weights, const Operand* rows, size_t pitch,
     }
 }
 
-// One panel of weights times all rows. `rows`: [count, pitch]; k is a multiple of 32.
-template <typename Weight, typename Operand, typename Finish>
+// One panel of weights times all rows. `rows`: [count, pitch]; k is a multiple of 32. `ahead(row, column)` comes some
+// time before a row's sums, to fetch what they go to.
+template <typename Weight, typename Operand, typename Ahead, typename Finish>
 inline void panel_product(const Weight* weights, const Operand* rows, size_t pitch, size_t k, size_t count,
-                          size_t column, const Finish& finish) {
+                          size_t column, const Ahead& ahead, const Finish& finish) {
 #if defined(__AMX_BF16__)
     if constexpr (sizeof(Weight) == 2) {
         alignas(64) float sums[4][TILE_ROWS][LANES];
@@ -189,6 +190,8 @@ inline void panel_product(const Weight* weights, const Operand* rows, size_t pit
             const Bf16* upper = rows + first * pitch;
             const Bf16* lower = upper + TILE_ROWS * pitch;
             const Bf16* tiles = weights;
+            const size_t last = std::min(count, first + 2 * TILE_ROWS);
+            for (size_t row = first; row < last; row++) ahead(row, column);
             settle_memory();
             _tile_zero(0);
             _tile_zero(1);
@@ -219,7 +222,6 @@ inline void panel_product(const Weight* weights, const Operand* rows, size_t pit
             }
             _tile_stored(0, sums[0], TILE_BYTES);
             _tile_stored(1, sums[1], TILE_BYTES);
-            const size_t last = std::min(count, first + 2 * TILE_ROWS);
             for (size_t row = first; row < last; row++) {
                 const size_t tile = (row - first) / TILE_ROWS * 2, within = (row - first) % TILE_ROWS;
                 finish(row, column, load(sums[tile][within]));
@@ -229,6 +231,7 @@ inline void panel_product(const Weight* weights, const Operand* rows, size_t pit
         return;
     }
 #endif
+    for (size_t row = 0; row < count; row++) ahead(row, column);
     size_t first = 0;
     for (; count - first >= ROWS_AT_ONCE; first += ROWS_AT_ONCE)
         panel_rows<ROWS_AT_ONCE>(weights, rows + first * pitch, pitch, k, first, column, finish);
