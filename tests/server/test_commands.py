@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import asyncio
+import gc
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,7 @@ import typer
 from harness import DEMO, SMALL, demo_plan, write_server
 from typer.testing import CliRunner, Result
 
+from sluicegate.server import app as server_app
 from sluicegate.server.commands import init, serve
 from sluicegate.server.settings_file import SETTINGS_FILE_VARIABLE
 
@@ -214,6 +219,41 @@ def test_other_weights_than_the_policy_pins_are_told(tmp_path: Path) -> None:
 
     assert "sha" in line.lower()
     assert "11" * 32 in line
+
+
+@dataclass
+class FailedServer:
+    """A server of which a part has failed; notes what it finds when it is drained."""
+
+    failed: asyncio.Event = field(default_factory=asyncio.Event)
+    frozen: int = 0
+
+    @property
+    def draining(self) -> FailedServer:
+        return self
+
+    async def drain(self, _hurry: asyncio.Event) -> None:
+        self.frozen = gc.get_freeze_count()
+
+
+def test_the_garbage_collector_leaves_alone_what_a_start_has_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = FailedServer()
+    server.failed.set()
+
+    @asynccontextmanager
+    async def running(_settings: object) -> AsyncIterator[FailedServer]:
+        yield server
+
+    monkeypatch.setattr(server_app, "running", running)
+    try:
+        result = run("serve", "--config", write_server(tmp_path))
+    finally:
+        gc.unfreeze()
+
+    assert complaints(result) == ["a background task failed; the log has its cause"]
+    assert server.frozen > 10_000
 
 
 def test_init_writes_files_that_a_server_starts_with(tmp_path: Path) -> None:

@@ -1,23 +1,27 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from engine_streams import ids, read, read_token, submission
 from engine_worker import HANGS
-from scripted_runner import scripted_load
+from scripted_runner import ScriptedRunner, scripted_load
 
+from sluicegate.server import worker
 from sluicegate.server.engine.client import EngineClient
 from sluicegate.server.engine.errors import ModelLoadError
-from sluicegate.server.engine.messages import Stop
+from sluicegate.server.engine.messages import Load, Stop
+from sluicegate.server.engine.runner import Runner
 from sluicegate.server.engine.transport import DealerConnection
+from sluicegate.server.gpt2 import loading
 
 
 class Process:
@@ -140,6 +144,35 @@ async def test_several_front_ends_share_one_engine_and_one_that_leaves_frees_its
         assert len(ids(await read(waiting))) == 5
         one.send(Stop())
         assert await engine.process.wait() == 0
+
+
+def test_the_garbage_collector_leaves_alone_what_the_first_load_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+    frozen: list[int] = []
+    models: list[list[list[int]]] = []
+
+    def load_twice(_address: str, load: Callable[[Load], Runner]) -> int:
+        for _ in range(2):
+            load(scripted_load("gpt2-124m"))
+        return 0
+
+    def load_runner(message: Load, *, use_kernels: bool) -> Runner:
+        frozen.append(gc.get_freeze_count())
+        models.append([[] for _ in range(1_000)])
+        return ScriptedRunner(slots=message.slots)
+
+    monkeypatch.setattr(worker, "run_worker", load_twice)
+    monkeypatch.setattr(loading, "load_runner", load_runner)
+    monkeypatch.setattr(worker, "configure", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", ["worker", "--address", "ipc:///nowhere"])
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+    try:
+        assert worker.main() == 0
+    finally:
+        gc.unfreeze()
+
+    assert frozen[0] > 10_000
+    assert frozen[1] == frozen[0]  # what the first model is made of can be collected when it is unloaded
 
 
 async def test_the_real_worker_says_what_is_wrong_with_a_model(directory: Path) -> None:

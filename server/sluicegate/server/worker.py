@@ -7,6 +7,7 @@ from the front end, whose end means that the front end is gone.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import signal
 import sys
@@ -76,6 +77,9 @@ def _load(message: Load, *, use_kernels: bool) -> Runner:
     """A real model's runner. Importing torch takes seconds, in which the front end must be watched already."""
     from sluicegate.server.gpt2.loading import load_runner
 
+    if not gc.get_freeze_count():  # torch's modules are here to stay; models are not
+        gc.collect()
+        gc.freeze()
     return load_runner(message, use_kernels=use_kernels)
 
 
