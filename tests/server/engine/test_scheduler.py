@@ -319,9 +319,23 @@ def test_running_streams_decode_while_a_long_prompt_prefills() -> None:
     while not bench.tokens("long"):
         events = bench.step()
         assert next(event.request for event in events if isinstance(event, Token)) == "stream"
-        assert sum(len(chunk.ids) for chunk in bench.runner.steps[-1]) <= 32
+        assert sum(len(chunk.ids) for chunk in bench.runner.steps[-1]) <= 1 + 16
 
-    assert len(bench.tokens("stream")) == 1 + -(-200 // 31)
+    assert len(bench.tokens("stream")) == 1 + -(-200 // 16)
+
+
+@pytest.mark.parametrize(
+    ("streams", "prompt_tokens"), [(0, 64), (1, 32), (32, 32), (40, 24), (60, MINIMUM_PREFILL_TOKENS)]
+)
+def test_prompts_get_half_of_the_budget_beside_streams_and_all_of_it_without(streams: int, prompt_tokens: int) -> None:
+    bench = Bench(ScriptedRunner(slots=61, context_length=256), step_tokens=64)
+    for number in range(streams):
+        bench.submit(str(number), [5], max_output_tokens=20)
+    bench.submit("long", range(1, 201), max_output_tokens=1)
+
+    bench.step()
+
+    assert sizes(bench) == [[1] * streams + [prompt_tokens]]
 
 
 def test_a_prompt_advances_even_when_decode_rows_use_up_the_budget() -> None:
@@ -984,7 +998,7 @@ def test_a_prompt_that_finds_too_little_memory_is_read_in_smaller_chunks() -> No
 
 
 def test_prompts_wait_before_streams_do() -> None:
-    bench = Bench(ScriptedRunner(slots=8, context_length=256), step_tokens=32)
+    bench = Bench(ScriptedRunner(slots=8, context_length=256), step_tokens=52)
     for number in range(6):
         bench.submit(str(number), [5], max_output_tokens=90)
     bench.step()

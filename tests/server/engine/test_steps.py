@@ -347,7 +347,7 @@ def test_every_sequence_ends_exactly_once_with_the_right_tokens_whatever_comes_l
     storm.rage(5_000)
 
     assert set(storm.tally.finishes) == {None, *Finish}
-    assert storm.tally.cached_tokens > 500
+    assert storm.tally.cached_tokens > 400
     assert storm.tally.steps_out_of_memory > 0
     assert storm.late.voids > 20
     assert storm.failed_steps > 5
