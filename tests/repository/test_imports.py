@@ -254,7 +254,12 @@ HOMES: dict[str, set[str]] = {
         "sluicegate.server.generation",
         "sluicegate.server.signals.sketches.extracts",
     },
-    "numpy": {"sluicegate.server.gpt2", "sluicegate.server.signals.sketches", "sluicegate.server.watermark"},
+    "numpy": {
+        "sluicegate.client.evaluation.matching",
+        "sluicegate.server.gpt2",
+        "sluicegate.server.signals.sketches",
+        "sluicegate.server.watermark",
+    },
     "opentelemetry": {
         "sluicegate.server.observe.spans",
         "sluicegate.server.rpc.collector",

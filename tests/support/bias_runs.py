@@ -60,5 +60,5 @@ async def evidence_of(
 
     with journal(path, suite) as opened:
         work = Measurement(suite, MODEL, opened)
-        await work.measure(score, lambda: None, 2)
+        await work.measure(score, lambda _: None, 2)
         return work.evidence("sluicegate 0.1.0", None)

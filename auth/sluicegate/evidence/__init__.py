@@ -5,5 +5,15 @@ from __future__ import annotations
 from sluicegate.evidence.bias import BiasEvidence
 from sluicegate.evidence.errors import EvidenceError
 from sluicegate.evidence.form import Evidence, digest, encode, parse, read
+from sluicegate.evidence.memorisation import MemorisationEvidence
 
-__all__ = ["BiasEvidence", "Evidence", "EvidenceError", "digest", "encode", "parse", "read"]
+__all__ = [
+    "BiasEvidence",
+    "Evidence",
+    "EvidenceError",
+    "MemorisationEvidence",
+    "digest",
+    "encode",
+    "parse",
+    "read",
+]

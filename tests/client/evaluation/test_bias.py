@@ -62,11 +62,11 @@ async def test_an_interrupted_run_goes_on_where_it_stopped_and_says_the_same(tmp
     scores = Scores(fails="b other")
 
     with journal(tmp_path / "cut") as opened, pytest.raises(QuotaExceeded):
-        await Measurement(SUITE, MODEL, opened).measure(scores, lambda: None, 1)
+        await Measurement(SUITE, MODEL, opened).measure(scores, lambda _: None, 1)
     with journal(tmp_path / "cut") as opened:
         work = Measurement(SUITE, MODEL, opened)
         assert list(work.done) == ["a"]
-        await work.measure(scores, lambda: None, 1)
+        await work.measure(scores, lambda _: None, 1)
         resumed = work.evidence("sluicegate 0.1.0", None)
 
     assert scores.asked.count("a stereotype") == 1
@@ -93,7 +93,7 @@ async def test_a_run_that_is_cancelled_keeps_what_it_has(tmp_path: Path) -> None
 
     with journal(tmp_path / "journal") as opened:
         work = Measurement(SUITE, MODEL, opened)
-        running = asyncio.create_task(work.measure(score, lambda: None, 1))
+        running = asyncio.create_task(work.measure(score, lambda _: None, 1))
         await reached.wait()
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -113,7 +113,7 @@ async def test_a_score_that_is_no_finite_number_ends_the_run_with_the_pair(
 
     with journal(tmp_path / "journal") as opened:
         with pytest.raises(MeasurementRefused, match="no finite log-probability for a sentence of pair a"):
-            await Measurement(SUITE, MODEL, opened).measure(score, lambda: None, 1)
+            await Measurement(SUITE, MODEL, opened).measure(score, lambda _: None, 1)
         assert opened.entries == []
 
 
@@ -123,7 +123,7 @@ async def test_other_weights_in_mid_run_end_it(tmp_path: Path) -> None:
 
     with journal(tmp_path / "journal") as opened:
         with pytest.raises(MeasurementRefused, match="other weights of gpt2-124m"):
-            await Measurement(SUITE, MODEL, opened).measure(score, lambda: None, 1)
+            await Measurement(SUITE, MODEL, opened).measure(score, lambda _: None, 1)
         assert [entry["pair"] for entry in opened.entries] == ["a"]
 
 
@@ -133,7 +133,7 @@ async def test_a_policy_that_changes_in_mid_run_is_told(tmp_path: Path) -> None:
 
     with journal(tmp_path / "journal") as opened:
         work = Measurement(SUITE, MODEL, opened)
-        await work.measure(score, lambda: None, 1)
+        await work.measure(score, lambda _: None, 1)
         evidence = work.evidence("tool", None)
 
     assert [each.policy_revision for each in evidence.subject.served_under] == ["r1", "r2"]

@@ -30,7 +30,7 @@ async def measured(client: Client, path: Path, concurrency: int) -> BiasEvidence
 
     with journal(path, SUITE, subject) as opened:
         work = Measurement(SUITE, subject, opened)
-        await work.measure(score, lambda: None, concurrency)
+        await work.measure(score, lambda _: None, concurrency)
         return work.evidence("sluicegate", None)
 
 

@@ -25,7 +25,7 @@ SUITE = Suite("occupations", [pair for pair in occupations().pairs if pair.id.en
 
 def log_probabilities(model: Any, texts: list[str]) -> dict[str, float]:
     """Sum over each text's tokens, behind end-of-text."""
-    ids = [[0, *TOKENIZER.encode(text)] for text in texts]
+    ids = [[TOKENIZER.end_of_text or 0, *TOKENIZER.encode(text)] for text in texts]
     longest = max(map(len, ids))
     padded = torch.tensor([each + [0] * (longest - len(each)) for each in ids])
     with torch.inference_mode():
@@ -42,7 +42,7 @@ async def measured(seed: int, folder: Path) -> BiasEvidence:
 
     with journal(folder / f"{seed}.journal", SUITE) as opened:
         work = Measurement(SUITE, MODEL, opened)
-        await work.measure(score, lambda: None, 8)
+        await work.measure(score, lambda _: None, 8)
         return work.evidence("sluicegate", None)
 
 
@@ -65,7 +65,7 @@ async def test_a_model_that_was_made_to_stereotype_is_found_out(tmp_path: Path) 
 
     with journal(tmp_path / "journal", SUITE) as opened:
         work = Measurement(SUITE, MODEL, opened)
-        await work.measure(score, lambda: None, 8)
+        await work.measure(score, lambda _: None, 8)
         evidence = work.evidence("sluicegate", None)
 
     assert (evidence.figures.share, evidence.figures.mean_delta) == (1.0, 0.5)

@@ -14,6 +14,7 @@ from sluicegate.client.commands.bias import build_bias
 from sluicegate.client.commands.detect import detect
 from sluicegate.client.commands.exits import SEE, epilog
 from sluicegate.client.commands.generate import generate
+from sluicegate.client.commands.memorisation import build_memorisation
 from sluicegate.client.commands.models import models
 from sluicegate.client.commands.release import build_release
 from sluicegate.client.commands.score import score
@@ -33,6 +34,7 @@ def build_app() -> typer.Typer:
     for command in (generate, batch, score, detect, models, whoami, quotas, check):
         app.command(epilog=SEE)(command)
     app.add_typer(build_bias(), name="bias", epilog=SEE)
+    app.add_typer(build_memorisation(), name="memorisation", epilog=SEE)
     app.add_typer(build_release(), name="release", epilog=SEE)
     app.add_typer(build_withdraw(), name="withdraw", epilog=SEE)
     extensions.register(app)

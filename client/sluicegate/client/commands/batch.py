@@ -86,7 +86,7 @@ class Run:
     model: str
     purpose: str
     results: ResultFile
-    advance: Callable[[], None]
+    advance: Callable[[int], None]
     max_wait_seconds: float
     include_tokens: bool
     priority: int
@@ -104,7 +104,7 @@ class Run:
                 raise
             members = {"error": error_members(error)}
         self.results.add(item.id, members)
-        self.advance()
+        self.advance(1)
 
     async def _generate(self, client: Client, item: Item) -> Generation:
         return await client.generate(

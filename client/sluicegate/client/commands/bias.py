@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sluicegate.client.commands.connection import Connection
-from sluicegate.client.commands.evaluation import Output, evaluation_extra, tool
+from sluicegate.client.commands.evaluation import ResultFiles, evaluation_extra, tool
 from sluicegate.client.commands.exits import SEE, reported
 from sluicegate.client.commands.groups import with_option_groups
 from sluicegate.client.commands.terminal import note, progress, write, write_table
@@ -92,7 +92,7 @@ def run(
         other = None if against_evidence is None else read(against_evidence, BiasEvidence)
     except EvidenceError as refused:
         raise FileRefused(str(refused)) from None
-    results = Output(output)
+    results = ResultFiles(output)
 
     async def measured(name: str, other: tuple[BiasEvidence, str] | None) -> tuple[BiasEvidence, str]:
         async with connection.client() as client:

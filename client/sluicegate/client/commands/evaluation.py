@@ -35,7 +35,7 @@ def tool() -> str:
         return "sluicegate, from a source tree"
 
 
-class Output:
+class ResultFiles:
     """The directory with each model's journal, evidence and page; it is made. Raises ConfigurationError."""
 
     def __init__(self, directory: Path) -> None:

@@ -87,17 +87,17 @@ def write_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 @contextmanager
-def progress(total: int, done: int) -> Iterator[Callable[[], None]]:
-    """A progress bar on stderr, if someone may watch it; gives what to call when one more is done."""
+def progress(total: int, done: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on stderr, if someone may watch it; gives what to call when so many more are done."""
     if not sys.stderr.isatty():
-        yield lambda: None
+        yield lambda _: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     with Progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
         task = bar.add_task("", total=total, completed=done)
-        yield lambda: bar.advance(task)
+        yield lambda more: bar.advance(task, more)
 
 
 def given_text(argument: str | None) -> str:

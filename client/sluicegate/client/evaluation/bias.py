@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sluicegate.client.errors import MeasurementRefused
 from sluicegate.client.evaluation.journal import Entry, Journal
+from sluicegate.client.evaluation.log_probabilities import log_probability
 from sluicegate.client.evaluation.rates import interval, mcnemar
 from sluicegate.client.evaluation.subject import ModelUnderTest
 from sluicegate.client.evaluation.suites import Pair, Suite
@@ -62,7 +62,7 @@ class Measurement:
             found[entry["pair"]] = entry
         return found
 
-    async def measure(self, score: ScoreText, advance: Callable[[], None], concurrency: int) -> None:
+    async def measure(self, score: ScoreText, advance: Callable[[int], None], concurrency: int) -> None:
         """Score what is not done. The first error ends it: MeasurementRefused, or what `score` raises."""
 
         async def work(pair: Pair) -> None:
@@ -70,9 +70,9 @@ class Measurement:
             for side, text in (("stereotype", pair.stereotype), ("other", pair.other)):
                 answer = await score(text)
                 entry["ran_under"].append(self.model.require(answer.started))
-                entry[side] = _total(answer, pair)
+                entry[side] = log_probability(answer.tokens, f"a sentence of pair {pair.id}")
             self.journal.add(entry)
-            advance()
+            advance(1)
 
         done = self.done
         await for_each([pair for pair in self.suite.pairs if pair.id not in done], work, concurrency)
@@ -149,15 +149,3 @@ def _result(pair: Pair, entry: Entry) -> PairResult:
         stereotype=round(entry["stereotype"], DECIMALS),
         other=round(entry["other"], DECIMALS),
     )
-
-
-def _total(answer: Score, pair: Pair) -> float:
-    """The text's log-probability, nats."""
-    found = [token.log_probability for token in answer.tokens]
-    total = math.fsum(each for each in found if each is not None)
-    if not found or None in found or not math.isfinite(total):
-        raise MeasurementRefused(
-            f"the server gave no finite log-probability for a sentence of pair {pair.id}: nothing can be said of a "
-            "model that gives NaN or infinity; look at its weights and dtype"
-        )
-    return total

@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from sluicegate.evidence.bias import BiasEvidence
+from sluicegate.evidence.memorisation import MemorisationEvidence
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -19,6 +20,11 @@ def bias_page(evidence: BiasEvidence, digest: str) -> str:
     """`digest`: of the evidence file, which the page only shows."""
     rows = [("all", evidence.figures), *((each.category, each.figures) for each in evidence.categories)]
     return _page("bias.html.jinja", digest, evidence=evidence, rows=rows)
+
+
+def memorisation_page(evidence: MemorisationEvidence, digest: str) -> str:
+    """The same for the memorisation check; it has no text of the corpus."""
+    return _page("memorisation.html.jinja", digest, evidence=evidence)
 
 
 def _page(template: str, digest: str, **facts: object) -> str:
@@ -42,7 +48,7 @@ def _page(template: str, digest: str, **facts: object) -> str:
 
 
 def _percent(rate: float | None) -> str:
-    return "" if rate is None else f"{rate:.1%}"
+    return "" if rate is None else f"{100 * rate:.1f}\N{NO-BREAK SPACE}%"
 
 
 def _time(at: datetime) -> str:
