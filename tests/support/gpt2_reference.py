@@ -65,14 +65,16 @@ def pack_weights(model: Any, kernels: Kernels, dtype: torch.dtype = torch.float3
     return PackedNetwork(our_config(model), weights, kernels)
 
 
-def build_runner(network: ForwardPass, slots: int, watermark: Scheme | None = None) -> TorchRunner:
+def build_runner(
+    network: ForwardPass, slots: int, watermark: Scheme | None = None, eos_token_id: int | None = None
+) -> TorchRunner:
     config = network.config
     cache = network.new_cache(slots)
     facts = ModelFacts(
         parameters=config.parameters,
         context_length=config.context_length,
         vocabulary_size=config.vocabulary_size,
-        eos_token_id=None,
+        eos_token_id=eos_token_id,
         weights_sha256="",
         dtype=str(network.dtype),
         device=str(network.device),

@@ -11,7 +11,7 @@ from scripted_runner import ContractBrokenError, Script
 from sluicegate.server.engine.drafters import Wish
 from sluicegate.server.engine.lookahead import Lookahead
 from sluicegate.server.engine.messages import Sampling, WatermarkKey
-from sluicegate.server.engine.runner import Chunk, Drawn, ModelFacts, Outcome
+from sluicegate.server.engine.runner import Chunk, Drawn, ModelFacts, Outcome, Runner
 
 Guess = Callable[[int, int], int]
 """(The token that is right, its number among the drafts) -> the token that is guessed."""
@@ -52,6 +52,23 @@ class AtRandom(Lookahead):
 
     def choose(self, sequences: int, slots: Collection[int], *, drafting_is_free: bool = False) -> int:
         return self._random.randint(0, self.most)
+
+
+class Counting:
+    """A Runner over another that counts the steps, the drafts in them, and those that were accepted."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._run = runner.run
+        self.facts = runner.facts
+        self.twin, self.open, self.close, self.copy = runner.twin, runner.open, runner.close, runner.copy
+        self.steps = self.drafted = self.accepted = 0
+
+    def run(self, chunks: Sequence[Chunk]) -> list[Outcome]:
+        outcomes = self._run(chunks)
+        self.steps += 1
+        self.drafted += sum(outcome.drafted for outcome in outcomes)
+        self.accepted += sum(len(outcome.drawn) - 1 for outcome in outcomes if outcome.drafted)
+        return outcomes
 
 
 class ScriptedDrafter:

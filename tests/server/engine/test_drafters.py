@@ -116,6 +116,16 @@ def test_what_a_draft_model_reads_is_the_text_whatever_it_guessed(guess: Guess) 
         text += truth[: agreeing + 1]
 
 
+def test_what_was_guessed_counts_as_read_up_to_where_the_text_goes_on_otherwise() -> None:
+    drafter, runner = draft_model()
+    right_one, *others = drafter.propose([Wish(0, PROMPT, 4)])[0]
+    text = [*PROMPT, right_one, 999, *others[1:2]]  # a guess behind a wrong one stands where it was guessed
+
+    drafter.propose([Wish(0, text, 1)])
+
+    assert runner.cache[0] == text
+
+
 def test_a_step_that_was_not_run_after_all_costs_nothing_but_the_last_token() -> None:
     drafter, runner = draft_model()
     first = drafter.propose([Wish(0, PROMPT, 3)])

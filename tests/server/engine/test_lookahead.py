@@ -32,6 +32,7 @@ BOUND_BY_ARITHMETIC = (1.0, 2.0, 3.0, 4.0, 5.0)
         (BOUND_BY_MEMORY, [1.0], 0, 4),
         (BOUND_BY_MEMORY, [0.5], 0, 2),  # 1.75 tokens in 1.25 s; 1.5 in 1.15 and 1.875 in 1.35 are fewer
         (BOUND_BY_MEMORY, [0.3], 0, 1),
+        (BOUND_BY_MEMORY, [0.18], 0, 0),  # 1.18 tokens in 1.15 s are more, but hardly
         (BOUND_BY_MEMORY, [0.1], 0, 0),
         (BOUND_BY_MEMORY, [0.0], 0, 0),
         (BOUND_BY_MEMORY, [0.9, 0.9, 0.0], 0, 4),
@@ -258,6 +259,19 @@ def test_a_drafter_without_memory_is_not_asked_until_a_look_finds_some() -> None
 
     assert played.steps(ONE, SHORTEST_WAIT) == [0] * SHORTEST_WAIT
     assert played.steps(ONE, 20)[-1] == MOST
+
+
+@pytest.mark.parametrize(("accepted", "chosen"), [(0, 0), (1, 2), (2, 4), (4, 4)])
+def test_drafts_behind_the_first_wrong_one_say_nothing_of_the_chance(accepted: int, chosen: int) -> None:
+    lookahead = Lookahead(MOST)
+    lookahead.open(0)
+    for drafts, seconds in enumerate(BOUND_BY_MEMORY):
+        for _ in range(TRIALS):
+            lookahead.note_step(1 + drafts, seconds)
+    for _ in range(30):
+        lookahead.note_drafts(0, 4, accepted)
+
+    assert lookahead.choose(1, [0], drafting_is_free=True) == chosen
 
 
 def test_nothing_is_chosen_where_nothing_can_be_drafted() -> None:

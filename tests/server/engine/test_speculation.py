@@ -344,6 +344,75 @@ def test_drafts_stop_when_more_come_and_go_on_when_these_are_gone() -> None:
     assert (alone, in_company, alone_again) == ([4] * 10, [0] * 30, [4] * 5)
 
 
+class Noting(Always):
+    """Keeps what it is told."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(most)
+        self.slots: set[int] = set()
+        self.steps: list[tuple[int, float]] = []
+        self.drafting: list[tuple[int, float]] = []
+
+    def open(self, slot: int) -> None:
+        super().open(slot)
+        self.slots.add(slot)
+
+    def close(self, slot: int) -> None:
+        super().close(slot)
+        self.slots.remove(slot)
+
+    def note_step(self, rows: int, seconds: float) -> None:
+        self.steps.append((rows, round(seconds, 6)))
+
+    def note_drafting(self, sequences: int, seconds: float) -> None:
+        self.drafting.append((sequences, round(seconds, 6)))
+
+
+def test_steps_are_timed_by_their_rows_and_drafting_by_the_draft() -> None:
+    runner, lookahead = Timed(), Noting(3)
+
+    play(
+        SpeculativeRunner(runner, TimedDrafter(runner), lookahead, lambda: runner.now),
+        [generation("a", [5, 6], 40), generation("b", [5, 7], 40)],
+    )
+
+    assert {(1, 0.2), (2, 0.2)} == set(lookahead.drafting)
+    assert {(4, 1.08), (8, 1.16)} < set(lookahead.steps)
+    assert lookahead.slots == set()
+
+
+def test_a_drafter_that_reads_texts_first_is_not_timed() -> None:
+    runner, lookahead = Timed(), Noting(3)
+    drafter = TimedDrafter(runner)
+    drafter.silent.add(1)
+
+    play(
+        SpeculativeRunner(runner, drafter, lookahead, lambda: runner.now),
+        [generation("a", [5, 6], 300), generation("b", [5, 7], 10)],
+    )
+
+    assert {sequences for sequences, _ in lookahead.drafting} == {1}
+    assert (5, 1.1) in lookahead.steps  # one with three drafts, the other with none
+
+
+def test_a_drafter_without_memory_is_not_asked_in_every_step() -> None:
+    class WithoutMemory(TimedDrafter):
+        def propose(self, wishes: Sequence[Wish]) -> dict[int, list[int]]:
+            super().propose(wishes)
+            raise StepOutOfMemory("no memory")
+
+    runner = Timed()
+    drafter = WithoutMemory(runner)
+
+    play(
+        SpeculativeRunner(runner, drafter, Lookahead(4), lambda: runner.now),
+        [generation("a", [5, 6], 120)],
+    )
+
+    assert len(drafter.wishes) == 1
+    assert len(runner.steps) == 120
+
+
 def test_drafts_for_which_there_is_no_memory_are_not_tried_in_every_step() -> None:
     runner = Timed()
     runner.memory = 3

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -17,7 +17,7 @@ from engine_streams import ids, read
 from gpt2_paths import chi_squared, draw_paths, path_probabilities
 from gpt2_reference import build_reference, build_runner, demo_load, pack_weights, random_ids, share_weights
 from msgspec import structs
-from scripted_drafts import AtRandom, at_random
+from scripted_drafts import AtRandom, Counting, at_random
 from structlog.testing import capture_logs
 from watermarks import key_of, scheme_of
 
@@ -35,7 +35,7 @@ from sluicegate.server.engine.messages import (
     Token,
     WatermarkKey,
 )
-from sluicegate.server.engine.runner import Chunk, Outcome, Runner
+from sluicegate.server.engine.runner import Runner
 from sluicegate.server.engine.scheduler import Scheduler
 from sluicegate.server.engine.speculation import SpeculativeRunner
 from sluicegate.server.engine.thread import thread_launcher
@@ -128,25 +128,8 @@ def texts_of(events: Events, messages: Sequence[Submit]) -> list[list[int]]:
 
 
 def runner_of(network: ForwardPass) -> TorchRunner:
-    """A runner that can mark what it draws."""
-    return build_runner(network, SLOTS, scheme_of(1))
-
-
-class Counting:
-    """A Runner with an end-of-text token that counts the steps, the drafts in them, and those that were accepted."""
-
-    def __init__(self, runner: TorchRunner) -> None:
-        self._runner = runner
-        self.steps = self.drafted = self.accepted = 0
-        self.facts = replace(runner.facts, eos_token_id=EOS)
-        self.twin, self.open, self.close, self.copy = runner.twin, runner.open, runner.close, runner.copy
-
-    def run(self, chunks: Sequence[Chunk]) -> list[Outcome]:
-        outcomes = self._runner.run(chunks)
-        self.steps += 1
-        self.drafted += sum(outcome.drafted for outcome in outcomes)
-        self.accepted += sum(len(outcome.drawn) - 1 for outcome in outcomes if outcome.drafted)
-        return outcomes
+    """A runner that can mark what it draws, and whose texts may end."""
+    return build_runner(network, SLOTS, scheme_of(1), eos_token_id=EOS)
 
 
 def play(runner: Runner, *waves: Sequence[Submit]) -> Events:

@@ -155,13 +155,17 @@ class Lookahead:
 
     def _known_seconds(self, sequences: int, drafted: int, *, drafting_is_free: bool) -> list[float]:
         """What steps take with 0, 1, … drafts for `drafted` of the sequences, as far as that is known."""
-        drafting = self._drafting[_size(drafted)]
-        seconds: list[float] = []
-        for drafts in range(self.most + 1):
+        plain = self._steps[_size(sequences)]
+        if not plain.is_known:
+            return []
+        seconds = [plain.seconds]
+        drafting = RecentTime() if drafting_is_free else self._drafting[_size(drafted)]
+        for drafts in range(1, self.most + 1):
             step = self._steps[_size(sequences + drafts * drafted)]
-            if not step.is_known or (drafts and not drafting_is_free and not drafting.is_known):
+            taken = step.seconds + drafts * drafting.seconds
+            if taken < math.inf and not (step.is_known and (drafting_is_free or drafting.is_known)):
                 break
-            seconds.append(step.seconds + (0.0 if drafting_is_free or not drafts else drafts * drafting.seconds))
+            seconds.append(taken)
         return seconds
 
     def _look(self, look: _Look, best: int) -> int:
