@@ -39,6 +39,7 @@ from sluicegate.auth.principal import (
 )
 from sluicegate.auth.reasons import Reason
 from sluicegate.auth.release import ModelEntry, ReleasePlan, Requirement, Stage, Transition
+from sluicegate.auth.reporting import Standing
 from sluicegate.auth.scopes import required as required_scope
 from sluicegate.auth.signatures import (
     TrustRoot,
@@ -94,6 +95,7 @@ __all__ = [
     "Requirement",
     "SigningKey",
     "Stage",
+    "Standing",
     "TokenVerifier",
     "Transition",
     "TrustRoot",

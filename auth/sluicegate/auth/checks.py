@@ -115,6 +115,11 @@ def agreement_state(policy: Policy, terms: Agreement, principal: Principal, now:
     """Why this caller cannot use this agreement now; None if it can. Of another's agreement it tells nothing else."""
     if not terms.names(principal.issuer, principal.client_id):
         return Reason.AGREEMENT_CLIENT_MISMATCH
+    return agreement_lapse(policy, terms, now)
+
+
+def agreement_lapse(policy: Policy, terms: Agreement, now: float) -> Reason | None:
+    """Why an agreement is not in force now, whoever asks; None if it is."""
     if terms.status != "active" or now < terms.valid.from_.timestamp():
         return Reason.AGREEMENT_NOT_ACTIVE
     if now >= terms.valid.until.timestamp():

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from sluicegate.auth import decision
+from sluicegate.auth import checks, decision, reporting
 from sluicegate.auth.agreements import Agreement
 from sluicegate.auth.claiming import Claim, best_claim, claims_of
 from sluicegate.auth.grant import AccessRequest, CheckOutcome, Denied, Grant
@@ -93,6 +93,10 @@ class Policy:
         """The refusal of a method that is about no model; `scope` as `scopes.required` gives it."""
         return decision.check_scope(self, principal, scope)
 
+    def standing(self, principal: Principal, model: str | None, peer: Peer, now: float) -> reporting.Standing | Denied:
+        """As whom a caller reports on this model, or on none; or why it cannot. `now` in Unix seconds."""
+        return reporting.standing(self, principal, model, peer, now)
+
     def identify(self, principal: Principal) -> decision.CallerIdentity:
         """What a caller may be told about itself."""
         return decision.identify(self, principal)
@@ -108,6 +112,11 @@ class Policy:
     def agreement_of(self, principal: Principal) -> Agreement | None:
         """The agreement that a caller claims, if it is its own."""
         return decision.identify(self, principal).agreement
+
+    def agreements_in_force(self, now: float) -> tuple[Agreement, ...]:
+        """Those that hold at a time, in Unix seconds, by id."""
+        held = (each for each in self.agreements.values() if checks.agreement_lapse(self, each, now) is None)
+        return tuple(sorted(held, key=lambda each: each.id))
 
     def partner_of(self, principal: Principal) -> str:
         """Who a caller is by its client, whatever its token claims: a partner's name, `internal` or `public`.
