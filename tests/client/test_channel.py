@@ -11,6 +11,7 @@ from sluicegate.client import Client, ConfigurationError, InsecureTransport, Quo
 from sluicegate.client.channel import SERVICES, service_config
 from sluicegate.v1 import (
     access_service_pb2,
+    finding_service_pb2,
     generation_service_pb2,
     model_service_pb2,
     provenance_service_pb2,
@@ -23,9 +24,10 @@ OVERLOADED = Refusal(code=grpc.StatusCode.UNAVAILABLE, reason="SERVER_OVERLOADED
 
 def test_the_service_config_names_every_service_of_the_api() -> None:
     files = (
+        access_service_pb2,
+        finding_service_pb2,
         generation_service_pb2,
         model_service_pb2,
-        access_service_pb2,
         provenance_service_pb2,
         release_service_pb2,
         withdrawal_service_pb2,

@@ -29,7 +29,7 @@ CLASSES = {
     grpc.StatusCode.INTERNAL: errors.ServerFault,
     grpc.StatusCode.UNKNOWN: errors.ServerFault,
     grpc.StatusCode.DATA_LOSS: errors.ServerFault,
-    grpc.StatusCode.NOT_FOUND: errors.ServerFault,
+    grpc.StatusCode.NOT_FOUND: errors.InvalidRequest,
     grpc.StatusCode.ALREADY_EXISTS: errors.ServerFault,
 }
 REASONS = [

@@ -28,6 +28,7 @@ def test_services_and_methods_are_listed_by_reflection(server: RealServer, tmp_p
 
     assert [name for name in services if name.startswith("sluicegate.")] == [
         "sluicegate.v1.AccessService",
+        "sluicegate.v1.FindingService",
         "sluicegate.v1.GenerationService",
         "sluicegate.v1.ModelService",
         "sluicegate.v1.ProvenanceService",

@@ -36,6 +36,7 @@ def test_services_are_listed_by_reflection(server: RealServer) -> None:
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
         "sluicegate.v1.AccessService",
+        "sluicegate.v1.FindingService",
         "sluicegate.v1.GenerationService",
         "sluicegate.v1.ModelService",
         "sluicegate.v1.ProvenanceService",
@@ -71,6 +72,24 @@ def test_a_stream_comes_message_by_message(server: RealServer) -> None:
     assert text_of(messages)
     assert messages[-1]["finished"]["finishReason"] == "FINISH_REASON_MAX_OUTPUT_TOKENS"
     assert messages[-1]["usage"] == {"promptTokens": 2, "outputTokens": 6}
+
+
+def test_a_finding_is_filed_once_and_read_back(server: RealServer) -> None:
+    token = bearer(server.token(scopes=("findings:write", "findings:read")))
+    service = "sluicegate.v1.FindingService"
+    report = {"kind": "FINDING_KIND_OTHER", "severity": "FINDING_SEVERITY_LOW", "model": "demo-xs", "summary": "Odd."}
+    body = json.dumps({**report, "clientRequestId": "mine-1"})
+
+    filed = [
+        run(GRPCURL, "-plaintext", "-H", token, "-d", body, server.address, f"{service}/CreateFinding")
+        for _ in range(2)
+    ]
+    listed = run(GRPCURL, "-plaintext", "-H", token, server.address, f"{service}/ListFindings")
+
+    (first,), (again,), (found,) = (json_values(answer.stdout) for answer in (*filed, listed))
+    assert first == again
+    assert found == {"findings": [first["finding"]]}
+    assert report.items() <= first["finding"].items()
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,15 @@ from prometheus import Alert, Prometheus, asked, prometheus
 from real_server import RealServer, real_server, wait_for
 
 from sluicegate.auth import create_signing_key
-from sluicegate.client import AccessDenied, AuthenticationFailed, Client, GenerationConfig, QuotaExceeded
+from sluicegate.client import (
+    AccessDenied,
+    AuthenticationFailed,
+    Client,
+    FindingKind,
+    FindingSeverity,
+    GenerationConfig,
+    QuotaExceeded,
+)
 from tools.scaled_rules import scaled_rules
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
@@ -114,6 +122,8 @@ async def traffic(server: RealServer) -> None:
     async with Client(server.address, token=server.token(key=create_signing_key(key_id="first"))) as client:
         with pytest.raises(AuthenticationFailed):
             await client.generate("demo-xs", "It was")
+    async with Client(server.address, token=server.token(LAB_APP, scopes=("findings:write",))) as client:
+        await client.create_finding("demo-s", FindingKind.OTHER, FindingSeverity.LOW, "It rhymes without being asked.")
     async with Client(server.address, token=server.token("small-app")) as client:
         await client.generate("demo-s", "It was", config)
         with pytest.raises(QuotaExceeded):

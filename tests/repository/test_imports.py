@@ -78,6 +78,14 @@ BELOW: dict[str, set[str]] = {
         "sluicegate.server.observe",
         "sluicegate.server.state",
     },
+    "sluicegate.server.findings_setup": {
+        "sluicegate.auth",
+        "sluicegate.server",
+        "sluicegate.server.audit",
+        "sluicegate.server.config",
+        "sluicegate.server.observe",
+        "sluicegate.server.state",
+    },
     "sluicegate.server.metrics_setup": {
         "sluicegate.server",
         "sluicegate.server.config",
@@ -155,6 +163,7 @@ BELOW: dict[str, set[str]] = {
         "sluicegate.server",
         "sluicegate.server.audit_setup",
         "sluicegate.server.engine_setup",
+        "sluicegate.server.findings_setup",
         "sluicegate.server.metrics_setup",
         "sluicegate.server.signals_setup",
         "sluicegate.server.state_setup",

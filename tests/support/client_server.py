@@ -18,6 +18,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from sluicegate.v1 import (
     access_service_pb2,
+    finding_service_pb2,
     generation_pb2,
     generation_service_pb2,
     model_service_pb2,
@@ -135,6 +136,7 @@ class FakeServer:
             provenance_service_pb2,
             release_service_pb2,
             withdrawal_service_pb2,
+            finding_service_pb2,
         ):
             for service in file.DESCRIPTOR.services_by_name.values():
                 methods = {}

@@ -40,12 +40,14 @@ from sluicegate.server.rpc.status import DETAILS_TRAILER, PUSHBACK_TRAILER, USAG
 from sluicegate.server.settings_file import load_settings
 from sluicegate.server.tokenizer import Tokenizer
 from sluicegate.v1.access_service_pb2_grpc import AccessServiceStub
+from sluicegate.v1.finding_service_pb2_grpc import FindingServiceStub
 from sluicegate.v1.generation_pb2 import Usage
 from sluicegate.v1.generation_service_pb2_grpc import GenerationServiceStub
 from sluicegate.v1.model_service_pb2_grpc import ModelServiceStub
 
 if TYPE_CHECKING:
     from sluicegate.v1.access_service_pb2_grpc import AccessServiceAsyncStub
+    from sluicegate.v1.finding_service_pb2_grpc import FindingServiceAsyncStub
     from sluicegate.v1.generation_service_pb2_grpc import GenerationServiceAsyncStub
     from sluicegate.v1.model_service_pb2_grpc import ModelServiceAsyncStub
 
@@ -56,7 +58,7 @@ SMALL = "gpt2-124m"
 MODELS = ("gpt2-124m", "gpt2-355m", "gpt2-774m", "gpt2-1558m", "gpt2-next")
 EVERY_SCOPE = " ".join(
     [f"{action}:{model}" for action in ("generate", "score", "logprobs") for model in MODELS]
-    + ["detect:watermark", "release:read", "release:withdraw"]
+    + ["detect:watermark", "release:read", "release:withdraw", "findings:read", "findings:write", "findings:manage"]
 )
 AUDIT = {"directory": "audit", "key": "audit.jwk", "secret": "audit.secret", "replica": "gate-0"}
 NO_LIMITERS = {"peer_calls_per_minute": 1_000_000, "denials_per_minute": 1_000_000}
@@ -152,6 +154,10 @@ class Server:
     @property
     def access(self) -> AccessServiceAsyncStub:
         return cast("AccessServiceAsyncStub", AccessServiceStub(self.channel))
+
+    @property
+    def findings(self) -> FindingServiceAsyncStub:
+        return cast("FindingServiceAsyncStub", FindingServiceStub(self.channel))
 
     @property
     def health(self) -> Any:

@@ -21,13 +21,14 @@ def build() -> dashboard.Dashboard:
     return framed(
         "sluicegate-partners",
         "Sluicegate: partners",
-        "What each partner uses, what it is refused, and when its agreement ends.",
+        "What each partner uses, what it is refused, when its agreement ends, and what it reports.",
         ["job", "partner", "model"],
         [
             Row("Overview", [_overview()]),
             Row("Use", _use()),
             Row("Quotas", _quotas()),
             Row("Refusals and ends", _ends()),
+            Row("Findings", [_findings()]),
         ],
     )
 
@@ -66,10 +67,17 @@ def _overview() -> Panel:
                 decimals=0,
             ),
             agreements.left(PARTNER),
+            Column(
+                "Findings overdue",
+                f"max by (partner) (sluicegate_findings_overdue{{{PARTNER}}})",
+                "short",
+                ((limit("FindingsOverdue") + 1, RED),),
+                decimals=0,
+            ),
         ],
         height=10,
         order_by=("Tokens in 24 h", True),
-        alerts=(agreements.ALERT,),
+        alerts=(agreements.ALERT, "FindingsOverdue"),
     )
 
 
@@ -175,3 +183,17 @@ def _ends() -> list[Panel]:
             is_stacked=True,
         ),
     ]
+
+
+def _findings() -> Panel:
+    return graph(
+        "Findings filed in a day",
+        "Findings that were filed in the 24 hours before, by reporter and by what they are about.",
+        "short",
+        Query(
+            above_zero(f"round(sum by (partner, kind) (increase(sluicegate_findings_total{{{PARTNER}}}[24h])))"),
+            "{{partner}} {{kind}}",
+        ),
+        width=24,
+        is_stacked=True,
+    )

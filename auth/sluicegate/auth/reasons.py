@@ -116,6 +116,10 @@ class Reason(StrEnum):
 
     SIGNATURES_REQUIRED = auto()
     """Lifting this withdrawal opens wider, and too few signatures hold."""
+    FINDING_UNKNOWN = auto()
+    """No such finding, or none that the caller may see."""
+    FINDING_RATE_LIMIT = auto()
+    """Too many findings in 24 hours, of this reporter or of the public."""
     STAGE_CHANGED = auto()
     """In a stream: the new stage does not open the model to this caller."""
     SERVER_DRAINING = auto()

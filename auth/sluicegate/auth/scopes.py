@@ -23,6 +23,7 @@ TEMPLATES = (
     "detect:watermark",
     "findings:read",
     "findings:write",
+    "findings:manage",
     "release:read",
     "release:withdraw",
     "audit:read",

@@ -30,6 +30,15 @@ if TYPE_CHECKING:
         TokenUnavailable,
         Unavailable,
     )
+    from sluicegate.client.findings import (
+        Attachment,
+        Finding,
+        FindingDuty,
+        FindingKind,
+        FindingReview,
+        FindingSeverity,
+        FindingStatus,
+    )
     from sluicegate.client.oidc import ClientCredentials
     from sluicegate.client.provenance import Detection, Verdict, WatermarkCheck
     from sluicegate.client.releases import (
@@ -96,6 +105,7 @@ __all__ = [
     "AccessShift",
     "Agreement",
     "AgreementTarget",
+    "Attachment",
     "Audience",
     "AuthenticationFailed",
     "CallError",
@@ -117,6 +127,12 @@ __all__ = [
     "Event",
     "FieldViolation",
     "FileToken",
+    "Finding",
+    "FindingDuty",
+    "FindingKind",
+    "FindingReview",
+    "FindingSeverity",
+    "FindingStatus",
     "FinishReason",
     "Finished",
     "Generation",
@@ -177,6 +193,7 @@ _MODULES = (
     "channel",
     "client",
     "errors",
+    "findings",
     "oidc",
     "provenance",
     "releases",

@@ -18,6 +18,7 @@ SERVICES = (
     "sluicegate.v1.ProvenanceService",
     "sluicegate.v1.WithdrawalService",
     "sluicegate.v1.ReleaseService",
+    "sluicegate.v1.FindingService",
 )
 MAX_REQUEST_BYTES = 4 << 20
 MAX_RESPONSE_BYTES = 32 << 20
@@ -53,9 +54,10 @@ def service_config(health_check: str | None) -> str:
     """The gRPC service config, JSON.
 
     Only UNAVAILABLE is retried: it says that the call was not served, and another replica may. Every
-    method here is safe to repeat until its first message (what was closed twice is closed), and gRPC itself
-    never repeats a stream whose initial metadata has arrived. The server's `grpc-retry-pushback-ms` replaces
-    the backoff, which gRPC jitters by a fifth. Throttling ends retries while most calls fail.
+    method here is safe to repeat until its first message (what was closed twice is closed, and a finding is
+    filed once for each request's id), and gRPC itself never repeats a stream whose initial metadata has
+    arrived. The server's `grpc-retry-pushback-ms` replaces the backoff, which gRPC jitters by a fifth.
+    Throttling ends retries while most calls fail.
     """
     config: dict[str, object] = {
         "loadBalancingConfig": [{"round_robin": {}}],

@@ -10,10 +10,18 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 
-from sluicegate.client import provenance_wire, release_wire, wire, withdrawal_wire
+from sluicegate.client import finding_wire, provenance_wire, release_wire, wire, withdrawal_wire
 from sluicegate.client.calls import Caller, Deadline, Reading
 from sluicegate.client.channel import Tls, open_channel, require_private
 from sluicegate.client.errors import ConfigurationError
+from sluicegate.client.findings import (
+    Attachment,
+    Finding,
+    FindingDuty,
+    FindingKind,
+    FindingSeverity,
+    FindingStatus,
+)
 from sluicegate.client.provenance import Detection
 from sluicegate.client.releases import PolicySimulation, ReleasePlan, StageTransition
 from sluicegate.client.requests import GenerationConfig, Prompt, StreamOptions
@@ -24,12 +32,14 @@ from sluicegate.client.tokens import StaticToken, TokenSource
 from sluicegate.client.withdrawals import Withdrawal, WithdrawalTarget
 from sluicegate.v1 import (
     access_service_pb2,
+    finding_service_pb2,
     generation_service_pb2,
     model_service_pb2,
     release_service_pb2,
     withdrawal_service_pb2,
 )
 from sluicegate.v1.access_service_pb2_grpc import AccessServiceStub
+from sluicegate.v1.finding_service_pb2_grpc import FindingServiceStub
 from sluicegate.v1.generation_service_pb2_grpc import GenerationServiceStub
 from sluicegate.v1.model_service_pb2_grpc import ModelServiceStub
 from sluicegate.v1.provenance_service_pb2_grpc import ProvenanceServiceStub
@@ -39,6 +49,7 @@ from sluicegate.v1.withdrawal_service_pb2_grpc import WithdrawalServiceStub
 if TYPE_CHECKING:
     # The generated stubs serve both worlds at run time; only their types differ.
     from sluicegate.v1.access_service_pb2_grpc import AccessServiceAsyncStub
+    from sluicegate.v1.finding_service_pb2_grpc import FindingServiceAsyncStub
     from sluicegate.v1.generation_service_pb2_grpc import GenerationServiceAsyncStub
     from sluicegate.v1.model_service_pb2_grpc import ModelServiceAsyncStub
     from sluicegate.v1.provenance_service_pb2_grpc import ProvenanceServiceAsyncStub
@@ -59,6 +70,7 @@ class _Services:
         self.access = cast("AccessServiceAsyncStub", AccessServiceStub(self.channel))
         self.provenance = cast("ProvenanceServiceAsyncStub", ProvenanceServiceStub(self.channel))
         self.release = cast("ReleaseServiceAsyncStub", ReleaseServiceStub(self.channel))
+        self.findings = cast("FindingServiceAsyncStub", FindingServiceStub(self.channel))
         self.withdrawals = cast("WithdrawalServiceAsyncStub", WithdrawalServiceStub(self.channel))
 
 
@@ -366,6 +378,95 @@ class Client:
         """
         request = withdrawal_wire.lift_request(withdrawal, justification, signatures or {}, validate_only=validate_only)
         await self._caller.unary(self._services().withdrawals.LiftWithdrawal, request, self._deadline(timeout))
+
+    async def create_finding(
+        self,
+        model: str,
+        kind: FindingKind,
+        severity: FindingSeverity,
+        summary: str,
+        *,
+        details: str = "",
+        attachments: Sequence[Attachment] = (),
+        client_request_id: str = "",
+        validate_only: bool = False,
+        timeout: float | None = None,
+    ) -> Finding:
+        """File a finding on a model: under the caller's agreement, or else for its client.
+
+        The same one again under the same `client_request_id` is not filed again; without one the client makes one up
+        for this call. Of attachments nothing but what stands here is sent. With `validate_only` nothing is filed, and
+        the id stands for nothing. Raises QuotaExceeded after too many in a day.
+        """
+        request = finding_wire.create_request(
+            model,
+            kind,
+            severity,
+            summary,
+            details=details,
+            attachments=attachments,
+            client_request_id=client_request_id,
+            validate_only=validate_only,
+        )
+        method = self._services().findings.CreateFinding
+        return finding_wire.finding((await self._caller.unary(method, request, self._deadline(timeout))).finding)
+
+    async def get_finding(self, finding: str, *, timeout: float | None = None) -> Finding:
+        """One finding, by its id. Raises InvalidRequest (FINDING_UNKNOWN), also for one that is not the caller's."""
+        request = wire.message(finding_service_pb2.GetFindingRequest, id=finding)
+        method = self._services().findings.GetFinding
+        return finding_wire.finding((await self._caller.unary(method, request, self._deadline(timeout))).finding)
+
+    async def list_findings(
+        self, *, model: str = "", partner: str = "", timeout: float | None = None
+    ) -> tuple[Finding, ...]:
+        """The findings that the caller may see, the newest first: all, or on one model, or of one partner."""
+        deadline = self._deadline(timeout)
+        found: list[Finding] = []
+        page_token = ""
+        while True:
+            request = wire.message(
+                finding_service_pb2.ListFindingsRequest,
+                page_size=_PAGE_SIZE,
+                page_token=page_token,
+                model=model,
+                partner=partner,
+            )
+            page = await self._caller.unary(self._services().findings.ListFindings, request, deadline)
+            found.extend(finding_wire.listed(page.findings))
+            page_token = page.next_page_token
+            if not page_token:
+                return tuple(found)
+
+    async def review_finding(
+        self,
+        finding: str,
+        status: FindingStatus,
+        justification: str,
+        *,
+        validate_only: bool = False,
+        timeout: float | None = None,
+    ) -> Finding:
+        """Say what a finding is worth, in the place of what was said before. For operators, as is the next.
+
+        Its reporter can read the justification.
+        """
+        request = finding_wire.review_request(finding, status, justification, validate_only=validate_only)
+        method = self._services().findings.ReviewFinding
+        return finding_wire.finding((await self._caller.unary(method, request, self._deadline(timeout))).finding)
+
+    async def list_finding_duties(self, *, timeout: float | None = None) -> tuple[FindingDuty, ...]:
+        """The agreements in force that ask for findings, and when the next one of each is due."""
+        deadline = self._deadline(timeout)
+        found: list[FindingDuty] = []
+        page_token = ""
+        while True:
+            request = finding_service_pb2.ListFindingDutiesRequest(page_size=_PAGE_SIZE, page_token=page_token)
+            page = await self._caller.unary(self._services().findings.ListFindingDuties, request, deadline)
+            found.extend(finding_wire.duties(page.duties))
+            page_token = page.next_page_token
+            if not page_token:
+                return tuple(found)
 
     def _deadline(self, timeout: float | None) -> Deadline:
         return Deadline.after(self._timeout if timeout is None else timeout)

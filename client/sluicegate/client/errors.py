@@ -147,7 +147,7 @@ class AccessDenied(CallError):
 
 
 class InvalidRequest(CallError):
-    """The request breaks a rule, or cannot be put into a message at all."""
+    """The request breaks a rule, names what is not there, or cannot be put into a message at all."""
 
 
 class QuotaExceeded(CallError):

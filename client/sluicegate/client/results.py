@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum, unique
 
+from sluicegate.client.findings import FindingDuty
+
 
 @unique
 class FinishReason(StrEnum):
@@ -226,6 +228,8 @@ class Agreement:
     purposes: tuple[str, ...]
     valid_from: datetime | None
     valid_until: datetime | None
+    finding_duty: FindingDuty | None = None
+    """None: it has none, or the server cannot tell at present."""
 
 
 @dataclass(frozen=True, slots=True)

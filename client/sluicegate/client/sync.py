@@ -12,6 +12,14 @@ from typing import Self, TypeVar
 
 from sluicegate.client.channel import Tls
 from sluicegate.client.client import DEFAULT_TIMEOUT_SECONDS, Client
+from sluicegate.client.findings import (
+    Attachment,
+    Finding,
+    FindingDuty,
+    FindingKind,
+    FindingSeverity,
+    FindingStatus,
+)
 from sluicegate.client.loop_thread import LoopThread
 from sluicegate.client.provenance import Detection
 from sluicegate.client.releases import PolicySimulation, ReleasePlan, StageTransition
@@ -312,6 +320,60 @@ class SyncClient:
                 withdrawal, justification, signatures=signatures, validate_only=validate_only, timeout=timeout
             )
         )
+
+    def create_finding(
+        self,
+        model: str,
+        kind: FindingKind,
+        severity: FindingSeverity,
+        summary: str,
+        *,
+        details: str = "",
+        attachments: Sequence[Attachment] = (),
+        client_request_id: str = "",
+        validate_only: bool = False,
+        timeout: float | None = None,
+    ) -> Finding:
+        """File a finding on a model: under the caller's agreement, or else for its client."""
+        return self._loop.run(
+            self._client.create_finding(
+                model,
+                kind,
+                severity,
+                summary,
+                details=details,
+                attachments=attachments,
+                client_request_id=client_request_id,
+                validate_only=validate_only,
+                timeout=timeout,
+            )
+        )
+
+    def get_finding(self, finding: str, *, timeout: float | None = None) -> Finding:
+        """One finding, by its id."""
+        return self._loop.run(self._client.get_finding(finding, timeout=timeout))
+
+    def list_findings(self, *, model: str = "", partner: str = "", timeout: float | None = None) -> tuple[Finding, ...]:
+        """The caller's findings, or an operator's view of everybody's, the newest first."""
+        return self._loop.run(self._client.list_findings(model=model, partner=partner, timeout=timeout))
+
+    def review_finding(
+        self,
+        finding: str,
+        status: FindingStatus,
+        justification: str,
+        *,
+        validate_only: bool = False,
+        timeout: float | None = None,
+    ) -> Finding:
+        """Say what a finding is worth, in the place of what was said before. For operators, as is the next."""
+        return self._loop.run(
+            self._client.review_finding(finding, status, justification, validate_only=validate_only, timeout=timeout)
+        )
+
+    def list_finding_duties(self, *, timeout: float | None = None) -> tuple[FindingDuty, ...]:
+        """The agreements in force that ask for findings, and when the next one of each is due."""
+        return self._loop.run(self._client.list_finding_duties(timeout=timeout))
 
 
 async def _next(source: AsyncIterator[Result]) -> Result | None:

@@ -15,11 +15,12 @@ from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from sluicegate.client import results
+from sluicegate.client import findings, results
 from sluicegate.client.errors import FieldViolation, InvalidRequest
 from sluicegate.client.requests import GenerationConfig, Prompt, StreamOptions
 from sluicegate.v1 import (
     access_service_pb2,
+    finding_service_pb2,
     generation_pb2,
     generation_service_pb2,
     model_service_pb2,
@@ -32,6 +33,7 @@ Built = TypeVar("Built", bound=Message)
 _KINDS: Mapping[int, str] = MappingProxyType(
     {
         FieldDescriptor.CPPTYPE_BOOL: "true or false",
+        FieldDescriptor.CPPTYPE_ENUM: "a member of the enum that `sluicegate.client` has for it",
         FieldDescriptor.CPPTYPE_FLOAT: "a number",
         FieldDescriptor.CPPTYPE_INT32: f"a whole number from {-(2**31)} to {2**31 - 1}",
         FieldDescriptor.CPPTYPE_STRING: "text that can be written as UTF-8",
@@ -44,6 +46,7 @@ _MESSAGES: Mapping[str, str] = MappingProxyType(
         "google.protobuf.Duration": "a span of time",
         "google.protobuf.Timestamp": "a time with a time zone",
         "sluicegate.v1.WithdrawalTarget": "one of the targets that `sluicegate.client` has",
+        "sluicegate.v1.Attachment": "an `Attachment` of `sluicegate.client`",
     }
 )
 
@@ -296,6 +299,18 @@ def _agreement(message: access_service_pb2.AgreementTerms) -> results.Agreement:
         purposes=tuple(message.purposes),
         valid_from=time(message.valid_from) if message.HasField("valid_from") else None,
         valid_until=time(message.valid_until) if message.HasField("valid_until") else None,
+        finding_duty=finding_duty(message.finding_duty) if message.HasField("finding_duty") else None,
+    )
+
+
+def finding_duty(message: finding_service_pb2.FindingDuty) -> findings.FindingDuty:
+    return findings.FindingDuty(
+        agreement=message.agreement,
+        partner=message.partner,
+        due_every_seconds=message.due_every.ToSeconds(),
+        last_finding=time(message.last_finding_time) if message.HasField("last_finding_time") else None,
+        due=time(message.due_time),
+        is_overdue=message.overdue,
     )
 
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from sluicegate.auth import AccessRequest, Audience, CallerIdentity, Denied, Grant, Reason
 from sluicegate.server.caller import Caller
 from sluicegate.server.errors import CallRefused
+from sluicegate.server.finding_duties import FindingDuties, FindingDuty
 from sluicegate.server.gate import Gate
 from sluicegate.server.metering import Meter
+from sluicegate.server.state import StateError
 
 REMEDIES: Mapping[Reason, str] = {
     Reason.TOKEN_MISSING: "Send an access token.",
@@ -60,13 +62,23 @@ class QuotaView:
 class Access:
     """Answers callers about themselves. Counts nothing and changes nothing."""
 
-    def __init__(self, gate: Gate, meter: Meter) -> None:
+    def __init__(self, gate: Gate, meter: Meter, duties: FindingDuties) -> None:
         self._gate = gate
         self._meter = meter
+        self._duties = duties
 
     def identify(self, caller: Caller) -> CallerIdentity:
         """What the server knows of the caller."""
         return self._gate.policy.identify(caller.principal)
+
+    async def duty(self, identity: CallerIdentity) -> FindingDuty | None:
+        """The duty to report of a caller's agreement; None without one, and while nobody can tell how it stands."""
+        if identity.agreement is None:
+            return None
+        try:
+            return await self._duties.of(identity.agreement.id)
+        except StateError:
+            return None
 
     def check(self, caller: Caller, request: AccessRequest) -> CheckedAccess:
         """The decision on a call, without making it."""

@@ -46,6 +46,7 @@ from sluicegate.server.engine.process import process_launcher
 from sluicegate.server.engine.supervisor import Engine, Launch
 from sluicegate.server.engine_setup import build_engines, model_loads, worker_arguments
 from sluicegate.server.errors import SettingsError
+from sluicegate.server.findings_setup import opened_findings, watched_duties
 from sluicegate.server.gate import Gate
 from sluicegate.server.generation import Generations
 from sluicegate.server.judging import Judge
@@ -61,6 +62,7 @@ from sluicegate.server.quota_figures import QuotaFigures
 from sluicegate.server.rpc.access import AccessServicer
 from sluicegate.server.rpc.authenticator import Authenticator
 from sluicegate.server.rpc.drain import Draining
+from sluicegate.server.rpc.findings import FindingServicer
 from sluicegate.server.rpc.generation import GenerationServicer
 from sluicegate.server.rpc.health import HealthServicer
 from sluicegate.server.rpc.listener import add_services, bind, build_server
@@ -163,7 +165,7 @@ async def running(
             keyring=keyring,
         )
         queue, live = Queue(settings.limits.queued_requests, settings.limits.queued_share), LiveCalls()
-        judge = _open_judge(keep, gate, changes)
+        judge, duties = _open_judge(keep, gate, changes), watched_duties(keep, store, in_force, metrics, clock)
         serving = Serving(
             gate, models, metrics, queue, live, judge, meter, monitor, lexicon, settings.limits.call_seconds
         )
@@ -180,7 +182,7 @@ async def running(
                 stalled_reader_seconds=settings.limits.stalled_reader_seconds,
             ),
             models=ModelServicer(catalog),
-            access=AccessServicer(Access(gate, meter)),
+            access=AccessServicer(Access(gate, meter, duties)),
             provenance=ProvenanceServicer(detecting_of(settings, gate, models, keyring, metrics, clock=clock)),
             release=ReleaseServicer(
                 Stages(gate, _trust(settings.policy)),
@@ -200,6 +202,12 @@ async def running(
                 ),
                 max_lifetime_seconds=settings.tokens.max_lifetime_seconds,
                 clock=clock,
+            ),
+            findings=FindingServicer(
+                await opened_findings(
+                    settings.findings, store, gate, models, auditing=auditing, metrics=metrics, clock=clock
+                ),
+                duties,
             ),
             health=health,
             with_reflection=settings.reflection,

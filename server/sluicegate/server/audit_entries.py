@@ -1,4 +1,4 @@
-"""What the server knows of calls and withdrawals, as entries of the audit log: which facts, and under which names.
+"""What the server knows of calls, withdrawals and findings, as entries of the audit log: which facts, which names.
 
 What a caller writes, and people and clients by name, do not come in: they are written as `other` and as pseudonyms.
 """
@@ -9,14 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sluicegate.auth import AccessRequest, Agreement, Audience, Claim, Grant, Peer, Policy, Principal, Reason
-from sluicegate.server.audit import OTHER, Decision, Opening, Pseudonyms, Withdrawn
+from sluicegate.server.audit import OTHER, Decision, FindingFiled, FindingReviewed, Opening, Pseudonyms, Withdrawn
 from sluicegate.server.caller import Caller
 from sluicegate.server.state import (
     AgreementTarget,
     ClientTarget,
+    Finding,
     IssuedBeforeTarget,
     KeyTarget,
     ModelTarget,
+    Review,
     StageTarget,
     SubjectTarget,
     Target,
@@ -104,6 +106,33 @@ def withdrawn(
         by=(by,) if by is not None else (),
         signers=tuple(signers),
         justification=withdrawal.justification if lifted_for is None else lifted_for,
+    )
+
+
+def finding_filed(names: Pseudonyms, reporter: Principal, finding: Finding) -> FindingFiled:
+    """The entry of a finding: nothing of what its reporter wrote."""
+    return FindingFiled(
+        id=finding.id,
+        sha256=finding.digest,
+        finding=finding.report.kind,
+        severity=finding.report.severity,
+        model=finding.report.model,
+        stage=finding.stage,
+        partner=finding.partner,
+        agreement=finding.agreement,
+        client=names.client(reporter),
+    )
+
+
+def finding_reviewed(names: Pseudonyms, operator: Principal, finding: Finding, review: Review) -> FindingReviewed:
+    """The entry of a review that an operator asks for."""
+    by = names.subject(operator)
+    return FindingReviewed(
+        id=finding.id,
+        sha256=finding.digest,
+        status=review.status,
+        by=(by,) if by is not None else (),
+        justification=review.justification,
     )
 
 

@@ -19,13 +19,13 @@ import structlog
 
 from sluicegate.auth import AccessRequest, Grant, Policy, Principal, Reason
 from sluicegate.server import audit_entries
-from sluicegate.server.audit import AuditUnavailable, Closing, Opening, PolicyChanged, Pseudonyms, Withdrawn
+from sluicegate.server.audit import AuditUnavailable, Closing, Event, Opening, PolicyChanged, Pseudonyms
 from sluicegate.server.audit_entries import AuditedCall
 from sluicegate.server.caller import Caller
 from sluicegate.server.changes import Changes
 from sluicegate.server.limiters import Budgets
 from sluicegate.server.output import FinishReason, Usage
-from sluicegate.server.state import Withdrawal
+from sluicegate.server.state import Finding, Review, Withdrawal
 
 log = structlog.get_logger()
 
@@ -39,9 +39,9 @@ class Log(Protocol):
 
     def close_call(self, closing: Closing) -> None: ...
 
-    async def record(self, entry: Withdrawn | PolicyChanged) -> None: ...
+    async def record(self, entry: Event) -> None: ...
 
-    def note(self, entry: Withdrawn | PolicyChanged) -> None: ...
+    def note(self, entry: Event) -> None: ...
 
     def count_denial(self, reason: Reason) -> None: ...
 
@@ -55,9 +55,9 @@ class NoLog:
 
     def close_call(self, closing: Closing) -> None: ...
 
-    async def record(self, entry: Withdrawn | PolicyChanged) -> None: ...
+    async def record(self, entry: Event) -> None: ...
 
-    def note(self, entry: Withdrawn | PolicyChanged) -> None: ...
+    def note(self, entry: Event) -> None: ...
 
     def count_denial(self, reason: Reason) -> None: ...
 
@@ -160,6 +160,14 @@ class Auditing:
         """A door is about to be opened again. Raises AuditUnavailable unless that is on the disk."""
         entry = audit_entries.withdrawn(self.names, operator, withdrawal, lifted_for=justification, signers=signers)
         await self.log.record(entry)
+
+    def finding_filed(self, reporter: Principal, finding: Finding) -> None:
+        """A finding is in the store. The entry is kept until the disk takes it."""
+        self.log.note(audit_entries.finding_filed(self.names, reporter, finding))
+
+    async def reviewing(self, operator: Principal, finding: Finding, review: Review) -> None:
+        """A review is about to count, and may open a stage. Raises AuditUnavailable unless that is on the disk."""
+        await self.log.record(audit_entries.finding_reviewed(self.names, operator, finding, review))
 
 
 class _State(Enum):

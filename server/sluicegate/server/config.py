@@ -247,6 +247,13 @@ class Watermark(Section):
     false_positive_rate: Annotated[float, Field(ge=1e-12, le=0.05)] = 0.001
 
 
+class Findings(Section):
+    """How many findings may be filed in any 24 hours."""
+
+    reporter_per_day: Annotated[int, Field(ge=1, le=10_000)] = 20
+    public_per_day: Annotated[int, Field(ge=1, le=100_000)] = 200
+
+
 class Signals(Section):
     """What is looked for in prompts and outputs. Agreements that stop flagged text use `lexicon` in any case."""
 
@@ -340,6 +347,7 @@ class Settings(Section):
     metrics: Metrics = Metrics()
     tracing: Tracing | None = None
     health: Health = Health()
+    findings: Findings = Findings()
     signals: Signals = Signals()
     watermark: Watermark | None = None
     log: Log = Log()

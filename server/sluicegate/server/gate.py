@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from sluicegate.auth import AccessRequest, Denied, Grant, Policy, Principal, Reason
+from sluicegate.auth import AccessRequest, Denied, Grant, Policy, Principal, Reason, Standing
 from sluicegate.server.caller import Call, Caller
 from sluicegate.server.errors import CallRefused
 from sluicegate.server.observe.access import NO_REASON
@@ -73,6 +73,17 @@ class Gate:
             if outcome.redaction is not None:
                 return Denied(Reason.OUTPUT_TERMS_CONFLICT, {"term": "redaction", "cause": NOT_IN_THIS_VERSION})
         return outcome
+
+    def standing(self, caller: Caller, model: str | None = None) -> Standing:
+        """As whom a caller reports on a model, or on none. Raises CallRefused with the first check that failed."""
+        policy = self._policy()
+        outcome = policy.standing(caller.principal, model, caller.peer, self._clock())
+        if isinstance(outcome, Standing):
+            denied = policy.check_age(outcome.audience, self._withdrawals_age())
+            if denied is None:
+                return outcome
+            outcome = denied
+        raise CallRefused(outcome.reason, outcome.detail)
 
     def check_caller(self, principal: Principal) -> Denied | None:
         """Rows 2 and 9: whether a caller is still let in at all, on calls that last."""

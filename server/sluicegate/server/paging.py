@@ -23,9 +23,14 @@ def page(items: Sequence[Item], key: Callable[[Item], str], size: int, token: st
     if token:
         keys = [key(item) for item in items]
         if token not in keys:
-            rule = "is a `next_page_token` of this caller; begin again without one"
-            raise CallRefused(Reason.REQUEST_INVALID, violations=[FieldViolation("page_token", rule)])
+            raise foreign_token()
         first = keys.index(token) + 1
     last = first + min(size or DEFAULT_PAGE, LARGEST_PAGE)
     shown = items[first:last]
     return shown, key(shown[-1]) if shown and last < len(items) else ""
+
+
+def foreign_token() -> CallRefused:
+    """The refusal of a page token that this caller could not have got."""
+    rule = "is a `next_page_token` of this caller; begin again without one"
+    return CallRefused(Reason.REQUEST_INVALID, violations=[FieldViolation("page_token", rule)])

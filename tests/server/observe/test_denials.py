@@ -17,6 +17,7 @@ NO_DENIALS = {
     "REQUEST_INVALID",
     "CONTEXT_LENGTH_EXCEEDED",
     "SIGNATURES_REQUIRED",
+    "FINDING_UNKNOWN",
     "METHOD_UNKNOWN",
     "KEYS_STALE",
     "WITHDRAWALS_STALE",
@@ -46,8 +47,10 @@ def test_all_that_is_answered_as_unauthenticated_is_of_one_class() -> None:
     assert placed == unauthenticated | {Reason.CALLER_WITHDRAWN}
 
 
-def test_the_refusals_of_the_ledger_are_of_the_class_quota() -> None:
-    assert {reason for reason, kind in DENIAL_CLASSES.items() if kind is DenialClass.QUOTA} == set(REASONS.values())
+def test_the_refusals_of_the_ledger_and_too_many_findings_are_of_the_class_quota() -> None:
+    of_quotas = {reason for reason, kind in DENIAL_CLASSES.items() if kind is DenialClass.QUOTA}
+
+    assert of_quotas == {*REASONS.values(), Reason.FINDING_RATE_LIMIT}
 
 
 def test_what_operators_closed_is_told_apart_from_what_was_never_open() -> None:

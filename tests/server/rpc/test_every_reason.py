@@ -38,6 +38,12 @@ from operators import operator
 from sluicegate.auth import Reason, create_signing_key
 from sluicegate.auth.encoding import encode_base64url
 from sluicegate.v1.access_service_pb2 import GetCallerIdentityRequest
+from sluicegate.v1.finding_service_pb2 import (
+    FINDING_KIND_OTHER,
+    FINDING_SEVERITY_LOW,
+    CreateFindingRequest,
+    GetFindingRequest,
+)
 from sluicegate.v1.generation_pb2 import GenerationConfig
 from sluicegate.v1.generation_service_pb2 import GenerateRequest, StreamGenerateRequest
 from sluicegate.v1.withdrawal_service_pb2 import CreateWithdrawalRequest, LiftWithdrawalRequest, WithdrawalTarget
@@ -67,6 +73,13 @@ def generate(
 ) -> Any:
     request = GenerateRequest(model=model, text=text, config=GenerationConfig(max_output_tokens=tokens))
     return server.generation.Generate(request, metadata=metadata, timeout=LONG_SECONDS)
+
+
+def report(server: Server) -> Any:
+    request = CreateFindingRequest(
+        kind=FINDING_KIND_OTHER, model=SMALL, severity=FINDING_SEVERITY_LOW, summary="Odd verse."
+    )
+    return server.findings.CreateFinding(request, metadata=GOOD, timeout=LONG_SECONDS)
 
 
 async def begun(server: Server, model: str = SMALL) -> Any:
@@ -276,6 +289,10 @@ SCENARIOS: dict[Reason, Scenario] = {
     Reason.MODEL_NOT_READY: asked(lambda server: generate(server, model="gpt2-355m")),
     Reason.SERVER_OVERLOADED: a_full_queue,
     Reason.SIGNATURES_REQUIRED: a_lifting_without_signatures,
+    Reason.FINDING_UNKNOWN: asked(
+        lambda server: server.findings.GetFinding(GetFindingRequest(id="none"), metadata=GOOD)
+    ),
+    Reason.FINDING_RATE_LIMIT: asked(report, before=1, findings={"reporter_per_day": 1}),
     Reason.STAGE_CHANGED: a_stage_rolled_back,
     Reason.SERVER_DRAINING: a_drain,
     Reason.ENGINE_LOST: a_lost_engine,

@@ -19,6 +19,11 @@ from operators import withdraw
 
 from sluicegate.server.rpc.status import DETAILS_TRAILER
 from sluicegate.v1.access_service_pb2 import CheckAccessRequest, ListQuotasRequest
+from sluicegate.v1.finding_service_pb2 import (
+    FINDING_KIND_OTHER,
+    FINDING_SEVERITY_LOW,
+    CreateFindingRequest,
+)
 from sluicegate.v1.generation_service_pb2 import (
     DetokenizeRequest,
     GenerateRequest,
@@ -83,6 +88,12 @@ QUESTIONS: dict[str, Ask] = {
     ),
     "CheckAccess to score": lambda s, m, who: s.access.CheckAccess(
         CheckAccessRequest(action="score", model=m), metadata=who
+    ),
+    "CreateFinding": lambda s, m, who: s.findings.CreateFinding(
+        CreateFindingRequest(
+            kind=FINDING_KIND_OTHER, model=m, severity=FINDING_SEVERITY_LOW, summary="a drill", validate_only=True
+        ),
+        metadata=who,
     ),
     "ListQuotas": lambda s, m, who: s.access.ListQuotas(ListQuotasRequest(model=m), metadata=who),
     "health Check": lambda s, m, who: s.health.Check(HealthCheckRequest(service=f"models/{m}"), metadata=who),

@@ -29,6 +29,12 @@ from sluicegate.server.errors import CallRefused
 from sluicegate.server.rpc.methods import own_services
 from sluicegate.server.rpc.validation import MAX_VIOLATIONS, SMALL_REQUEST_BYTES, validate
 from sluicegate.v1.access_service_pb2 import CheckAccessRequest
+from sluicegate.v1.finding_service_pb2 import (
+    FINDING_KIND_BIAS,
+    FINDING_SEVERITY_LOW,
+    FINDING_STATUS_ACCEPTED,
+    Attachment,
+)
 from sluicegate.v1.generation_pb2 import GenerationConfig, TokenIds
 from sluicegate.v1.generation_service_pb2 import (
     GenerateRequest,
@@ -66,6 +72,14 @@ GOOD: dict[str, dict[str, Any]] = {
     "CreateWithdrawalRequest": {"target": WithdrawalTarget(model=SMALL), "justification": "a drill"},
     "LiftWithdrawalRequest": {"id": "any", "justification": "a drill"},
     "SimulatePolicyRequest": {"files": [PolicyFile(name="release.yaml")]},
+    "CreateFindingRequest": {
+        "kind": FINDING_KIND_BIAS,
+        "model": SMALL,
+        "severity": FINDING_SEVERITY_LOW,
+        "summary": "a drill",
+    },
+    "GetFindingRequest": {"id": "any"},
+    "ReviewFindingRequest": {"id": "any", "status": FINDING_STATUS_ACCEPTED, "justification": "a drill"},
 }
 """A request of each kind that breaks no rule; the others are good when empty."""
 GOOD_INSIDE: dict[str, Message] = {
@@ -76,6 +90,7 @@ GOOD_INSIDE: dict[str, Message] = {
     "target.key": KeyTarget(issuer="i", key_id="k"),
     "signatures": LiftingSignature(signer="lead", value="v"),
     "files": PolicyFile(name="release.yaml"),
+    "attachments": Attachment(name="pairs.csv", media_type="text/csv", sha256="0" * 64),
 }
 """What stands around a field inside a message, by that message's path."""
 
@@ -209,7 +224,7 @@ def texts(rules: Any) -> Iterator[tuple[str, str, bool]]:
         yield "most bytes", "ä" * (rules.max_bytes // 2), True
         yield "too many bytes", "ä" * (rules.max_bytes // 2) + "x", False
     if "pattern" in names:
-        for text in (" ", "a b", "a\n", "ä", "\x7f"):
+        for text in (" ", "a b", "a\n", "ä", "\x7f", "a/b", "0f" * 32, "0F" * 32):
             is_good = re.fullmatch(rules.pattern, text) is not None
             yield f"{'' if is_good else 'not '}{text!r}", text, is_good
     if "in" in names:
@@ -236,6 +251,14 @@ def times(rules: Any, kind: type[Duration | Timestamp]) -> Iterator[tuple[str, D
         yield what, value, is_good
 
 
+def members(field: FieldDescriptor) -> Iterator[tuple[str, int, bool]]:
+    """Every value of an enum but UNSPECIFIED is good."""
+    assert field.enum_type is not None
+    numbers = [value.number for value in field.enum_type.values]
+    yield from ((f"is {number}", number, number != 0) for number in numbers)
+    yield "none of them", max(numbers) + 1, False
+
+
 def lists(rules: Any, item: Any) -> Iterator[tuple[str, list[Any], bool]]:
     names = {field.name for field, _ in rules.ListFields()}
     if "max_items" in names:
@@ -259,10 +282,12 @@ def cases_of(request: str, path: str, field: FieldDescriptor) -> Iterator[Case]:
     match rules.WhichOneof("type"):
         case "float":
             found = numbers(rules.float, is_float=True)
-        case "uint32":
-            found = numbers(rules.uint32, is_signed=False)
+        case "uint32" | "uint64" as kind:
+            found = numbers(getattr(rules, kind), is_signed=False)
         case "int32":
             found = numbers(rules.int32)
+        case "enum":
+            found = members(field)
         case "string":
             found = texts(rules.string)
         case "bytes":
@@ -280,7 +305,7 @@ def cases_of(request: str, path: str, field: FieldDescriptor) -> Iterator[Case]:
             found = lists(rules.repeated, "x" if is_text else 1)
     for what, value, is_good in found:
         # In a list of messages the violation names the item.
-        place = path.replace("signatures.", "signatures[0].").replace("files.", "files[0].")
+        place = re.sub(r"^(signatures|files|attachments)\.", r"\1[0].", path)
         yield Case(request, path, what, value, None if is_good else place)
 
 

@@ -12,6 +12,7 @@ import typer
 
 from sluicegate.client.commands.connection import Connection
 from sluicegate.client.commands.exits import Exit, reported
+from sluicegate.client.commands.finding import due_text
 from sluicegate.client.commands.groups import with_option_groups
 from sluicegate.client.commands.terminal import write, write_json, write_table
 from sluicegate.client.remedies import remedy_for
@@ -151,6 +152,7 @@ def _agreement_rows(agreement: Agreement) -> Sequence[tuple[str, str]]:
         ("purposes", " ".join(agreement.purposes)),
         ("valid from", _time(agreement.valid_from)),
         ("valid until", _time(agreement.valid_until)),
+        ("finding due", due_text(agreement.finding_duty) if agreement.finding_duty else ""),
     )
 
 

@@ -13,6 +13,7 @@ from sluicegate.client.commands.batch import batch
 from sluicegate.client.commands.bias import build_bias
 from sluicegate.client.commands.detect import detect
 from sluicegate.client.commands.exits import SEE, epilog
+from sluicegate.client.commands.finding import build_finding
 from sluicegate.client.commands.generate import generate
 from sluicegate.client.commands.memorisation import build_memorisation
 from sluicegate.client.commands.models import models
@@ -37,6 +38,7 @@ def build_app() -> typer.Typer:
     app.add_typer(build_memorisation(), name="memorisation", epilog=SEE)
     app.add_typer(build_release(), name="release", epilog=SEE)
     app.add_typer(build_withdraw(), name="withdraw", epilog=SEE)
+    app.add_typer(build_finding(), name="finding", epilog=SEE)
     extensions.register(app)
     return app
 

@@ -10,6 +10,7 @@ import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
+import sluicegate.v1.finding_service_pb2
 import sluicegate.v1.model_service_pb2
 import sluicegate.v1.reason_pb2
 import sys
@@ -88,6 +89,7 @@ class AgreementTerms(google.protobuf.message.Message):
     PURPOSES_FIELD_NUMBER: builtins.int
     VALID_FROM_FIELD_NUMBER: builtins.int
     VALID_UNTIL_FIELD_NUMBER: builtins.int
+    FINDING_DUTY_FIELD_NUMBER: builtins.int
     id: builtins.str
     """Its id."""
     partner: builtins.str
@@ -114,6 +116,10 @@ class AgreementTerms(google.protobuf.message.Message):
     def valid_until(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """End of its term."""
 
+    @property
+    def finding_duty(self) -> sluicegate.v1.finding_service_pb2.FindingDuty:
+        """Its duty to report findings. Absent: it has none, is not in force, or the store of findings does not answer now."""
+
     def __init__(
         self,
         *,
@@ -125,9 +131,10 @@ class AgreementTerms(google.protobuf.message.Message):
         purposes: collections.abc.Iterable[builtins.str] | None = ...,
         valid_from: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         valid_until: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        finding_duty: sluicegate.v1.finding_service_pb2.FindingDuty | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["valid_from", b"valid_from", "valid_until", b"valid_until"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["actions", b"actions", "id", b"id", "models", b"models", "partner", b"partner", "purposes", b"purposes", "status", b"status", "valid_from", b"valid_from", "valid_until", b"valid_until"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["finding_duty", b"finding_duty", "valid_from", b"valid_from", "valid_until", b"valid_until"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["actions", b"actions", "finding_duty", b"finding_duty", "id", b"id", "models", b"models", "partner", b"partner", "purposes", b"purposes", "status", b"status", "valid_from", b"valid_from", "valid_until", b"valid_until"]) -> None: ...
 
 global___AgreementTerms = AgreementTerms
 

@@ -124,6 +124,10 @@ class _ReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTyp
     """The release stage changed, and the model is no longer open to this caller."""
     REASON_SIGNATURES_REQUIRED: _Reason.ValueType  # 56
     """Lifting this withdrawal opens wider and needs more valid signatures: see `needed` and `valid`."""
+    REASON_FINDING_UNKNOWN: _Reason.ValueType  # 57
+    """There is no such finding, or it is not the caller's to see."""
+    REASON_FINDING_RATE_LIMIT: _Reason.ValueType  # 58
+    """Too many findings in 24 hours, of this reporter or of the public as a whole. `RetryInfo` says when there is room."""
     REASON_SERVER_DRAINING: _Reason.ValueType  # 48
     """The server is shutting down. Try another replica."""
     REASON_ENGINE_LOST: _Reason.ValueType  # 49
@@ -248,6 +252,10 @@ REASON_STAGE_CHANGED: Reason.ValueType  # 47
 """The release stage changed, and the model is no longer open to this caller."""
 REASON_SIGNATURES_REQUIRED: Reason.ValueType  # 56
 """Lifting this withdrawal opens wider and needs more valid signatures: see `needed` and `valid`."""
+REASON_FINDING_UNKNOWN: Reason.ValueType  # 57
+"""There is no such finding, or it is not the caller's to see."""
+REASON_FINDING_RATE_LIMIT: Reason.ValueType  # 58
+"""Too many findings in 24 hours, of this reporter or of the public as a whole. `RetryInfo` says when there is room."""
 REASON_SERVER_DRAINING: Reason.ValueType  # 48
 """The server is shutting down. Try another replica."""
 REASON_ENGINE_LOST: Reason.ValueType  # 49

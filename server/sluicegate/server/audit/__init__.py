@@ -1,7 +1,17 @@
 """The audit log: what was decided and delivered, in a form that cannot be changed unseen. See docs/audit.md."""
 
 from sluicegate.server.audit.chain import Head, parse_head
-from sluicegate.server.audit.entries import OTHER, Closing, Decision, Opening, PolicyChanged, Withdrawn
+from sluicegate.server.audit.entries import (
+    OTHER,
+    Closing,
+    Decision,
+    Event,
+    FindingFiled,
+    FindingReviewed,
+    Opening,
+    PolicyChanged,
+    Withdrawn,
+)
 from sluicegate.server.audit.errors import (
     AuditError,
     AuditLogDamaged,
@@ -30,6 +40,9 @@ __all__ = [
     "Clock",
     "Closing",
     "Decision",
+    "Event",
+    "FindingFiled",
+    "FindingReviewed",
     "Head",
     "Hooks",
     "Identity",

@@ -1,8 +1,8 @@
 """What stands in an audit log: one dataclass for each kind of entry.
 
 Never a prompt, an output, an address, a token, or a subject or client by name: there is no field for one. Texts are
-short names on one line, and an operator's own words about a withdrawal; people and clients come as pseudonyms
-(pseudonyms.py).
+short names on one line, and an operator's own words about a withdrawal or a finding; people and clients come as
+pseudonyms (pseudonyms.py).
 """
 
 from __future__ import annotations
@@ -142,6 +142,38 @@ class PolicyChanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FindingFiled:
+    """A finding was filed on a model. What it says stands in the state store, not here."""
+
+    id: Name
+    sha256: Sha256
+    """Of its canonical form."""
+    finding: Name
+    """Kind: bias, misuse, detectability, memorisation or other."""
+    severity: Name
+    model: Name
+    stage: Name
+    partner: Name
+    """`public`, `internal` or the partner's name."""
+    agreement: Name | None
+    client: Pseudonym | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindingReviewed:
+    """An operator's order to put a review beside a finding; written before it is carried out."""
+
+    id: Name
+    """The finding's."""
+    sha256: Sha256
+    """The finding's."""
+    status: Name
+    """open, accepted or rejected."""
+    by: tuple[Pseudonym, ...]
+    justification: Words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Denials:
     """How many calls without a verified caller were turned away, so that strangers cannot fill the disk."""
 
@@ -217,7 +249,9 @@ class Header:
     torn: tuple[TornPiece, ...] = ()
 
 
-Entry = Header | Opening | Closing | Interrupted | Withdrawn | PolicyChanged | Denials | Outage | Checkpoint | Rotation
+Event = Withdrawn | PolicyChanged | FindingFiled | FindingReviewed
+"""What happens beside calls."""
+Entry = Header | Opening | Closing | Interrupted | Event | Denials | Outage | Checkpoint | Rotation
 
 KINDS: Mapping[str, type[Entry]] = MappingProxyType(
     {
@@ -227,6 +261,8 @@ KINDS: Mapping[str, type[Entry]] = MappingProxyType(
         "interrupted": Interrupted,
         "withdrawal": Withdrawn,
         "policy": PolicyChanged,
+        "finding": FindingFiled,
+        "review": FindingReviewed,
         "denials": Denials,
         "outage": Outage,
         "checkpoint": Checkpoint,

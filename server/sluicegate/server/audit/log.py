@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sluicegate.auth import Reason
 from sluicegate.server.audit.chain import Head
-from sluicegate.server.audit.entries import Closing, Opening, PolicyChanged, Withdrawn
+from sluicegate.server.audit.entries import Closing, Event, Opening
 from sluicegate.server.audit.errors import AuditUnavailable, Cause
 from sluicegate.server.audit.form import check
 from sluicegate.server.audit.journal import Clock, Identity, Journal, open_journal
@@ -112,12 +112,12 @@ class AuditLog:
         self._open.remove(closing.call)
         self._writer.put(Ticket(closing))
 
-    async def record(self, entry: Withdrawn | PolicyChanged) -> None:
+    async def record(self, entry: Event) -> None:
         """Return when the entry is durable. Raises as `open_call` does."""
         check(entry)
         await self._durable(entry)
 
-    def note(self, entry: Withdrawn | PolicyChanged) -> None:
+    def note(self, entry: Event) -> None:
         """Write an entry without waiting; it is kept until the disk takes it. For what has happened already.
 
         Raises ValueError for an entry that breaks the rules of its fields.
@@ -140,9 +140,7 @@ class AuditLog:
         if not await asyncio.to_thread(self._writer.stop, seconds_left):
             self._hooks.on_failure(Cause.TIMEOUT)
 
-    async def _durable(
-        self, entry: Opening | Withdrawn | PolicyChanged, on_late: Callable[[], None] | None = None
-    ) -> None:
+    async def _durable(self, entry: Opening | Event, on_late: Callable[[], None] | None = None) -> None:
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         ticket = Ticket(entry, written, on_late=on_late)
         try:

@@ -73,10 +73,12 @@ DENIAL_CLASSES: Mapping[Reason, DenialClass | None] = MappingProxyType(
         Reason.REQUEST_RATE_LIMIT: _QUOTA,
         Reason.TOKEN_RATE_LIMIT: _QUOTA,
         Reason.DAILY_TOKEN_QUOTA: _QUOTA,
+        Reason.FINDING_RATE_LIMIT: _QUOTA,
         # Mistakes of the request.
         Reason.REQUEST_INVALID: None,
         Reason.CONTEXT_LENGTH_EXCEEDED: None,
         Reason.SIGNATURES_REQUIRED: None,
+        Reason.FINDING_UNKNOWN: None,
         Reason.METHOD_UNKNOWN: None,
         # The server's own state, whoever calls.
         Reason.KEYS_STALE: None,

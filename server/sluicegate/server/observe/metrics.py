@@ -16,6 +16,7 @@ from prometheus_client.process_collector import ProcessCollector
 from sluicegate.server.observe.access import AccessMetrics
 from sluicegate.server.observe.control import ControlMetrics
 from sluicegate.server.observe.engine import EngineMetrics
+from sluicegate.server.observe.findings import FindingMetrics
 from sluicegate.server.observe.labels import OTHER, ClosedSets
 from sluicegate.server.observe.latency import LatencyMetrics
 from sluicegate.server.observe.provenance import ProvenanceMetrics
@@ -43,6 +44,7 @@ class Metrics:
         self.provenance = ProvenanceMetrics(registry)
         self.engine = EngineMetrics(registry, self.labels)
         self.control = ControlMetrics(registry)
+        self.findings = FindingMetrics(registry)
         self.signals = SignalMetrics(registry, self.labels, flagged_categories)
         self._create()
 
@@ -68,4 +70,5 @@ class Metrics:
         self.provenance.create(models)
         self.engine.create(models)
         self.control.create(self.labels.models)
+        self.findings.create(partners)
         self.signals.create(models, partners)

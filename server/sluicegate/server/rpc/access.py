@@ -8,6 +8,7 @@ from sluicegate.server.access import Access
 from sluicegate.server.paging import page
 from sluicegate.server.rpc import requests, responses
 from sluicegate.server.rpc.call import authenticated, current
+from sluicegate.server.rpc.findings import duty_message
 from sluicegate.server.rpc.validation import validate
 from sluicegate.v1 import access_service_pb2
 from sluicegate.v1.access_service_pb2_grpc import AccessServiceServicer
@@ -26,7 +27,11 @@ class AccessServicer(AccessServiceServicer):
     ) -> access_service_pb2.GetCallerIdentityResponse:
         caller = authenticated(context).caller
         validate(request)
-        return responses.identity(caller.principal, self._access.identify(caller))
+        identity = self._access.identify(caller)
+        message = responses.identity(caller.principal, identity)
+        if (duty := await self._access.duty(identity)) is not None:
+            message.agreement.finding_duty.CopyFrom(duty_message(duty))
+        return message
 
     async def CheckAccess(
         self, request: access_service_pb2.CheckAccessRequest, context: Context

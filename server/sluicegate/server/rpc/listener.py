@@ -14,6 +14,7 @@ from sluicegate.server.observe.metrics import Metrics
 from sluicegate.server.observe.tracing import Tracing
 from sluicegate.server.rpc.access import AccessServicer
 from sluicegate.server.rpc.authenticator import Authenticator
+from sluicegate.server.rpc.findings import FindingServicer
 from sluicegate.server.rpc.generation import GenerationServicer
 from sluicegate.server.rpc.health import HealthServicer
 from sluicegate.server.rpc.interceptors import authentication, calls, errors, peer_limit
@@ -25,6 +26,7 @@ from sluicegate.server.rpc.release import ReleaseServicer
 from sluicegate.server.rpc.tls import server_credentials
 from sluicegate.server.rpc.withdrawals import WithdrawalServicer
 from sluicegate.v1.access_service_pb2_grpc import add_AccessServiceServicer_to_server
+from sluicegate.v1.finding_service_pb2_grpc import add_FindingServiceServicer_to_server
 from sluicegate.v1.generation_service_pb2_grpc import add_GenerationServiceServicer_to_server
 from sluicegate.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 from sluicegate.v1.provenance_service_pb2_grpc import add_ProvenanceServiceServicer_to_server
@@ -88,6 +90,7 @@ def add_services(
     provenance: ProvenanceServicer,
     release: ReleaseServicer,
     withdrawals: WithdrawalServicer,
+    findings: FindingServicer,
     health: HealthServicer,
     with_reflection: bool,
 ) -> None:
@@ -98,6 +101,7 @@ def add_services(
     add_ProvenanceServiceServicer_to_server(provenance, server)
     add_ReleaseServiceServicer_to_server(release, server)
     add_WithdrawalServiceServicer_to_server(withdrawals, server)
+    add_FindingServiceServicer_to_server(findings, server)
     health.register(server)
     if with_reflection:
         names = [service.full_name for service in own_services()]

@@ -10,6 +10,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from sluicegate.v1 import (
     access_service_pb2,
+    finding_service_pb2,
     generation_service_pb2,
     model_service_pb2,
     options_pb2,
@@ -26,6 +27,7 @@ def own_services() -> list[ServiceDescriptor]:
     """Descriptors of every service of package sluicegate.v1 that this server serves."""
     files = (
         access_service_pb2,
+        finding_service_pb2,
         generation_service_pb2,
         model_service_pb2,
         provenance_service_pb2,

@@ -161,10 +161,10 @@ class Store:
         found = await self._carry_out(self._backend.findings(list_, before, most))
         return tuple(_filed(*each) for each in found)
 
-    async def each_finding(self, list_: str) -> AsyncIterator[FiledFinding]:
+    async def each_finding(self, list_: str, *, page_size: int = FINDINGS_PAGE) -> AsyncIterator[FiledFinding]:
         """Every finding of a list, the newest first, read page by page."""
         before = ""
-        while page := await self.findings(list_, before=before):
+        while page := await self.findings(list_, before=before, most=page_size):
             for filed in page:
                 yield filed
             before = page[-1].finding.id
