@@ -31,7 +31,6 @@ from sluicegate.server.engine.runner import Outcome, Runner
 from sluicegate.server.engine.scheduler import Scheduler
 from sluicegate.server.engine.speculation import SpeculativeRunner
 from sluicegate.server.gpt2.loading import DTYPES, load_runner
-from sluicegate.server.gpt2.runner import TorchRunner
 
 MODEL, DRAFT = "demo-l", "demo-xs"
 STEP_TOKENS = 4_096  # prompts are read at once: this is about what comes behind them
@@ -158,7 +157,7 @@ def measure(drafter: str, sampling: str, batch: int, arguments: argparse.Namespa
     )
 
 
-def load(model: str, slots: int, dtype: str) -> TorchRunner:
+def load(model: str, slots: int, dtype: str) -> Runner:
     """A demo model on the CPU."""
     return load_runner(
         Load(

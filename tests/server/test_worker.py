@@ -155,7 +155,8 @@ def test_the_garbage_collector_leaves_alone_what_the_first_load_imports(monkeypa
             load(scripted_load("gpt2-124m"))
         return 0
 
-    def load_runner(message: Load, *, use_kernels: bool) -> Runner:
+    def load_runner(message: Load, *, use_kernels: bool, use_graphs: bool) -> Runner:
+        assert (use_kernels, use_graphs) == (True, True)
         frozen.append(gc.get_freeze_count())
         models.append([[] for _ in range(1_000)])
         return ScriptedRunner(slots=message.slots)

@@ -14,7 +14,7 @@ from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel
 
 import sluicegate.server.gpt2
 from sluicegate.server.engine.messages import Load, Sampling
-from sluicegate.server.engine.runner import Chunk, ModelFacts
+from sluicegate.server.engine.runner import Chunk, ModelFacts, Runner
 from sluicegate.server.gpt2.batch import lay_out
 from sluicegate.server.gpt2.config import Gpt2Config, load_config
 from sluicegate.server.gpt2.kernels import Kernels
@@ -65,12 +65,10 @@ def pack_weights(model: Any, kernels: Kernels, dtype: torch.dtype = torch.float3
     return PackedNetwork(our_config(model), weights, kernels)
 
 
-def build_runner(
-    network: ForwardPass, slots: int, watermark: Scheme | None = None, eos_token_id: int | None = None
-) -> TorchRunner:
+def facts_of(network: ForwardPass, slots: int, cache_bytes: int, eos_token_id: int | None = None) -> ModelFacts:
+    """Of a network that was never a file."""
     config = network.config
-    cache = network.new_cache(slots)
-    facts = ModelFacts(
+    return ModelFacts(
         parameters=config.parameters,
         context_length=config.context_length,
         vocabulary_size=config.vocabulary_size,
@@ -79,12 +77,18 @@ def build_runner(
         dtype=str(network.dtype),
         device=str(network.device),
         slots=slots,
-        cache_bytes=cache.nbytes,
+        cache_bytes=cache_bytes,
     )
-    return TorchRunner(network, cache, facts, watermark)
 
 
-def demo_runner(dtype: str, slots: int, device: str = "cpu", model: str = "demo-xs") -> TorchRunner:
+def build_runner(
+    network: ForwardPass, slots: int, watermark: Scheme | None = None, eos_token_id: int | None = None
+) -> TorchRunner:
+    cache = network.new_cache(slots)
+    return TorchRunner(network, cache, facts_of(network, slots, cache.nbytes, eos_token_id), watermark)
+
+
+def demo_runner(dtype: str, slots: int, device: str = "cpu", model: str = "demo-xs") -> Runner:
     """A demo model, loaded as the server loads it: trained, so its distributions are those of text."""
     return load_runner(demo_load(dtype, slots, device, model))
 
@@ -173,7 +177,7 @@ def greedy_reference(model: Any, prompt: list[int], steps: int) -> list[int]:
 
 
 def generate(
-    runner: TorchRunner, prompts: dict[int, list[int]], samplings: dict[int, Sampling], steps: int
+    runner: Runner, prompts: dict[int, list[int]], samplings: dict[int, Sampling], steps: int
 ) -> dict[int, list[int]]:
     """Our continuation of prompts in these slots, all at once."""
     fed = dict.fromkeys(prompts, 0)

@@ -327,6 +327,7 @@ class Engine(Section):
 
     threads: Annotated[int, Field(ge=1, le=1_024)] | None = None
     kernels: Literal["auto", "off"] = "auto"
+    graphs: Literal["auto", "off"] = "auto"
     load_seconds: Seconds = 600.0
 
 

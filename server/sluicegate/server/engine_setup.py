@@ -97,5 +97,5 @@ def share_memory(loads: Sequence[Load]) -> list[Load]:
 def worker_arguments(settings: config.Settings) -> list[str]:
     """What an engine process is told on its command line."""
     threads = [] if settings.engine.threads is None else ["--threads", str(settings.engine.threads)]
-    kernels = ["--kernels", settings.engine.kernels]
-    return [*threads, *kernels, "--log-level", settings.log.level, "--log-format", settings.log.format]
+    paths = ["--kernels", settings.engine.kernels, "--graphs", settings.engine.graphs]
+    return [*threads, *paths, "--log-level", settings.log.level, "--log-format", settings.log.format]

@@ -63,6 +63,7 @@ def main() -> int:
     parser.add_argument("--address", required=True, help="ipc:// path of the socket, in a directory of mode 0700")
     parser.add_argument("--threads", type=int, help="CPU threads that a step may use")
     parser.add_argument("--kernels", choices=("auto", "off"), default="auto", help="C++ kernels on a CPU")
+    parser.add_argument("--graphs", choices=("auto", "off"), default="auto", help="CUDA graphs")
     parser.add_argument("--log-level", choices=LEVELS, default="info")
     parser.add_argument("--log-format", choices=STYLES, default="json")
     arguments = parser.parse_args()
@@ -70,17 +71,18 @@ def main() -> int:
     # Both are read by torch when the first load imports it. Its threads must not spin while those of the kernels work.
     os.environ["OMP_NUM_THREADS"] = str(arguments.threads or usable_cores())
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    return run_worker(arguments.address, lambda message: _load(message, use_kernels=arguments.kernels != "off"))
+    use_kernels, use_graphs = arguments.kernels != "off", arguments.graphs != "off"
+    return run_worker(arguments.address, lambda message: _load(message, use_kernels=use_kernels, use_graphs=use_graphs))
 
 
-def _load(message: Load, *, use_kernels: bool) -> Runner:
+def _load(message: Load, *, use_kernels: bool, use_graphs: bool) -> Runner:
     """A real model's runner. Importing torch takes seconds, in which the front end must be watched already."""
     from sluicegate.server.gpt2.loading import load_runner
 
     if not gc.get_freeze_count():  # torch's modules are here to stay; models are not
         gc.collect()
         gc.freeze()
-    return load_runner(message, use_kernels=use_kernels)
+    return load_runner(message, use_kernels=use_kernels, use_graphs=use_graphs)
 
 
 if __name__ == "__main__":

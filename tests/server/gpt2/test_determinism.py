@@ -13,7 +13,7 @@ from gpt2_reference import demo_runner, random_ids
 from msgspec import structs
 
 from sluicegate.server.engine.messages import Sampling
-from sluicegate.server.gpt2 import TorchRunner
+from sluicegate.server.engine.runner import Runner
 
 SETTINGS = {
     "greedy": Sampling(temperature=0),
@@ -31,7 +31,7 @@ PROMPT_TOKENS, OUTPUT_TOKENS = 80, 40
 
 
 @pytest.fixture(scope="module")
-def runner() -> TorchRunner:
+def runner() -> Runner:
     return demo_runner("float32", slots=OTHERS + 8)
 
 
@@ -41,7 +41,7 @@ def lasting(sampling: Sampling, seed: int) -> Sampling:
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_a_prompt_and_a_seed_give_the_same_tokens_alone_and_in_a_crowd(runner: TorchRunner, name: str) -> None:
+def test_a_prompt_and_a_seed_give_the_same_tokens_alone_and_in_a_crowd(runner: Runner, name: str) -> None:
     prompt = random_ids(3, PROMPT_TOKENS, runner.facts.vocabulary_size)
     request = asked(prompt, lasting(SETTINGS[name], seed=11))
 
@@ -51,7 +51,7 @@ def test_a_prompt_and_a_seed_give_the_same_tokens_alone_and_in_a_crowd(runner: T
     assert len(tokens[0]) == OUTPUT_TOKENS
 
 
-def test_another_seed_gives_other_tokens(runner: TorchRunner) -> None:
+def test_another_seed_gives_other_tokens(runner: Runner) -> None:
     prompt = random_ids(3, PROMPT_TOKENS, runner.facts.vocabulary_size)
 
     outputs = [alone(runner, asked(prompt, lasting(Sampling(), seed)))[0] for seed in range(4)]
@@ -60,7 +60,7 @@ def test_another_seed_gives_other_tokens(runner: TorchRunner) -> None:
 
 
 @pytest.mark.parametrize("name", ["plain", "top-p", "penalties"])
-def test_a_candidates_tokens_do_not_depend_on_how_many_there_are(runner: TorchRunner, name: str) -> None:
+def test_a_candidates_tokens_do_not_depend_on_how_many_there_are(runner: Runner, name: str) -> None:
     prompt = random_ids(4, PROMPT_TOKENS, runner.facts.vocabulary_size)
     sampling = lasting(SETTINGS[name], seed=12)
 
@@ -72,7 +72,7 @@ def test_a_candidates_tokens_do_not_depend_on_how_many_there_are(runner: TorchRu
     assert two == {0: eight[0], 1: eight[1]}
 
 
-def test_candidates_in_a_crowd_are_those_that_run_alone(runner: TorchRunner) -> None:
+def test_candidates_in_a_crowd_are_those_that_run_alone(runner: Runner) -> None:
     prompt = random_ids(5, PROMPT_TOKENS, runner.facts.vocabulary_size)
     request = asked(prompt, lasting(Sampling(top_k=100), seed=13), candidates=8)
 
@@ -81,9 +81,7 @@ def test_candidates_in_a_crowd_are_those_that_run_alone(runner: TorchRunner) -> 
 
 @pytest.mark.parametrize("steps", [5, 60], ids=["while it runs", "when it has ended"])
 @pytest.mark.parametrize("name", ["plain", "top-p", "penalties"])
-def test_a_prompt_that_starts_from_an_earlier_one_gives_the_same_tokens(
-    runner: TorchRunner, name: str, steps: int
-) -> None:
+def test_a_prompt_that_starts_from_an_earlier_one_gives_the_same_tokens(runner: Runner, name: str, steps: int) -> None:
     prompt = random_ids(6, PROMPT_TOKENS, runner.facts.vocabulary_size)
     request = structs.replace(asked(prompt, lasting(SETTINGS[name], seed=15), candidates=2), cache_salt="lab")
     earlier = structs.replace(request, request="earlier", prompt=[*prompt[:60], *random_ids(7, 30, 500)])
@@ -94,7 +92,7 @@ def test_a_prompt_that_starts_from_an_earlier_one_gives_the_same_tokens(
     assert tokens == alone(runner, request)
 
 
-def test_a_prompt_of_one_token_shares_nothing_and_still_gives_the_same_candidates(runner: TorchRunner) -> None:
+def test_a_prompt_of_one_token_shares_nothing_and_still_gives_the_same_candidates(runner: Runner) -> None:
     sampling = lasting(Sampling(), seed=14)
 
     assert alone(runner, asked([9], sampling)) == {0: alone(runner, asked([9], sampling, candidates=8))[0]}

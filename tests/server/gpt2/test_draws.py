@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sluicegate.server.gpt2.draws import BLOCK, philox4x32, pick, pick_among, waiting_times
+from sluicegate.server.gpt2.draws import BLOCK, WaitingTimes, philox4x32, pick, pick_among, waiting_times
 
 # Random123, tests/kat_vectors, "philox4x32 10": counter, key, result.
 KNOWN_ANSWERS = [
@@ -46,6 +46,17 @@ def test_times_are_the_same_alone_and_among_others() -> None:
     together = times(keys)
 
     assert np.array_equal(together, np.concatenate([times([key]) for key in keys]))
+
+
+def test_times_by_torch_are_those_by_numpy_to_the_last_bit_of_the_logarithm() -> None:
+    keys = [(0, 0, 0), (2**64 - 1, 2**32 - 1, 2**32 - 1), (2**63, 7, 1_023), (12345678901234567890, 1, 64)]
+    seeds, candidates, positions = (
+        torch.tensor(np.array(part, np.uint64).astype(np.int64)) for part in zip(*keys, strict=True)
+    )
+
+    ours = WaitingTimes(50_257, torch.device("cpu"))(seeds, candidates, positions)
+
+    np.testing.assert_allclose(ours.numpy(), times(keys, 50_257), rtol=3e-16, atol=0)
 
 
 def test_there_is_a_time_for_each_block_and_for_each_place_in_one() -> None:

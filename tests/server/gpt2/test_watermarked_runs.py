@@ -13,7 +13,7 @@ from transformers import BayesianDetectorConfig, BayesianDetectorModel, GPT2LMHe
 from watermarks import key_of, processor_of, scheme_of
 
 from sluicegate.server.engine.messages import Sampling, WatermarkKey
-from sluicegate.server.gpt2 import TorchRunner
+from sluicegate.server.engine.runner import Runner
 from sluicegate.server.gpt2.loading import load_runner
 from sluicegate.server.watermark import Detector
 from sluicegate.server.watermark.scheme import DEPTH
@@ -23,23 +23,23 @@ MARKED = Sampling(watermark=True, max_output_tokens=OUTPUT_TOKENS, ignore_eos=Tr
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["kernels", "torch"])
-def runner(request: pytest.FixtureRequest) -> TorchRunner:
+def runner(request: pytest.FixtureRequest) -> Runner:
     load = replace(demo_load("float32", slots=OTHERS + 8), watermark=WatermarkKey(*key_of(KEY)))
     return load_runner(load, use_kernels=request.param)
 
 
-def prompt_of(seed: int, runner: TorchRunner) -> list[int]:
+def prompt_of(seed: int, runner: Runner) -> list[int]:
     return random_ids(seed, PROMPT_TOKENS, runner.facts.vocabulary_size)
 
 
 @pytest.mark.parametrize("sampling", [MARKED, replace(MARKED, top_p=0.9, repetition_penalty=1.2)])
-def test_marked_text_is_the_same_alone_and_in_a_crowd(runner: TorchRunner, sampling: Sampling) -> None:
+def test_marked_text_is_the_same_alone_and_in_a_crowd(runner: Runner, sampling: Sampling) -> None:
     request = asked(prompt_of(1, runner), sampling, candidates=2)
 
     assert in_a_crowd(runner, request, seed=1) == alone(runner, request)
 
 
-def test_marked_text_is_found_by_its_key_and_no_other(runner: TorchRunner) -> None:
+def test_marked_text_is_found_by_its_key_and_no_other(runner: Runner) -> None:
     detectors = {seed: Detector(scheme_of(seed)) for seed in (KEY, KEY + 1)}
     texts = [alone(runner, asked(prompt_of(seed, runner), replace(MARKED, seed=seed)))[0] for seed in range(5)]
     plain = alone(runner, asked(prompt_of(1, runner), replace(MARKED, watermark=False)))[0]
@@ -60,7 +60,7 @@ def detector_of_transformers() -> Any:
     return SynthIDTextWatermarkDetector(model, processor_of(KEY), Tokens())
 
 
-def test_transformers_detector_finds_our_mark(runner: TorchRunner) -> None:
+def test_transformers_detector_finds_our_mark(runner: Runner) -> None:
     detector = detector_of_transformers()
     request = asked(prompt_of(3, runner), MARKED)
 
@@ -73,7 +73,7 @@ def test_transformers_detector_finds_our_mark(runner: TorchRunner) -> None:
     assert unmarked < 0.5
 
 
-def test_our_detector_finds_the_mark_of_transformers(runner: TorchRunner) -> None:
+def test_our_detector_finds_the_mark_of_transformers(runner: Runner) -> None:
     model: Any = GPT2LMHeadModel.from_pretrained(DEMO_MODELS / "demo-xs", dtype=torch.float32)
     prompt = torch.tensor([prompt_of(4, runner)])
     torch.manual_seed(2)

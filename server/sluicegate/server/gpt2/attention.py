@@ -47,29 +47,40 @@ class EachAlone:
         return output
 
 
-class DecodesTogether:
-    """Single-token rows in one call over a common width; longer chunks each alone."""
+class Decodes:
+    """Single-token rows in one call over a common width, by operations whose shapes do not depend on any value."""
 
-    def __init__(self, batch: Batch, dtype: torch.dtype, capacity: int) -> None:
-        self._rows = rows = batch.decode_rows
-        self._longer = EachAlone(batch, dtype, first_row=rows)
-        self._slots = batch.slots[:rows]
-        longest = max((span.end for span in batch.spans if span.first < rows), default=0)
-        self._width = min(-(-longest // WIDTH_MULTIPLE) * WIDTH_MULTIPLE, capacity)
-        columns = torch.arange(self._width, device=batch.ids.device)
-        hidden = columns > batch.positions[:rows, None]
+    def __init__(self, slots: Tensor, positions: Tensor, dtype: torch.dtype, width: int) -> None:
+        """`slots`, `positions`: int64 [rows], each position less than `width`."""
+        self._slots = slots
+        self._width = width
+        hidden = torch.arange(width, device=slots.device) > positions[:, None]
         mask = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill(hidden, -torch.inf)
         self._mask = mask[:, None, None, :]
 
     def __call__(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        return functional.scaled_dot_product_attention(
+            queries[:, :, None],
+            keys[:, :, : self._width].index_select(0, self._slots),
+            values[:, :, : self._width].index_select(0, self._slots),
+            attn_mask=self._mask,
+        )[:, :, 0]
+
+
+class DecodesTogether:
+    """Single-token rows in one call; longer chunks each alone."""
+
+    def __init__(self, batch: Batch, dtype: torch.dtype, capacity: int) -> None:
+        self._rows = rows = batch.decode_rows
+        self._longer = EachAlone(batch, dtype, first_row=rows)
+        longest = max((span.end for span in batch.spans if span.first < rows), default=0)
+        width = min(-(-longest // WIDTH_MULTIPLE) * WIDTH_MULTIPLE, capacity)
+        self._decodes = Decodes(batch.slots[:rows], batch.positions[:rows], dtype, width)
+
+    def __call__(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         output = self._longer(queries, keys, values)
         if self._rows:
-            output[: self._rows] = functional.scaled_dot_product_attention(
-                queries[: self._rows, :, None],
-                keys[:, :, : self._width].index_select(0, self._slots),
-                values[:, :, : self._width].index_select(0, self._slots),
-                attn_mask=self._mask,
-            )[:, :, 0]
+            output[: self._rows] = self._decodes(queries[: self._rows], keys, values)
         return output
 
 

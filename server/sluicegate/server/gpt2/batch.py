@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sluicegate.server.engine.runner import Chunk
+from sluicegate.server.gpt2.device import upload
 
 
 class Span(NamedTuple):
@@ -63,7 +64,7 @@ class Batch:
     @cached_property
     def _on_device(self) -> Tensor:
         """Made when it is first asked for: the kernels read `rows`."""
-        return torch.from_numpy(self.rows).to(self.device)
+        return upload(torch.from_numpy(self.rows), self.device)
 
 
 def lay_out(chunks: Sequence[Chunk], device: torch.device) -> Batch:

@@ -10,8 +10,8 @@ against a running sum would do neither: a little more weight on one entry moves 
 The race is run among blocks of entries, then inside the block that wins: 453 times for a vocabulary of 50,257.
 
 Philox-4x32-10: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011, section
-3.3; its known answers are in Random123's tests/kat_vectors. It is computed on the host, so a draw is the
-same on every device.
+3.3; its known answers are in Random123's tests/kat_vectors. It is computed on the host, or, where a CUDA graph draws,
+in the same integers on the device: a draw is the same on every device, but for the last bit of a logarithm.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from torch.nn import functional
 MULTIPLIERS = np.array([[0xD2511F53], [0xCD9E8D57]], dtype=np.uint64)
 WEYL = np.array([[0x9E3779B9], [0xBB67AE85]], dtype=np.uint32)
 ROUNDS = 10
+LOW_WORD = 0xFFFFFFFF
 BLOCK = 256  # near the square root of GPT-2's vocabulary size, which makes the times fewest
 
 
@@ -46,10 +47,9 @@ def waiting_times(
     Each is -log of 32 random bits; the key is the seed, the counter (position, candidate, number, 0). What 32 bits cut
     off moves no probability by more than 1e-7, which is float32's own precision.
     """
-    count = _blocks(vocabulary_size) + BLOCK
+    count = times_count(vocabulary_size)
     calls = -(-count // 4)
-    low_word = np.uint64(0xFFFFFFFF)
-    key = np.stack([seeds & low_word, seeds >> np.uint64(32)]).astype(np.uint32)
+    key = np.stack([seeds & np.uint64(LOW_WORD), seeds >> np.uint64(32)]).astype(np.uint32)
     counter = np.zeros((4, len(seeds), calls), dtype=np.uint32)
     counter[0], counter[1] = positions[:, None], candidates[:, None]
     counter[2] = np.arange(calls, dtype=np.uint32)
@@ -57,6 +57,38 @@ def waiting_times(
     bits = words.reshape(4, len(seeds), calls).transpose(1, 2, 0).reshape(len(seeds), -1)[:, :count]
     times: NDArray[np.float64] = -np.log((bits.astype(np.float64) + 0.5) * 2.0**-32)
     return times
+
+
+class WaitingTimes:
+    """`waiting_times` by torch on a device, in a way that a CUDA graph can record: nothing is copied from the host.
+
+    32-bit words are kept in 64 bits; a product of two wraps around, and all of its bits are there.
+    """
+
+    def __init__(self, vocabulary_size: int, device: torch.device) -> None:
+        self._count = times_count(vocabulary_size)
+        self._multipliers = torch.from_numpy(MULTIPLIERS.astype(np.int64))[:, :, None].to(device)  # [2, 1, 1]
+        weyl = torch.from_numpy(WEYL.astype(np.int64))[:, :, None].to(device)
+        self._bumps = [number * weyl for number in range(ROUNDS)]
+        self._calls = torch.arange(-(-self._count // 4), device=device)
+
+    def __call__(self, seeds: Tensor, candidates: Tensor, positions: Tensor) -> Tensor:
+        """float64 [rows, times_count]. All arguments int64 [rows], the seeds with their 64 bits."""
+        key = torch.stack([seeds & LOW_WORD, (seeds >> 32) & LOW_WORD])[:, :, None]
+        calls = self._calls.expand(len(seeds), -1)
+        even = torch.stack([positions[:, None].expand_as(calls), calls])  # words 0 and 2 of the counter
+        odd = torch.stack([candidates[:, None].expand_as(calls), torch.zeros_like(calls)])  # words 1 and 3
+        for bump in self._bumps:
+            products = even * self._multipliers
+            high, low = (products >> 32) & LOW_WORD, products & LOW_WORD
+            even, odd = high.flip(0) ^ odd ^ ((key + bump) & LOW_WORD), low.flip(0)
+        bits = torch.stack([even[0], odd[0], even[1], odd[1]], dim=-1).flatten(1)[:, : self._count]
+        return -((bits.double() + 0.5) * 2.0**-32).log()
+
+
+def times_count(vocabulary_size: int) -> int:
+    """How many waiting times a row has."""
+    return _blocks(vocabulary_size) + BLOCK
 
 
 def pick(weights: Tensor, times: Tensor) -> Tensor:

@@ -79,6 +79,18 @@ def _survivors(scores: Tensor, filters: Filters, log_total: Tensor | None, few: 
             return
 
 
+def prefix_survivors(scores: Tensor, filters: Filters, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Apply top-k, top-p and min-p, and no typical-p, to the `width` most likely of each row; waits for nothing.
+
+    Ids and weights [rows, width] as in Survivors, and bool [rows]: whether these candidates are enough.
+    """
+    vocabulary = scores.shape[1]
+    values, ids = _most_likely(scores, width)
+    complete, log_total = width == vocabulary, _log_total(scores)
+    probabilities, kept, settled = _prefix(values.double(), filters, log_total, vocabulary, complete=complete)
+    return ids, probabilities * kept, settled
+
+
 def _log_total(scores: Tensor) -> Tensor:
     """logsumexp as float64: a float32 one is off by more than the mass of the tokens at which top-p cuts."""
     highest = scores.amax(-1, keepdim=True)
@@ -102,7 +114,19 @@ def _filter(
     """Weights of the candidates (see Survivors), and which rows are settled by these candidates alone.
 
     `values`: float64 [rows, width], descending; `log_total`: logsumexp of the whole row, or any number where top-k is
-    on. top-k, top-p and min-p each keep a prefix of the candidates. A row is settled once what follows its prefix is
+    on.
+    """
+    probabilities, kept, settled = _prefix(values, filters, log_total, vocabulary, complete=complete)
+    kept &= _is_typical(values, kept, filters.typical_p)
+    return probabilities * kept, settled
+
+
+def _prefix(
+    values: Tensor, filters: Filters, log_total: Tensor, vocabulary: int, *, complete: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Probabilities of the candidates, which of them are kept, and which rows are settled.
+
+    top-k, top-p and min-p each keep a prefix of the candidates. A row is settled once what follows its prefix is
     certain to be filtered as well.
     """
     probabilities = (values - log_total[:, None]).exp()
@@ -116,13 +140,12 @@ def _filter(
 
     before = (probabilities * kept).cumsum(-1) - probabilities
     kept &= (before < (filters.top_p * total)[:, None]) | (filters.top_p == 1)[:, None]
-    kept[:, 0] = True
+    kept[:, 0].fill_(value=True)
     kept &= probabilities >= filters.min_p[:, None] * probabilities[:, :1]
 
-    lowest = values.gather(-1, kept.sum(-1, keepdim=True) - 1)[:, 0]
+    lowest = values.gather(-1, (kept.sum(-1, keepdim=True) - 1).clamp(min=0))[:, 0]
     settled = torch.full_like(settled, True) if complete else settled & (lowest > last)
-    kept &= _is_typical(values, kept, filters.typical_p)
-    return probabilities * kept, settled
+    return probabilities, kept, settled
 
 
 def _is_typical(values: Tensor, kept: Tensor, typical_p: Tensor) -> Tensor:

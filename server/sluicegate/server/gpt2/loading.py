@@ -12,14 +12,16 @@ import torch
 from sluicegate.server.engine.errors import ModelLoadError
 from sluicegate.server.engine.messages import Load
 from sluicegate.server.engine.runner import ModelFacts
-from sluicegate.server.gpt2.cache import slot_bytes, slots_that_fit
+from sluicegate.server.gpt2.cache import Cache, slot_bytes, slots_that_fit
 from sluicegate.server.gpt2.config import Gpt2Config, load_config
+from sluicegate.server.gpt2.cuda import CudaDevice
+from sluicegate.server.gpt2.graph_runner import GraphRunner
 from sluicegate.server.gpt2.kernels import Kernels, KernelsUnavailable, open_kernels
 from sluicegate.server.gpt2.marks import build_scheme
 from sluicegate.server.gpt2.memory import free_bytes, ran_out_of_memory
 from sluicegate.server.gpt2.network import Network
 from sluicegate.server.gpt2.packed import PackedNetwork, can_be_packed
-from sluicegate.server.gpt2.runner import KvCache, TorchRunner
+from sluicegate.server.gpt2.runner import TorchRunner
 from sluicegate.server.gpt2.weights import Weights, load_weights
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -36,11 +38,12 @@ log = structlog.get_logger()
 MOST_SLOTS = {"cpu": 32, "cuda": 256}
 
 
-def load_runner(load: Load, *, use_kernels: bool = True) -> TorchRunner:
+def load_runner(load: Load, *, use_kernels: bool = True, use_graphs: bool = True) -> TorchRunner | GraphRunner:
     """Load the model of `load.directory`. Blocks for seconds (it reads and hashes the weights).
 
-    `use_kernels`: on a CPU, run it by the C++ kernels where they can be had; else by torch's operators. Raises
-    ModelLoadError for everything that can be wrong with the directory, the device or the memory.
+    `use_kernels`: on a CPU, run it by the C++ kernels where they can be had; else by torch's operators. `use_graphs`:
+    on CUDA, run it by graphs. Raises ModelLoadError for everything that can be wrong with the directory, the device or
+    the memory.
     """
     device = find_device(load.device)
     kernels = find_kernels(torch.get_num_threads()) if use_kernels and device.type == "cpu" else None
@@ -52,16 +55,21 @@ def load_runner(load: Load, *, use_kernels: bool = True) -> TorchRunner:
         raise ModelLoadError(f"{directory} is no directory; give the path of a local checkpoint")
     config = load_config(directory)
     slots = _count_slots(load, config, dtype, device) if load.slots is None else load.slots
-    _check_memory(config, slots, dtype, device)
+    with_graphs = use_graphs and device.type == "cuda"
+    cached_slots = slots + with_graphs  # the rows that fill up a graph have one, too
+    _check_memory(config, cached_slots, dtype, device)
     try:
         weights = load_weights(directory, config, dtype, device, load.weights_sha256)
         network = _build_network(config, weights, kernels)
-        cache = network.new_cache(slots)
+        cache = network.new_cache(cached_slots)
     except (MemoryError, RuntimeError) as error:
         if not ran_out_of_memory(error):
             raise ModelLoadError(f"{directory}: torch cannot place the model on {device}: {error}") from error
-        raise ModelLoadError(_too_large(config, slots, dtype, device, free_bytes(device))) from error
-    return TorchRunner(network, cache, _facts(network, weights, cache), build_scheme(load.watermark))
+        raise ModelLoadError(_too_large(config, cached_slots, dtype, device, free_bytes(device))) from error
+    runner = TorchRunner(network, cache, _facts(network, weights, slots, cache.nbytes), build_scheme(load.watermark))
+    if with_graphs and isinstance(network, Network) and isinstance(cache, Cache):
+        return GraphRunner(network, cache, runner, CudaDevice(device))
+    return runner
 
 
 @cache
@@ -113,7 +121,7 @@ def _build_network(config: Gpt2Config, weights: Weights, kernels: Kernels | None
     return Network(config, weights.tensors)
 
 
-def _facts(network: Network | PackedNetwork, weights: Weights, cache: KvCache) -> ModelFacts:
+def _facts(network: Network | PackedNetwork, weights: Weights, slots: int, cache_bytes: int) -> ModelFacts:
     config = network.config
     return ModelFacts(
         parameters=config.parameters,
@@ -123,8 +131,8 @@ def _facts(network: Network | PackedNetwork, weights: Weights, cache: KvCache) -
         weights_sha256=weights.sha256,
         dtype=str(network.dtype).removeprefix("torch."),
         device=str(network.device),
-        slots=cache.slots,
-        cache_bytes=cache.nbytes,
+        slots=slots,
+        cache_bytes=cache_bytes,
     )
 
 

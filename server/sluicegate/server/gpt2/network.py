@@ -91,13 +91,17 @@ class Network:
     @torch.inference_mode()
     def forward(self, batch: Batch, cache: Cache) -> Tensor:
         """Feed the batch: its keys and values go into `cache`. Returns the final hidden [rows, width]."""
-        config = self.config
         attention = self._prepare_attention(batch, self.dtype)
-        rows = self._token_embedding[batch.ids] + self._position_embedding[batch.positions]
+        return self.feed(batch.ids, batch.positions, batch.slots, cache, attention)
+
+    def feed(self, ids: Tensor, positions: Tensor, slots: Tensor, cache: Cache, attention: Attention) -> Tensor:
+        """Feed rows (int64 [rows] each) into `cache`. Returns the final hidden [rows, width]. Waits for nothing."""
+        config = self.config
+        rows = self._token_embedding[ids] + self._position_embedding[positions]
         for layer, block in enumerate(self._blocks):
             projected = block.attention_in(block.attention_norm(rows))
             queries, keys, values = projected.view(-1, 3, config.heads, config.head_width).unbind(1)
-            cache.write(layer, batch.slots, batch.positions, keys, values)
+            cache.write(layer, slots, positions, keys, values)
             attended = attention(queries, cache.keys[layer], cache.values[layer])
             rows = rows + block.attention_out(attended.reshape(-1, config.width))
             inner = functional.gelu(block.mlp_in(block.mlp_norm(rows)), approximate="tanh")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from typing import Any, Protocol
@@ -68,6 +69,18 @@ class ForwardPass(Protocol):
         """A token for each final hidden row [rows, width]. Raises NonFiniteRows."""
 
 
+@contextmanager
+def memory_errors(chunks: Sequence[Chunk], device: torch.device) -> Iterator[None]:
+    """Turn the errors of torch that say so into StepOutOfMemory."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out_of_memory(error):
+            raise
+        tokens = sum(chunk.length for chunk in chunks)
+        raise StepOutOfMemory(f"no memory on {device} for a step of {tokens} tokens") from error
+
+
 class TorchRunner:
     """`engine.runner.Runner` over a network and its cache. Engine thread only.
 
@@ -88,6 +101,11 @@ class TorchRunner:
     @property
     def facts(self) -> ModelFacts:
         return self._facts
+
+    @property
+    def sampler(self) -> Sampler:
+        """The parameters of the slots that are open."""
+        return self._sampler
 
     def twin(self, slots: int, watermark: WatermarkKey | None) -> TorchRunner:
         network = self._network
@@ -119,13 +137,8 @@ class TorchRunner:
 
         The cache has its memory since the model was loaded; it is activations and logits that may find none.
         """
-        try:
+        with memory_errors(chunks, self._network.device):
             return self._run(chunks)
-        except (MemoryError, RuntimeError) as error:
-            if not ran_out_of_memory(error):
-                raise
-            tokens = sum(len(chunk.ids) for chunk in chunks)
-            raise StepOutOfMemory(f"no memory on {self._network.device} for a step of {tokens} tokens") from error
 
     def _run(self, chunks: Sequence[Chunk]) -> list[Outcome]:
         if not chunks:
@@ -148,11 +161,11 @@ class TorchRunner:
         sampling = [index for index, chunk in enumerate(chunks) if chunk.samples]
         if sampling:
             spans = [batch.spans[index] for index in sampling]
-            for index, drawn in zip(sampling, self._draw(hidden, [chunks[i] for i in sampling], spans), strict=True):
+            for index, drawn in zip(sampling, self.draw(hidden, [chunks[i] for i in sampling], spans), strict=True):
                 outcomes[index] = replace(outcomes[index], drawn=drawn, drafted=chunks[index].drafted)
         return outcomes
 
-    def _draw(self, hidden: Tensor, chunks: Sequence[Chunk], spans: Sequence[Span]) -> Iterator[Sequence[Drawn]]:
+    def draw(self, hidden: Tensor, chunks: Sequence[Chunk], spans: Sequence[Span]) -> Iterator[Sequence[Drawn]]:
         """Each chunk's tokens, of its last rows: one behind what is given, and one behind each draft."""
         last: list[int] = []
         slots: list[int] = []
@@ -169,7 +182,7 @@ class TorchRunner:
         try:
             drawn_rows = self._network.draw(rows, self._sampler.draws(slots, positions, drafts))
         except NonFiniteRows as error:
-            raise self._give_up({slots[row] for row in error.rows}) from error
+            raise self.give_up({slots[row] for row in error.rows}) from error
         drawn_in_order = iter(drawn_rows)
         for chunk in chunks:
             drawn = accepted(chunk.drafts, list(islice(drawn_in_order, chunk.drafted + 1)))
@@ -196,9 +209,9 @@ class TorchRunner:
         """Raise NonFiniteError, its slots wiped, unless all `rows` ([rows, any]) are finite."""
         finite = rows.sum(-1, dtype=torch.float32).isfinite()
         if not finite.all():
-            raise self._give_up(set(slots[~finite].tolist()))
+            raise self.give_up(set(slots[~finite].tolist()))
 
-    def _give_up(self, slots: set[int]) -> NonFiniteError:
+    def give_up(self, slots: set[int]) -> NonFiniteError:
         """Wipe slots whose sequences are lost; the error that says so."""
         damaged = sorted(slots)
         for slot in damaged:
