@@ -20,10 +20,12 @@ from gpt2_reference import (
     share_weights,
 )
 from msgspec import structs
+from watermarks import scheme_of
 
 from sluicegate.server.engine.messages import Sampling
 from sluicegate.server.engine.runner import Chunk
 from sluicegate.server.gpt2 import NonFiniteError
+from sluicegate.server.gpt2.sampler import Sampler, draw
 
 VOCABULARY, CONTEXT = 50_257, 1_024
 SIZES = {"n_layer": 12, "n_head": 12, "n_embd": 768, "n_positions": CONTEXT, "vocab_size": VOCABULARY}
@@ -114,3 +116,15 @@ def test_output_that_is_not_finite_fails_its_slot_and_no_other() -> None:
 
     assert failure.value.slots == {1}
     assert [drawn.id for drawn in outcome.drawn] == greedy_reference(model, [5], 1)
+
+
+def test_marked_draws_of_the_same_logits_are_the_same_on_the_device() -> None:
+    sampler = Sampler(64, CONTEXT, VOCABULARY, scheme_of(1))
+    for slot in range(64):
+        sampler.open(slot, Sampling(watermark=True, seed=slot, top_p=1 - slot / 100), 0, [1, 2, 3, 4])
+    draws = sampler.draws(list(range(64)), [4] * 64)
+    logits = 3 * torch.randn(64, VOCABULARY, generator=torch.Generator().manual_seed(1))
+
+    on_the_device = draw(logits.cuda(), draws)
+
+    assert [drawn.id for drawn in on_the_device] == [drawn.id for drawn in draw(logits, draws)]

@@ -59,17 +59,20 @@ def survivors(scores: Tensor, filters: Filters) -> Iterator[Survivors]:
 def survivors_among(scores: Tensor, filters: Filters, most: int) -> Iterator[Survivors]:
     """The same where every row's top_k is `most` or less, for less: nothing is summed over the vocabulary.
 
-    Weights are then relative to the likeliest token's, and depend on their own row alone, to the bit.
+    Weights are then relative to the likeliest token's, and depend on their own row alone, to the bit; they are computed
+    where `filters` are, and so is the result.
     """
-    return _survivors(scores, filters, None if most < scores.shape[1] else _log_total(scores), most + MARGIN)
+    log_total = None if most < scores.shape[1] else _log_total(scores).to(filters.top_k.device)
+    return _survivors(scores, filters, log_total, most + MARGIN)
 
 
 def _survivors(scores: Tensor, filters: Filters, log_total: Tensor | None, few: int) -> Iterator[Survivors]:
     vocabulary = scores.shape[1]
-    rows = torch.arange(len(scores), device=scores.device)
+    device = filters.top_k.device
+    rows = torch.arange(len(scores), device=device)
     for width in (min(few, vocabulary), vocabulary):
-        values, ids = _most_likely(scores if len(rows) == len(scores) else scores[rows], width)
-        values = values.double()
+        values, ids = _most_likely(scores if len(rows) == len(scores) else scores[rows.to(scores.device)], width)
+        values, ids = values.to(device).double(), ids.to(device)
         scale = values[:, 0] if log_total is None else log_total[rows]
         weights, settled = _filter(values, filters.select(rows), scale, vocabulary, complete=width == vocabulary)
         if settled.any():

@@ -221,19 +221,18 @@ def _choose_of_survivors(logits: Tensor, parameters: NDArray[np.void]) -> Tensor
 
 
 def _choose_marked(logits: Tensor, parameters: NDArray[np.void], marks: Marks) -> Tensor:
-    """On the host from the survivors on, so that what is chosen of the same logits is the same on every device."""
+    """On the host from the likeliest scores on: what is chosen of the same logits is the same on every device."""
     times = torch.from_numpy(_host_times(parameters, logits.shape[1]))
     ids = torch.empty(len(parameters), dtype=torch.int64)
-    filters = _filters(logits, parameters)
-    for left in survivors_among(_scores(logits, parameters), filters, MOST_CANDIDATES):
-        rows, candidates = left.rows.cpu(), left.ids.cpu()
-        weights = mark(candidates, left.weights.cpu(), marks.select(rows.tolist()))
-        ids[rows] = pick_among(candidates, weights, times[rows])
+    for left in survivors_among(_scores(logits, parameters), _filters(times, parameters), MOST_CANDIDATES):
+        weights = mark(left.ids, left.weights, marks.select(left.rows.tolist()))
+        ids[left.rows] = pick_among(left.ids, weights, times[left.rows])
     return ids.to(logits.device)
 
 
-def _filters(logits: Tensor, parameters: NDArray[np.void]) -> Filters:
-    top_k, *others = (_column(parameters, name, logits) for name in ("top_k", "top_p", "min_p", "typical_p"))
+def _filters(like: Tensor, parameters: NDArray[np.void]) -> Filters:
+    """On the device of `like`."""
+    top_k, *others = (_column(parameters, name, like) for name in ("top_k", "top_p", "min_p", "typical_p"))
     return Filters(top_k.long(), *others)
 
 
