@@ -6,12 +6,14 @@ from sluicegate.evidence.bias import BiasEvidence
 from sluicegate.evidence.errors import EvidenceError
 from sluicegate.evidence.form import Evidence, digest, encode, parse, read
 from sluicegate.evidence.memorisation import MemorisationEvidence
+from sluicegate.evidence.watermark import WatermarkEvidence
 
 __all__ = [
     "BiasEvidence",
     "Evidence",
     "EvidenceError",
     "MemorisationEvidence",
+    "WatermarkEvidence",
     "digest",
     "encode",
     "parse",
