@@ -16,8 +16,7 @@ from torch import Tensor
 from sluicegate.server.demo.world import MODELS_DIRECTORY
 from sluicegate.server.engine.messages import Load, Sampling
 from sluicegate.server.engine.messages import WatermarkKey as LoadedKey
-from sluicegate.server.engine.runner import Chunk, ModelFacts
-from sluicegate.server.gpt2 import TorchRunner
+from sluicegate.server.engine.runner import Chunk, ModelFacts, Runner
 from sluicegate.server.gpt2.batch import lay_out
 from sluicegate.server.gpt2.config import load_config
 from sluicegate.server.gpt2.loading import load_runner
@@ -46,7 +45,7 @@ class Found:
 class Writer:
     """A model that writes, with its tokenizer, and the directory of its checkpoint."""
 
-    runner: TorchRunner
+    runner: Runner
     tokenizer: Tokenizer
     directory: Path
 
