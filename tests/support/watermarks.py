@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,7 @@ import torch
 from transformers.generation.logits_process import SynthIDTextWatermarkLogitsProcessor
 
 from sluicegate.server.watermark import Contexts, Scheme, play, states_of
+from sluicegate.server.watermark.keys import KIND
 from sluicegate.server.watermark.scheme import DEPTH, NGRAM, TABLE_SIZE
 
 HISTORY = 1024
@@ -20,6 +24,18 @@ def key_of(seed: int) -> tuple[tuple[int, ...], int]:
     """Layer keys of full range and a table seed."""
     numbers = np.random.default_rng(seed).integers(0, 2**63 - 1, DEPTH + 1, dtype=np.int64).tolist()
     return tuple(numbers[:DEPTH]), numbers[DEPTH] % 2**32
+
+
+def write_keys(directory: Path, *models: str) -> None:
+    """A file for each, of the model's next epoch. The secrets are fixed: what chance brings is the same in each run."""
+    directory.mkdir()
+    epochs: Counter[str] = Counter()
+    for number, model in enumerate(models):
+        epochs[model] += 1
+        key = {"kind": KIND, "model": model, "epoch": epochs[model], "secret": f"{number:064x}"}
+        path = directory / f"{number}.json"
+        path.write_text(json.dumps(key))
+        path.chmod(0o600)
 
 
 @cache

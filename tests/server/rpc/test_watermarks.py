@@ -22,10 +22,11 @@ from harness import (
     serving,
     until,
 )
+from watermarks import write_keys
 
 from sluicegate.server.audit import Closing
 from sluicegate.server.gpt2.loading import load_runner
-from sluicegate.server.watermark import Detector, WatermarkKey, create_key, read_keys
+from sluicegate.server.watermark import Detector, WatermarkKey, read_keys
 from sluicegate.v1.generation_pb2 import (
     WATERMARK_APPLIED,
     WATERMARK_GREEDY,
@@ -58,9 +59,7 @@ def plan_of(term: str) -> dict[str, Any]:
 async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
     """Its public is marked where possible, its partner always, its insider never."""
     directory = tmp_path_factory.mktemp("watermarks")
-    (directory / "keys").mkdir()
-    create_key(directory / "keys", SMALL)
-    create_key(directory / "keys", SMALL)
+    write_keys(directory / "keys", SMALL, SMALL)
     async with serving(
         directory,
         plan_of("where_possible"),
@@ -194,8 +193,7 @@ async def test_the_audit_log_has_the_keys_id_and_nothing_has_the_key(
 async def test_a_server_without_a_key_of_the_model_refuses_rather_than_serve_it_unmarked(
     tmp_path: Path, term: str
 ) -> None:
-    (tmp_path / "keys").mkdir()
-    create_key(tmp_path / "keys", "gpt2-355m")
+    write_keys(tmp_path / "keys", "gpt2-355m")
 
     async with serving(tmp_path, plan_of(term), watermark={"keys": "keys"}) as server:
         request = GenerateRequest(model=SMALL, text=PROMPT)
