@@ -124,6 +124,8 @@ async def traffic(server: RealServer) -> None:
             await client.generate("demo-xs", "It was")
     async with Client(server.address, token=server.token(LAB_APP, scopes=("findings:write",))) as client:
         await client.create_finding("demo-s", FindingKind.OTHER, FindingSeverity.LOW, "It rhymes without being asked.")
+    async with Client(server.address, token=server.token(scopes=("detect:watermark",))) as client:
+        await client.detect_text("It was a dark and stormy night.")
     async with Client(server.address, token=server.token("small-app")) as client:
         await client.generate("demo-s", "It was", config)
         with pytest.raises(QuotaExceeded):
