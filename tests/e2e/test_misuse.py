@@ -36,8 +36,8 @@ NEVER_SEEN = {
     "Texts checked for watermarks",
     "Texts not looked at",
 }
-"""Panels that no scenario fills: the scripted outputs differ, no model has learnt them, nobody asks whose texts are, and
-the watcher keeps up."""
+"""Panels that no scenario fills: the scripted outputs differ, no model has learnt them, nobody asks whose texts are,
+and the watcher keeps up."""
 JOB = "sluicegate-"
 AT_ONCE = 3
 """Scenarios that are driven at a time: all share this process."""
