@@ -303,7 +303,12 @@ HOMES: dict[str, set[str]] = {
     "tokenizers": {"sluicegate.server.tokenizer"},
     "torch": {"sluicegate.server.gpt2"},
     "typer": COMMAND_MODULES,
-    "yaml": {"sluicegate.auth.documents", "sluicegate.server.scaffold", "sluicegate.server.settings_file"},
+    "yaml": {
+        "sluicegate.auth.documents",
+        "sluicegate.auth.editing",
+        "sluicegate.server.scaffold",
+        "sluicegate.server.settings_file",
+    },
     "zmq": {"sluicegate.server.engine.transport"},
 }
 

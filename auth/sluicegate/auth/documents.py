@@ -1,4 +1,4 @@
-"""Strict YAML to plain JSON values, so that a policy file means the same to every reader.
+"""Strict YAML to plain JSON values and back, so that a policy file means the same to every reader.
 
 YAML 1.1 reads `no` as false, `22:00` as 1320 and `2026-01-12` as a date. Here only null, true, false and
 whole numbers are anything but strings (near the JSON schema of YAML 1.2); aliases, tags, merge keys and
@@ -7,6 +7,7 @@ duplicate keys are refused.
 
 from __future__ import annotations
 
+import math
 import re
 
 import yaml
@@ -24,6 +25,8 @@ _RESOLVED = (
     ("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), ["t", "f"]),
     ("tag:yaml.org,2002:int", re.compile(r"^-?(?:0|[1-9][0-9]{0,14})$"), list("-0123456789")),
 )
+_WORD = "[A-Za-z0-9](?:[A-Za-z0-9._:+-]*[A-Za-z0-9])?"
+_PLAIN = re.compile(f"{_WORD}(?: {_WORD})*")
 _PATTERN_OF_TAG = {tag: pattern for tag, pattern, _ in _RESOLVED}
 
 Document = dict[str, object]
@@ -51,6 +54,14 @@ for _tag, _pattern, _first in _RESOLVED:
 
 def parse_document(raw: bytes, max_bytes: int = MAX_FILE_BYTES) -> Document:
     """The mapping in a file, of str, int, bool, None, list and dict only. Raises DocumentError."""
+    return _mapping(compose_document(raw, max_bytes), MAX_DEPTH)
+
+
+def compose_document(raw: bytes, max_bytes: int = MAX_FILE_BYTES) -> MappingNode:
+    """The mapping in a file as nodes that know where in its text they stand. Raises DocumentError.
+
+    Not all of what `parse_document` refuses is refused yet.
+    """
     if len(raw) > max_bytes:
         raise DocumentError(f"is larger than {max_bytes} bytes")
     try:
@@ -71,7 +82,31 @@ def parse_document(raw: bytes, max_bytes: int = MAX_FILE_BYTES) -> Document:
         raise DocumentError(f"is not YAML: {type(error).__name__}") from error
     if not isinstance(node, MappingNode):
         raise DocumentError("must be a mapping of keys to values, and one document only")
-    return _mapping(node, MAX_DEPTH)
+    return node
+
+
+def write_value(value: object, quote: str | None = None) -> str:
+    """What a document holds, in one line of flow style. `quote`: put this around a text that could do without."""
+    match value:
+        case dict():
+            return f"{{{', '.join(f'{write_value(key)}: {write_value(each)}' for key, each in value.items())}}}"
+        case list():
+            return f"[{', '.join(map(write_value, value))}]"
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case str() if quote or not _is_plain(value):
+            quoted: str = yaml.safe_dump(value, default_style=quote or '"', allow_unicode=True, width=math.inf)
+            return quoted.rstrip("\n")
+        case _:
+            return str(value)
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a text needs no quotes, wherever it stands."""
+    is_other = any(pattern.match(text) for pattern in _PATTERN_OF_TAG.values())
+    return _PLAIN.fullmatch(text) is not None and not is_other
 
 
 def _line(error: yaml.MarkedYAMLError) -> str:

@@ -8,6 +8,7 @@ AuthError
 ├── ComparisonError       two policies are too large to compare caller by caller: compare them term by term
 ├── RecordError           a recorded call cannot be read: correct the line that the text names
 ├── ConfigurationError    a check would be weaker than it must be: do not start
+├── EditingError          a policy file cannot be changed: do what the text says, or change it by hand
 ├── IssuingError          the development issuer was asked for something it will not sign or write
 └── SigningError          a policy change is not there, or not ready, to be signed: do first what the text says
 """
@@ -79,6 +80,10 @@ class RecordError(AuthError):
 
 class ConfigurationError(AuthError):
     """Trust was set up in a way that would leave a check out or make it weaker."""
+
+
+class EditingError(AuthError):
+    """A policy file was not changed; it is as it was."""
 
 
 class IssuingError(AuthError):
