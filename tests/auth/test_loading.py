@@ -18,6 +18,7 @@ from signers import TRUST, sign_agreement, signed_plan
 from sluicegate.auth import PolicyError, load_policy
 from sluicegate.auth.documents import MAX_FILE_BYTES
 from sluicegate.auth.loading import parse_draft, parse_policy
+from sluicegate.evidence import NO_EVIDENCE
 
 
 def problems(plan: Document | None = None, *agreements: Document) -> list[str]:
@@ -248,8 +249,11 @@ def test_a_draft_is_the_policy_before_anybody_signed_it() -> None:
 
     draft = parse_draft(contents(plan, agreement()))
 
-    assert draft.policy(Path("/policy"), is_signed=False) == policy(plan, agreement())
-    assert {problem.file for problem in draft.signature_problems(TRUST)} == {"release.yaml", "agreements/0.yaml"}
+    assert draft.policy(Path("/policy"), NO_EVIDENCE, is_signed=False) == policy(plan, agreement())
+    assert {problem.file for problem in draft.signature_problems(TRUST, NO_EVIDENCE)} == {
+        "release.yaml",
+        "agreements/0.yaml",
+    }
 
 
 WHOLE = {"release.yaml": signed_plan(("s1", "s2")), "agreements/0.yaml": sign_agreement(agreement())}

@@ -136,7 +136,7 @@ TAMPERINGS: dict[str, Any] = {
     "other weights": lambda plan: plan["models"]["gpt2-124m"].update({"source": "/tmp/weights"}),
     "a higher quota": lambda plan: plan["public"]["quotas"].update({"output_tokens_per_call": 10_000}),
     "anonymous callers": lambda plan: plan["public"].update({"anonymous": "serve", "anonymous_quotas": {}}),
-    "a requirement less": lambda plan: plan["stages"][2].pop("requires"),
+    "a more lenient gate": lambda plan: plan["gates"]["bias"].update({"share_between": ["30%", "70%"]}),
     "another answer to lost state": lambda plan: plan["on_state_lost"].update({"partner": "serve"}),
 }
 

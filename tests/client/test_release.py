@@ -25,6 +25,7 @@ from sluicegate.client import (
     Replay,
     ReplayGroup,
     ReplayState,
+    RequirementState,
     Stage,
     StageRequirement,
     StageTransition,
@@ -41,6 +42,7 @@ from sluicegate.v1 import release_service_pb2 as pb
         (AccessShift, pb.AccessShift.DESCRIPTOR, "ACCESS_SHIFT_"),
         (CallerKind, pb.CallerKind.DESCRIPTOR, "CALLER_KIND_"),
         (ReplayState, pb.ReplayState.DESCRIPTOR, "REPLAY_STATE_"),
+        (RequirementState, pb.RequirementState.DESCRIPTOR, "REQUIREMENT_STATE_"),
     ],
 )
 def test_our_enums_are_those_of_the_api(ours: type[StrEnum], theirs: EnumDescriptor, prefix: str) -> None:
@@ -52,7 +54,12 @@ async def test_the_plan_has_its_stages_and_what_is_in_force(server: FakeServer) 
         id="s2",
         name="medium",
         open=[pb.ModelOpening(model="m", open_to=model_service_pb2.AUDIENCE_PARTNER)],
-        requires=[pb.StageRequirement(model="m", gate="bias"), pb.StageRequirement(model="m", finding="lab")],
+        requires=[
+            pb.StageRequirement(
+                model="m", gate="bias", state=pb.REQUIREMENT_STATE_FAILED, explanation="so", evidence_sha256="cd"
+            ),
+            pb.StageRequirement(model="m", finding="lab"),
+        ],
     )
     plan = pb.ReleasePlan(
         policy_revision="ab",
@@ -67,7 +74,10 @@ async def test_the_plan_has_its_stages_and_what_is_in_force(server: FakeServer) 
     async with Client(server.target) as client:
         found = await client.get_release_plan()
 
-    requires = (StageRequirement("m", "bias", None), StageRequirement("m", None, "lab"))
+    requires = (
+        StageRequirement("m", "bias", None, RequirementState.FAILED, "so", "cd"),
+        StageRequirement("m", None, "lab", RequirementState.UNSPECIFIED, "", ""),
+    )
     assert found.stages == (Stage("s2", "medium", {"m": Audience.PARTNER}, requires),)
     assert (found.active_stage, found.stage_in_force) == ("s2", Stage("s1", "", {}, ()))
     assert (found.policy_revision, found.withdrawn_models, found.signatures_checked) == ("ab", ("m",), True)

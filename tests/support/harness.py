@@ -61,6 +61,8 @@ EVERY_SCOPE = " ".join(
     + ["detect:watermark", "release:read", "release:withdraw", "findings:read", "findings:write", "findings:manage"]
 )
 AUDIT = {"directory": "audit", "key": "audit.jwk", "secret": "audit.secret", "replica": "gate-0"}
+SCRIPTED_WEIGHTS = "00" * 32
+"""Digest that scripted engines state."""
 NO_LIMITERS = {"peer_calls_per_minute": 1_000_000, "denials_per_minute": 1_000_000}
 """Settings that keep the limiters out of the way: the clock of tests stands still, so nothing would refill."""
 METRICS = {"listen": "127.0.0.1:0"}
@@ -181,7 +183,8 @@ class Server:
 
 
 def demo_plan(**changes: Any) -> Document:
-    """The release plan of the access tests, with every model's weights on this machine and not pinned.
+    """The release plan of the access tests, with every model's weights on this machine; only of a model that a stage
+    requires something of are they pinned, to those that scripted engines state.
 
     Of the public's quotas only that of a call is left: the others would be in most tests' way.
     """
@@ -190,6 +193,8 @@ def demo_plan(**changes: Any) -> Document:
     for entry in plan["models"].values():
         entry["source"] = str(DEMO)
         entry.pop("weights_sha256", None)
+    for requirement in (each for stage in plan["stages"] for each in stage.get("requires", [])):
+        plan["models"][requirement["model"]]["weights_sha256"] = SCRIPTED_WEIGHTS
     return plan
 
 

@@ -26,7 +26,11 @@ models:
     weights_sha256: "{SHA256}"
     license: MIT
   gpt2-355m: {{parameters: 354823168, source: openai-community/gpt2-medium, license: MIT}}
-  gpt2-774m: {{parameters: 774030080, source: openai-community/gpt2-large, license: MIT}}
+  gpt2-774m:
+    parameters: 774030080
+    source: openai-community/gpt2-large
+    weights_sha256: "{SHA256}"
+    license: MIT
   gpt2-1558m: {{parameters: 1557611200, source: ./weights/gpt2-xl, license: MIT}}
   gpt2-next: {{parameters: 3000000000, source: /models/next, license: MIT}}
 stages:
@@ -50,6 +54,8 @@ stages:
       gpt2-1558m: partner
       gpt2-next: internal
     requires: [{{gate: bias, model: gpt2-774m}}, {{finding: example-lab, model: gpt2-774m}}]
+gates:
+  bias: {{evidence: bias, suite: occupations, share_between: [40%, 60%]}}
 active: s2
 internal: {{clients: [{{issuer: "https://issuer.example", client: eval-team}}]}}
 public:

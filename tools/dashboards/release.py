@@ -65,6 +65,16 @@ def _open() -> list[Panel]:
             {"0": ("closed", GREY), "1": ("internal", BLUE), "2": ("partner", YELLOW), "3": ("public", GREEN)},
             width=14,
         ),
+        matrix(
+            "Gates",
+            "Whether models still pass the gates that the stage in force rests on, by what is known now.",
+            Query('min by (gate, model) (sluicegate_gate_passed{job=~"$job", model=~"$model"})'),
+            row="gate",
+            column="model",
+            words={"0": ("failed", RED), "1": ("passed", GREEN)},
+            width=24,
+            alerts=("GateFailed",),
+        ),
         number(
             "Stage in force",
             "Its id in the release plan. Several: replicas disagree.",

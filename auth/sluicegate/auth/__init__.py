@@ -40,6 +40,7 @@ from sluicegate.auth.principal import (
 from sluicegate.auth.reasons import Reason
 from sluicegate.auth.release import ModelEntry, ReleasePlan, Requirement, Stage, Transition
 from sluicegate.auth.reporting import Standing
+from sluicegate.auth.requirements import Judgement, RequirementState, judge, stage_requirements
 from sluicegate.auth.scopes import required as required_scope
 from sluicegate.auth.signatures import (
     TrustRoot,
@@ -74,6 +75,7 @@ __all__ = [
     "Grant",
     "IssuedBefore",
     "IssuingError",
+    "Judgement",
     "JwksFile",
     "JwksUrl",
     "KeyRing",
@@ -93,6 +95,7 @@ __all__ = [
     "Reason",
     "ReleasePlan",
     "Requirement",
+    "RequirementState",
     "SigningKey",
     "Stage",
     "Standing",
@@ -112,6 +115,7 @@ __all__ = [
     "create_signing_key",
     "internal_client_payload",
     "issue_token",
+    "judge",
     "lifting_payload",
     "load_policy",
     "must_be_signed",
@@ -121,6 +125,7 @@ __all__ = [
     "required_scope",
     "sign",
     "signers_of",
+    "stage_requirements",
     "transition_payloads",
     "trust_root",
     "write_signing_key",

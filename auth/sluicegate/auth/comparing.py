@@ -83,7 +83,8 @@ def _plan(before: ReleasePlan, after: ReleasePlan) -> Iterator[Difference]:
     """The rest of release.yaml. Once a transition is signed, it seals all of this: any change needs another one."""
     is_sealed = any(must_be_signed(each, after.stages_by_id) for each in after.transitions)
     signing = Signing.TRANSITION if is_sealed else Signing.NONE
-    for subject, field, old, new, effect in (*_stages(before, after), *_models(before, after), *_terms(before, after)):
+    terms = (*_stages(before, after), *_gates(before, after), *_models(before, after), *_terms(before, after))
+    for subject, field, old, new, effect in terms:
         yield Difference(subject, field, old, new, effect, signing)
     for removed, added in listing_differences(_steps(before), _steps(after)):
         yield Difference("transitions", "", removed, added, Effect.RECORDS)
@@ -108,6 +109,13 @@ def _described(stage: Stage | None) -> str | None:
     opened = ", ".join(f"{model} {audience.value}" for model, audience in stage.open.items())
     wanted = ", ".join(f"{each.gate or each.finding} of {each.model}" for each in stage.requires)
     return f"{stage.name}: {opened or 'nothing'}" + (f"; requires {wanted}" if wanted else "")
+
+
+def _gates(before: ReleasePlan, after: ReleasePlan) -> Iterator[_Term]:
+    for id_ in dict.fromkeys((*before.gates, *after.gates)):
+        old, new = before.gates.get(id_), after.gates.get(id_)
+        if old != new:
+            yield "gates", id_, written(old), written(new), Effect.RECORDS
 
 
 def _models(before: ReleasePlan, after: ReleasePlan) -> Iterator[_Term]:

@@ -2,13 +2,14 @@
 
 DIRECTORY/release.yaml            the release plan
 DIRECTORY/agreements/*.yaml       one agreement each, if there are any
+DIRECTORY/evidence/*.json         evidence that transitions cite, if there is any
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -22,17 +23,21 @@ from sluicegate.auth.agreements import Agreement
 from sluicegate.auth.documents import MAX_FILE_BYTES, Document, DocumentError, parse_document
 from sluicegate.auth.errors import PolicyError, Problem
 from sluicegate.auth.fields import Terms
+from sluicegate.auth.plan_checks import plan_problems, repeated
 from sluicegate.auth.policy import Policy
 from sluicegate.auth.release import ReleasePlan
+from sluicegate.auth.requirements import evidence_problems
 from sluicegate.auth.signatures import (
     TrustRoot,
     agreement_payload,
     internal_client_payload,
     transition_problems,
 )
+from sluicegate.evidence import NO_EVIDENCE, EvidenceDirectory, EvidenceError, EvidenceSet
 
 RELEASE_FILE = "release.yaml"
 AGREEMENTS_DIRECTORY = "agreements"
+EVIDENCE_DIRECTORY = "evidence"
 MAX_AGREEMENTS = 1000
 MAX_COVERED = 100_000
 """Combinations of client, model and action under all agreements: a small file could otherwise name millions."""
@@ -45,7 +50,7 @@ def load_policy(directory: Path, trust: TrustRoot | None) -> Policy:
 
     `trust` None: signatures are not checked, which only the server's settings may say.
     """
-    return parse_policy(directory, read_policy_files(directory), trust)
+    return parse_policy(directory, read_policy_files(directory), trust, read_evidence(directory))
 
 
 def read_policy_files(directory: Path) -> Mapping[str, bytes]:
@@ -74,20 +79,31 @@ def read_policy_files(directory: Path) -> Mapping[str, bytes]:
     return contents
 
 
+def read_evidence(directory: Path, known: EvidenceDirectory | None = None) -> EvidenceSet:
+    """The evidence files of a policy directory; `known` has what of them was read before. Raises PolicyError."""
+    try:
+        return (known or EvidenceDirectory(directory / EVIDENCE_DIRECTORY)).read()
+    except EvidenceError as error:
+        raise PolicyError([Problem(EVIDENCE_DIRECTORY, "", str(error))]) from error
+
+
 @dataclass(frozen=True, slots=True)
 class PolicyDraft:
-    """Policy files with nothing wrong in them, but for signatures, which nobody has looked at yet."""
+    """Policy files with nothing wrong in them, but for signatures and evidence, which nobody has looked at yet."""
 
     plan: ReleasePlan
     agreements: Mapping[str, Agreement]
     """By file, as `documents`."""
     documents: Mapping[str, Document]
 
-    def signature_problems(self, trust: TrustRoot) -> tuple[Problem, ...]:
-        """What is wrong with its signatures."""
-        return tuple(_signature_problems(self.plan, self.agreements, self.documents, trust))
+    def signature_problems(self, trust: TrustRoot, evidence: EvidenceSet) -> tuple[Problem, ...]:
+        """What is wrong with its signatures, and with the evidence that they are for."""
+        return (
+            *_signature_problems(self.plan, self.agreements, self.documents, trust),
+            *(_in_release(field, text) for field, text in evidence_problems(self.plan, evidence)),
+        )
 
-    def policy(self, directory: Path, *, is_signed: bool) -> Policy:
+    def policy(self, directory: Path, evidence: EvidenceSet, *, is_signed: bool) -> Policy:
         """The revision that these files are. `is_signed`: whether its signatures were found to be good."""
         return Policy(
             revision=hashlib.sha256(rfc8785.dumps(self.documents)).hexdigest(),  # type: ignore[arg-type]
@@ -95,15 +111,18 @@ class PolicyDraft:
             plan=self.plan,
             agreements=MappingProxyType({agreement.id: agreement for agreement in self.agreements.values()}),
             is_signed=is_signed,
+            evidence=evidence,
         )
 
 
-def parse_policy(directory: Path, contents: Mapping[str, bytes], trust: TrustRoot | None) -> Policy:
+def parse_policy(
+    directory: Path, contents: Mapping[str, bytes], trust: TrustRoot | None, evidence: EvidenceSet = NO_EVIDENCE
+) -> Policy:
     """The policy of these files. Raises PolicyError with every problem."""
     draft = parse_draft(contents)
-    if trust is not None and (problems := draft.signature_problems(trust)):
+    if trust is not None and (problems := draft.signature_problems(trust, evidence)):
         raise PolicyError(problems)
-    return draft.policy(directory, is_signed=trust is not None)
+    return draft.policy(directory, evidence, is_signed=trust is not None)
 
 
 def parse_draft(contents: Mapping[str, bytes]) -> PolicyDraft:
@@ -125,7 +144,7 @@ def parse_draft(contents: Mapping[str, bytes]) -> PolicyDraft:
             agreements[name] = agreement
     problems.extend(_agreement_problems(agreements))
     if plan is not None:
-        problems.extend(_plan_problems(plan))
+        problems.extend(Problem(RELEASE_FILE, field, text) for field, text in plan_problems(plan))
         problems.extend(_internal_problems(plan, agreements))
     problems.extend(_model_problems(release, agreements))
     if problems or plan is None:
@@ -152,78 +171,37 @@ def _try(kind: type[_Terms], file: str, document: Document, problems: list[Probl
 def _problem(file: str, details: ErrorDetails) -> Problem:
     field = ".".join(str(part) for part in details["loc"] if part != "[key]")
     context = details.get("ctx", {})
-    match details["type"]:
-        case "extra_forbidden":
-            text = "is not known here; remove it or correct its spelling"
-        case "missing":
-            text = "is missing"
-        case "string_type":
-            text = "must be text; put quotes around what looks like a number, true, false or null"
-        case "int_type":
-            text = "must be a whole number, without quotes"
-        case "bool_type":
-            text = "must be true or false, without quotes"
-        case "tuple_type":
-            text = "must be a list"
-        case "model_type" | "mapping_type" | "dict_type":
-            text = "must be a mapping of keys to values"
-        case "too_short":
-            text = "must have at least one entry"
-        case "literal_error":
-            text = f"must be {context['expected']}"
-        case "greater_than_equal":
-            text = f"must be at least {context['ge']}"
-        case "less_than_equal":
-            text = f"must be at most {context['le']}"
-        case _:
-            text = details["msg"].removeprefix("Value error, ")
-    return Problem(file, field, text)
+    text = _TEXTS.get(details["type"])
+    return Problem(file, field, text.format(**context) if text else details["msg"].removeprefix("Value error, "))
 
 
-def _repeated(names: Iterable[str]) -> list[str]:
-    seen: set[str] = set()
-    return [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
+_MAPPING = "must be a mapping of keys to values"
+_TEXTS = {
+    "extra_forbidden": "is not known here; remove it or correct its spelling",
+    "missing": "is missing",
+    "string_type": "must be text; put quotes around what looks like a number, true, false or null",
+    "int_type": "must be a whole number, without quotes",
+    "bool_type": "must be true or false, without quotes",
+    "tuple_type": "must be a list",
+    "model_type": _MAPPING,
+    "mapping_type": _MAPPING,
+    "dict_type": _MAPPING,
+    "model_attributes_type": _MAPPING,
+    "too_short": "must have at least one entry",
+    "literal_error": "must be {expected}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "union_tag_not_found": "needs {discriminator}",
+    "union_tag_invalid": "needs {discriminator} to be one of {expected_tags}",
+}
 
 
 def _in_release(field: str, text: str) -> Problem:
     return Problem(RELEASE_FILE, field, text)
 
 
-def _plan_problems(plan: ReleasePlan) -> Iterator[Problem]:
-    stages = plan.stages_by_id
-    for name in _repeated(stage.id for stage in plan.stages):
-        yield _in_release("stages", f"two stages have the id {name}")
-    for index, stage in enumerate(plan.stages):
-        for model in stage.open:
-            if model not in plan.models:
-                yield _in_release(f"stages.{index}.open.{model}", "no such model in `models`")
-        for position, requirement in enumerate(stage.requires):
-            if requirement.model not in plan.models:
-                yield _in_release(f"stages.{index}.requires.{position}.model", "no such model in `models`")
-    if plan.active not in stages:
-        yield _in_release("active", f"no such stage; the plan has {', '.join(stages)}")
-    for name in _repeated(f"{client.client} of {client.issuer}" for client in plan.internal.clients):
-        yield _in_release("internal.clients", f"lists {name} twice")
-    yield from _transition_problems(plan)
-
-
-def _transition_problems(plan: ReleasePlan) -> Iterator[Problem]:
-    stages = plan.stages_by_id
-    reached = plan.stages[0].id
-    for index, transition in enumerate(plan.transitions):
-        for field, stage_id in (("from", transition.from_), ("to", transition.to)):
-            if stage_id not in stages:
-                yield _in_release(f"transitions.{index}.{field}", f"no such stage as {stage_id}")
-        if transition.from_ != reached:
-            yield _in_release(f"transitions.{index}.from", f"must be {reached}, where the plan stood then")
-        reached = transition.to
-    for index, (before, after) in enumerate(itertools.pairwise(plan.transitions), start=1):
-        if after.at < before.at:
-            yield _in_release(f"transitions.{index}.at", "is before the transition above it")
-
-
 def _agreement_problems(agreements: Mapping[str, Agreement]) -> Iterator[Problem]:
-    for name in _repeated(agreement.id for agreement in agreements.values()):
+    for name in repeated(agreement.id for agreement in agreements.values()):
         files = [file for file, agreement in agreements.items() if agreement.id == name]
         yield Problem(files[-1], "id", f"{name} is also the id of {files[0]}")
     in_force = {file: agreement for file, agreement in agreements.items() if agreement.may_come_into_force}
@@ -233,7 +211,7 @@ def _agreement_problems(agreements: Mapping[str, Agreement]) -> Iterator[Problem
         return
     covering: dict[tuple[str, str, str, str], str] = {}
     for file, agreement in in_force.items():
-        for name in _repeated(f"{client.client} of {client.issuer}" for client in agreement.clients):
+        for name in repeated(f"{client.client} of {client.issuer}" for client in agreement.clients):
             yield Problem(file, "clients", f"lists {name} twice")
         for client, model, action in itertools.product(
             dict.fromkeys((client.issuer, client.client) for client in agreement.clients),

@@ -14,6 +14,7 @@ from sluicegate.auth.grant import AccessRequest, CheckOutcome, Denied, Grant
 from sluicegate.auth.principal import Audience, Peer, Principal
 from sluicegate.auth.release import ModelEntry, ReleasePlan, Stage
 from sluicegate.auth.withdrawals import Withdrawals, stage_in_force
+from sluicegate.evidence import NO_EVIDENCE, EvidenceSet
 
 SHOWN_REVISION_LENGTH = 16
 
@@ -31,6 +32,8 @@ class Policy:
     """Whether signatures were checked."""
     withdrawals: Withdrawals | None = None
     """What operators have closed; None where the list is not looked at, as by tools that have files alone."""
+    evidence: EvidenceSet = NO_EVIDENCE
+    """What stands beside it in the same directory; no part of the revision."""
     stage: Stage = field(init=False)
     internal_clients: frozenset[tuple[str, str]] = field(init=False)
     agreements_by_client: Mapping[tuple[str, str], tuple[Agreement, ...]] = field(init=False)

@@ -18,7 +18,7 @@ from sluicegate.auth.encoding import encode_base64url
 from sluicegate.auth.errors import IssuingError, PolicyError, SigningError
 from sluicegate.auth.explain_command import policy_explain
 from sluicegate.auth.lifting_command import policy_sign_lifting
-from sluicegate.auth.loading import RELEASE_FILE, parse_policy, read_policy_files
+from sluicegate.auth.loading import RELEASE_FILE, parse_policy, read_evidence, read_policy_files
 from sluicegate.auth.policy import Policy
 from sluicegate.auth.signatures import plan_digest, sign
 from sluicegate.auth.signer_options import Deployment, KeyFile, Signer, read_signers_key
@@ -40,7 +40,7 @@ def policy_check(directory: PolicyDirectory, trust: TrustFile = None, as_json: J
     """Load a policy as the server would, and list everything that is wrong with it."""
     try:
         contents = read_policy_files(directory)
-        policy = parse_policy(directory, contents, read_trust(trust))
+        policy = parse_policy(directory, contents, read_trust(trust), read_evidence(directory))
     except PolicyError as error:
         if as_json:
             problems = [{"file": each.file, "field": each.field, "text": each.text} for each in error.problems]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Literal
 
-from pydantic import Field, PlainValidator, model_validator
+from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
 from sluicegate.auth.fields import (
     Listing,
@@ -21,6 +22,7 @@ from sluicegate.auth.fields import (
     Timestamp,
     matching,
 )
+from sluicegate.auth.gates import Gate
 from sluicegate.auth.grant import Quotas, WatermarkTerm
 from sluicegate.auth.principal import Audience
 
@@ -73,6 +75,11 @@ class Requirement(Terms):
         if (self.gate is None) == (self.finding is None):
             raise ValueError("name either a `gate` or, by its partner, a `finding`")
         return self
+
+    @property
+    def name(self) -> str:
+        """The gate's id, or `finding:` and the partner: no two of one model are alike."""
+        return self.gate if self.gate is not None else f"finding:{self.finding}"
 
 
 class Stage(Terms):
@@ -165,6 +172,7 @@ class ReleasePlan(Terms):
 
     api_version: Literal["sluicegate/release/v1"] = Field(alias="apiVersion")
     models: Table[ModelEntry] = Field(min_length=1)
+    gates: Annotated[Mapping[Slug, Gate], AfterValidator(MappingProxyType)] = Field(default_factory=dict)
     stages: Annotated[Listing[Stage], Field(min_length=1)]
     active: Slug
     internal: InternalTerms = InternalTerms()

@@ -11,25 +11,33 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from sluicegate.auth.errors import PolicyError, Problem
-from sluicegate.auth.loading import RELEASE_FILE, parse_policy, read_policy_files
+from sluicegate.auth.loading import EVIDENCE_DIRECTORY, RELEASE_FILE, parse_policy, read_evidence, read_policy_files
 from sluicegate.auth.policy import Policy
 from sluicegate.auth.signatures import TrustRoot, opens_without_a_new_signature, transition_payloads
+from sluicegate.evidence import EvidenceDirectory, EvidenceSet
 
 POLL_SECONDS = 1.0
 SETTLE_SECONDS = 0.1
 
-_Reading = Mapping[str, bytes] | tuple[Problem, ...]
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What stood in the directory."""
+
+    contents: Mapping[str, bytes]
+    evidence: EvidenceSet
 
 
 class PolicyWatch:
     """The policy in force and its successors. Event loop only; files are read in a thread.
 
     Made with the first revision; raises PolicyError if there is none to start with.
-    `on_change` gets each new revision, after `current` has become it; `on_failure` gets the problems of a bad
-    change, once. Both are called on the event loop.
+    `on_change` gets each new revision, and the same one again with other evidence, after `current` has become it;
+    `on_failure` gets the problems of a bad change, once. Both are called on the event loop.
     """
 
     def __init__(
@@ -48,9 +56,10 @@ class PolicyWatch:
         self._on_failure = on_failure
         self._interval_seconds = interval_seconds
         self._sleep = sleep
-        contents = read_policy_files(directory)
-        self._seen: _Reading = contents
-        self._current = parse_policy(directory, contents, trust)
+        self._evidence = EvidenceDirectory(directory / EVIDENCE_DIRECTORY)
+        first = self._read_files()
+        self._seen: _Reading | tuple[Problem, ...] = first
+        self._current = self._parse(first)
         self._recorded = self._chain(self._current)
         self._problems: tuple[Problem, ...] = ()
 
@@ -86,14 +95,14 @@ class PolicyWatch:
             self._fail(reading)
             return
         try:
-            policy = await asyncio.to_thread(parse_policy, self._directory, reading, self._trust)
+            policy = await asyncio.to_thread(self._parse, reading)
             if (problem := self.widening_problem(policy)) is not None:
                 raise PolicyError([problem])
         except PolicyError as error:
             self._fail(error.problems)
             return
         self._problems = ()
-        if policy.revision != self._current.revision:
+        if (policy.revision, policy.evidence) != (self._current.revision, self._current.evidence):
             self._current = policy
             if len(chain := self._chain(policy)) > len(self._recorded):
                 self._recorded = chain
@@ -108,11 +117,17 @@ class PolicyWatch:
     def _chain(self, policy: Policy) -> list[bytes]:
         return transition_payloads(self._trust.deployment, policy.plan.transitions) if self._trust else []
 
-    def _read(self) -> _Reading:
+    def _read(self) -> _Reading | tuple[Problem, ...]:
         try:
-            return read_policy_files(self._directory)
+            return self._read_files()
         except PolicyError as error:
             return error.problems
+
+    def _read_files(self) -> _Reading:
+        return _Reading(read_policy_files(self._directory), read_evidence(self._directory, self._evidence))
+
+    def _parse(self, reading: _Reading) -> Policy:
+        return parse_policy(self._directory, reading.contents, self._trust, reading.evidence)
 
     def _fail(self, problems: tuple[Problem, ...]) -> None:
         self._problems = problems

@@ -64,6 +64,9 @@ class EvidenceSet:
         return EvidenceSet(tuple(each for each in self.files if each.sha256 in wanted))
 
 
+NO_EVIDENCE = EvidenceSet()
+
+
 class EvidenceDirectory:
     """Reads a directory again and again; what did not change is not parsed anew. For one thread at a time."""
 

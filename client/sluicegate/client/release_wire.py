@@ -70,7 +70,14 @@ def _stage(message: pb.Stage) -> releases.Stage:
         name=message.name,
         open={each.model: wire.audience(each.open_to) for each in message.open},
         requires=tuple(
-            releases.StageRequirement(each.model, gate=each.gate or None, finding=each.finding or None)
+            releases.StageRequirement(
+                model=each.model,
+                gate=each.gate or None,
+                finding=each.finding or None,
+                state=wire.member(releases.RequirementState, pb.RequirementState.DESCRIPTOR, each.state),
+                explanation=each.explanation,
+                evidence_sha256=each.evidence_sha256,
+            )
             for each in message.requires
         ),
     )

@@ -75,6 +75,18 @@ class ReplayState(StrEnum):
     """A part of the calls on record."""
 
 
+@unique
+class RequirementState(StrEnum):
+    """How a requirement stands."""
+
+    UNSPECIFIED = "UNSPECIFIED"
+    """Not known now, or a state that this version of the client does not know."""
+    MET = "MET"
+    FAILED = "FAILED"
+    """The newest evidence does not pass, or the finding was rejected."""
+    MISSING = "MISSING"
+
+
 @dataclass(frozen=True, slots=True)
 class StageRequirement:
     """What must be on record before a stage: a gate, or a finding by a partner; the other is None."""
@@ -82,6 +94,11 @@ class StageRequirement:
     model: str
     gate: str | None
     finding: str | None
+    state: RequirementState
+    explanation: str
+    """What is wrong or missing; empty where it is met."""
+    evidence_sha256: str
+    """Of the evidence file that decided; empty: a finding did, or nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,7 @@ from sluicegate.server.observe.metrics import Metrics
 from sluicegate.server.policy_figures import PolicyFigures
 from sluicegate.server.queueing import Queue
 from sluicegate.server.quota_figures import QuotaFigures
+from sluicegate.server.requirements import watched_requirements
 from sluicegate.server.rpc.access import AccessServicer
 from sluicegate.server.rpc.authenticator import Authenticator
 from sluicegate.server.rpc.drain import Draining
@@ -185,7 +186,11 @@ async def running(
             access=AccessServicer(Access(gate, meter, duties)),
             provenance=ProvenanceServicer(detecting_of(settings, gate, models, keyring, metrics, clock=clock)),
             release=ReleaseServicer(
-                Stages(gate, _trust(settings.policy)),
+                Stages(
+                    gate,
+                    _trust(settings.policy),
+                    watched_requirements(keep, store, in_force, metrics, changes),
+                ),
                 Simulating(
                     gate, _trust(settings.policy), watch.widening_problem, recorded_calls(settings.audit, auditing)
                 ),

@@ -148,8 +148,10 @@ class Simulating:
     ) -> _Proposed:
         """In a thread. Raises PolicyError, ComparisonError."""
         draft = parse_draft(contents)
-        problems = draft.signature_problems(self._trust) if self._trust is not None else ()
-        proposed = draft.policy(in_force.directory, is_signed=self._trust is not None and not problems)
+        problems = draft.signature_problems(self._trust, in_force.evidence) if self._trust is not None else ()
+        proposed = draft.policy(
+            in_force.directory, in_force.evidence, is_signed=self._trust is not None and not problems
+        )
         narrowed = replace(proposed, withdrawals=in_force.withdrawals)
         changes = access_changes(in_force, narrowed, now, most=MAX_ACCESS_CHANGES)
         simulation = Simulation(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sluicegate.auth import (
+    Judgement,
     ReleasePlan,
+    Requirement,
     Stage,
     Transition,
     TrustRoot,
@@ -15,6 +17,7 @@ from sluicegate.auth import (
     transition_payloads,
 )
 from sluicegate.server.gate import Gate
+from sluicegate.server.requirements import Requirements
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,8 @@ class PlanView:
     """Closed to everybody, whatever the stage opens."""
     is_signed: bool
     """Whether signatures are checked."""
+    judged: Mapping[Requirement, Judgement | None]
+    """How every stage's requirements stand; None: not known now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +53,13 @@ class Stages:
     `trust`: whose signatures count; None where the settings check none.
     """
 
-    def __init__(self, gate: Gate, trust: TrustRoot | None) -> None:
+    def __init__(self, gate: Gate, trust: TrustRoot | None, requirements: Requirements) -> None:
         self._gate = gate
+        self._requirements = requirements
         self._trust = trust
         self._seen: tuple[ReleasePlan, Sequence[TransitionView]] | None = None
 
-    def plan(self) -> PlanView:
+    async def plan(self) -> PlanView:
         """The plan as it is now."""
         policy = self._gate.policy
         return PlanView(
@@ -62,6 +68,7 @@ class Stages:
             in_force=policy.stage,
             withdrawn_models=tuple(model for model in policy.models if policy.is_withdrawn(model)),
             is_signed=policy.is_signed,
+            judged=await self._requirements.judge(),
         )
 
     def transitions(self) -> Sequence[TransitionView]:

@@ -22,6 +22,34 @@ else:
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
+class _RequirementState:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _RequirementStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_RequirementState.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    REQUIREMENT_STATE_UNSPECIFIED: _RequirementState.ValueType  # 0
+    """Not known now: the state store does not answer."""
+    REQUIREMENT_STATE_MET: _RequirementState.ValueType  # 1
+    """The newest evidence passes, or the finding was accepted."""
+    REQUIREMENT_STATE_FAILED: _RequirementState.ValueType  # 2
+    """The newest evidence does not pass, or the finding was rejected."""
+    REQUIREMENT_STATE_MISSING: _RequirementState.ValueType  # 3
+    """There is no evidence about the weights that the plan pins, or no finding on them that was accepted."""
+
+class RequirementState(_RequirementState, metaclass=_RequirementStateEnumTypeWrapper):
+    """How a requirement of a stage stands."""
+
+REQUIREMENT_STATE_UNSPECIFIED: RequirementState.ValueType  # 0
+"""Not known now: the state store does not answer."""
+REQUIREMENT_STATE_MET: RequirementState.ValueType  # 1
+"""The newest evidence passes, or the finding was accepted."""
+REQUIREMENT_STATE_FAILED: RequirementState.ValueType  # 2
+"""The newest evidence does not pass, or the finding was rejected."""
+REQUIREMENT_STATE_MISSING: RequirementState.ValueType  # 3
+"""There is no evidence about the weights that the plan pins, or no finding on them that was accepted."""
+global___RequirementState = RequirementState
+
 class _DifferenceEffect:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -190,28 +218,42 @@ global___ModelOpening = ModelOpening
 
 @typing.final
 class StageRequirement(google.protobuf.message.Message):
-    """What must be on record before a stage. A record for the signers: the server does not check it."""
+    """What must be on record before a stage, and how it stands now. Where signatures are checked, a stage is in force only
+    if the evidence that its signers cited meets all of it; what became of it since closes nothing.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     MODEL_FIELD_NUMBER: builtins.int
     GATE_FIELD_NUMBER: builtins.int
     FINDING_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    EXPLANATION_FIELD_NUMBER: builtins.int
+    EVIDENCE_SHA256_FIELD_NUMBER: builtins.int
     model: builtins.str
     """The model that it is about."""
     gate: builtins.str
     """A gate that the model passed."""
     finding: builtins.str
     """The partner who reported a finding about it."""
+    state: global___RequirementState.ValueType
+    """How it stands."""
+    explanation: builtins.str
+    """What is wrong, or how to come by what is missing. Empty: it is met, or not known."""
+    evidence_sha256: builtins.str
+    """SHA-256 of the evidence file that decided, hex. Empty: it was a finding in the state store, or nothing."""
     def __init__(
         self,
         *,
         model: builtins.str = ...,
         gate: builtins.str = ...,
         finding: builtins.str = ...,
+        state: global___RequirementState.ValueType = ...,
+        explanation: builtins.str = ...,
+        evidence_sha256: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["finding", b"finding", "gate", b"gate", "requirement", b"requirement"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["finding", b"finding", "gate", b"gate", "model", b"model", "requirement", b"requirement"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["evidence_sha256", b"evidence_sha256", "explanation", b"explanation", "finding", b"finding", "gate", b"gate", "model", b"model", "requirement", b"requirement", "state", b"state"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["requirement", b"requirement"]) -> typing.Literal["gate", "finding"] | None: ...
 
 global___StageRequirement = StageRequirement

@@ -38,6 +38,12 @@ class ControlMetrics:
             ["model", "audience"],
             registry=registry,
         )
+        self.gate_passed = Gauge(
+            "sluicegate_gate_passed",
+            "1 while the model passes a gate that the stage in force rests on, 0 while it does not.",
+            ["gate", "model"],
+            registry=registry,
+        )
         self.agreement_expiry = Gauge(
             "sluicegate_agreement_expiry_timestamp_seconds",
             "Unix time at which the partner's next agreement ends.",
@@ -70,6 +76,7 @@ class ControlMetrics:
             registry=registry,
         )
         self._expiring: frozenset[str] = frozenset()
+        self._gates: frozenset[tuple[str, str]] = frozenset()
         for cause in AUDIT_CAUSES:
             self.audit_failures.labels(cause)
         for result in ("loaded", "refused"):
@@ -91,6 +98,16 @@ class ControlMetrics:
         for partner, end in expiries.items():
             self.agreement_expiry.labels(partner).set(end)
         self._expiring = frozenset(expiries)
+
+    def take_gates(self, passed: Mapping[tuple[str, str], bool | None]) -> None:
+        """Take which gates are passed, by gate and model. None: not known, so what it was; one that is not there has no
+        series."""
+        for labels in self._gates - passed.keys():
+            self.gate_passed.remove(*labels)
+        for labels, is_passed in passed.items():
+            if is_passed is not None:
+                self.gate_passed.labels(*labels).set(is_passed)
+        self._gates = frozenset(labels for labels in passed if passed[labels] is not None or labels in self._gates)
 
     def take_withdrawals(self, counts: Mapping[str, int]) -> None:
         """Take how much of each kind is closed."""

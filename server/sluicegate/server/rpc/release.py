@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import grpc
 
-from sluicegate.auth import Requirement, Stage
+from sluicegate.auth import Judgement, Requirement, RequirementState, Stage
 from sluicegate.server.paging import page
 from sluicegate.server.rpc.call import authenticated
 from sluicegate.server.rpc.responses import audience, timestamp
@@ -30,7 +32,7 @@ class ReleaseServicer(ReleaseServiceServicer):
     ) -> release_service_pb2.GetReleasePlanResponse:
         authenticated(context)
         validate(request)
-        return release_service_pb2.GetReleasePlanResponse(plan=_plan(self._stages.plan()))
+        return release_service_pb2.GetReleasePlanResponse(plan=_plan(await self._stages.plan()))
 
     async def ListStageTransitions(
         self, request: release_service_pb2.ListStageTransitionsRequest, context: Context
@@ -54,28 +56,40 @@ class ReleaseServicer(ReleaseServiceServicer):
 def _plan(view: PlanView) -> release_service_pb2.ReleasePlan:
     return release_service_pb2.ReleasePlan(
         policy_revision=view.revision,
-        stages=map(_stage, view.plan.stages),
+        stages=[_stage(stage, view.judged) for stage in view.plan.stages],
         active_stage=view.plan.active,
-        stage_in_force=_stage(view.in_force),
+        stage_in_force=_stage(view.in_force, view.judged),
         withdrawn_models=view.withdrawn_models,
         signatures_checked=view.is_signed,
     )
 
 
-def _stage(stage: Stage) -> release_service_pb2.Stage:
+def _stage(stage: Stage, judged: Mapping[Requirement, Judgement | None]) -> release_service_pb2.Stage:
     pb = release_service_pb2
     return pb.Stage(
         id=stage.id,
         name=stage.name,
         open=[pb.ModelOpening(model=model, open_to=audience(open_to)) for model, open_to in stage.open.items()],
-        requires=map(_requirement, stage.requires),
+        requires=[_requirement(each, judged.get(each)) for each in stage.requires],
     )
 
 
-def _requirement(requirement: Requirement) -> release_service_pb2.StageRequirement:
-    """The member of the oneof that is there."""
-    members = requirement.model_dump(exclude_none=True)
-    return release_service_pb2.StageRequirement(**members)
+def _requirement(requirement: Requirement, found: Judgement | None) -> release_service_pb2.StageRequirement:
+    """The member of the oneof that is there, and what is known of it."""
+    pb = release_service_pb2
+    message = pb.StageRequirement(**requirement.model_dump(exclude_none=True))
+    if found is not None:
+        message.state = _STATES[found.state]
+        message.explanation = found.explanation
+        message.evidence_sha256 = found.evidence.sha256 if found.evidence is not None else ""
+    return message
+
+
+_STATES = {
+    RequirementState.MET: release_service_pb2.REQUIREMENT_STATE_MET,
+    RequirementState.FAILED: release_service_pb2.REQUIREMENT_STATE_FAILED,
+    RequirementState.MISSING: release_service_pb2.REQUIREMENT_STATE_MISSING,
+}
 
 
 def _transition(view: TransitionView) -> release_service_pb2.StageTransition:
