@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 from client_terminal import sluicegate
 
-from sluicegate.client.extensions import EXTENSIONS
+from sluicegate.client.extensions import EXTENSIONS, GROUP
 
 MODULE = "extension_of_a_test"
 CODE = """
@@ -105,8 +106,24 @@ def test_a_command_that_nobody_brought_along_says_what_to_install(monkeypatch: p
 def test_nothing_is_loaded_to_list_the_commands(installed: Path) -> None:
     result = sluicegate("--help")
 
-    assert all(name in result.stdout for name in EXTENSIONS)
+    assert all(name in result.stdout for name in EXTENSIONS if " " not in name)
     assert MODULE not in sys.modules
+
+
+def test_a_command_within_a_group_is_one_of_the_group() -> None:
+    listed = sluicegate("release", "--help")
+    missing = sluicegate("release", "advance", "--help", env={"COLUMNS": "200"})
+
+    assert "advance" in listed.stdout
+    assert "plan" in listed.stdout
+    assert "advance" not in sluicegate("--help").stdout
+    assert "--trust" in missing.stdout
+
+
+def test_every_entry_point_is_an_extension_and_the_other_way_round() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+
+    assert {name.replace(" ", ".") for name in EXTENSIONS} == set(project["project"]["entry-points"][GROUP])
 
 
 def test_output_that_cannot_be_written_is_told_in_a_line() -> None:

@@ -215,6 +215,7 @@ COMMAND_MODULES = {
     "sluicegate.auth.explain_command",
     "sluicegate.auth.lifting_command",
     "sluicegate.auth.policy_commands",
+    "sluicegate.auth.release_commands",
     "sluicegate.auth.signer_options",
     "sluicegate.auth.simulate_command",
     "sluicegate.auth.terminal",

@@ -6,10 +6,15 @@ import typer
 from typer.testing import CliRunner, Result
 
 from sluicegate.auth.commands import keys_app, policy_app, token_app
+from sluicegate.auth.release_commands import advance, sign_proposal
 
 _app = typer.Typer()
 for _name, _commands in (("keys", keys_app), ("token", token_app), ("policy", policy_app)):
     _app.add_typer(_commands, name=_name)
+_release = typer.Typer()
+_release.command("advance")(advance)
+_release.command("sign")(sign_proposal)
+_app.add_typer(_release, name="release")
 
 
 def run(*arguments: object, stdin: str | None = None) -> Result:

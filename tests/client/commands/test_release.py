@@ -12,6 +12,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from sluicegate.v1 import model_service_pb2, reason_pb2
 from sluicegate.v1 import release_service_pb2 as pb
+from sluicegate.v1.withdrawal_service_pb2 import (
+    CreateWithdrawalRequest,
+    CreateWithdrawalResponse,
+    Withdrawal,
+    WithdrawalTarget,
+)
 
 PUBLIC, PARTNER = model_service_pb2.AUDIENCE_PUBLIC, model_service_pb2.AUDIENCE_PARTNER
 SMALL, LARGE = pb.ModelOpening(model="small", open_to=PUBLIC), pb.ModelOpening(model="large", open_to=PARTNER)
@@ -60,6 +66,72 @@ def test_the_plan_is_a_table_of_stages_with_what_they_ask_for(server: FakeServer
         ["active:", "s2"],
         ["policy", "abababababababab,", "signatures", "are", "not", "checked"],
     ]
+
+
+def required(
+    gate: pb.RequirementState.ValueType, finding: pb.RequirementState.ValueType, explanation: str = ""
+) -> pb.ReleasePlan:
+    """The plan at its second stage, with how what that one asks for stands."""
+    plan = pb.ReleasePlan()
+    plan.CopyFrom(PLAN)
+    for each, state in zip(plan.stages[1].requires, (gate, finding), strict=True):
+        each.state, each.explanation = state, explanation
+    plan.stages[1].requires[0].evidence_sha256 = "cd" * 32
+    return plan
+
+
+def test_the_status_says_how_each_requirement_stands(server: FakeServer) -> None:
+    plan = required(pb.REQUIREMENT_STATE_FAILED, pb.REQUIREMENT_STATE_UNSPECIFIED, "a.json: worse\x1b[2J")
+    server.will("GetReleasePlan", [pb.GetReleasePlanResponse(plan=plan)])
+
+    result = sluicegate("release", "status", "--target", server.target)
+
+    assert result.exit_code == 1
+    assert result.stdout.splitlines() == [
+        "s1 (first)",
+        "  requires nothing",
+        "s2 (second) (in force)",
+        "  failed    gate bias for large, evidence cdcdcdcdcdcdcdcd",
+        "            a.json: worse[2J",
+        "  not known a finding by lab for large",
+        "            a.json: worse[2J",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("gate", "in_force", "code"),
+    [
+        (pb.REQUIREMENT_STATE_MET, SECOND, 0),
+        (pb.REQUIREMENT_STATE_UNSPECIFIED, SECOND, 0),
+        (pb.REQUIREMENT_STATE_MISSING, SECOND, 1),
+        (pb.REQUIREMENT_STATE_FAILED, FIRST, 0),
+        (pb.REQUIREMENT_STATE_FAILED, pb.Stage(id="gone"), 0),
+    ],
+)
+def test_the_status_fails_for_what_the_stage_in_force_rests_on(
+    gate: pb.RequirementState.ValueType, in_force: pb.Stage, code: int, server: FakeServer
+) -> None:
+    plan = required(gate, pb.REQUIREMENT_STATE_MET)
+    plan.stage_in_force.CopyFrom(in_force)
+    server.will("GetReleasePlan", [pb.GetReleasePlanResponse(plan=plan)])
+
+    result = sluicegate("release", "status", "--json", "--target", server.target)
+
+    assert result.exit_code == code
+    assert json.loads(result.stdout)["stages"][1]["requires"][1]["state"] == "MET"
+
+
+def test_a_rollback_is_a_withdrawal_and_says_what_to_do_next(server: FakeServer) -> None:
+    made = Withdrawal(id="w-1", target=WithdrawalTarget(stage="s1"), justification="Drill.")
+    server.will("CreateWithdrawal", [CreateWithdrawalResponse(withdrawal=made)])
+
+    result = sluicegate("release", "rollback", "s1", "--justification", "Drill.", "--target", server.target)
+
+    assert result.exit_code == 0
+    assert server.calls[-1].asked(CreateWithdrawalRequest).target == WithdrawalTarget(stage="s1")
+    assert result.stdout.splitlines()[-1] == (
+        "to have it in the policy as well: sluicegate release advance DIR --trust FILE --to s1"
+    )
 
 
 def test_the_plan_says_what_operators_closed(server: FakeServer) -> None:

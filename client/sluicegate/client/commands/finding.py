@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from sluicegate.client.commands.citing import cite
 from sluicegate.client.commands.connection import Connection
 from sluicegate.client.commands.exits import reported
 from sluicegate.client.commands.groups import with_option_groups
@@ -218,6 +219,7 @@ def build_finding() -> typer.Typer:
         ("list", list_findings),
         ("show", show),
         ("review", review),
+        ("cite", cite),
         ("duties", duties),
     ):
         app.command(name)(command)

@@ -9,13 +9,22 @@ from typing import Annotated
 
 import typer
 
+from sluicegate.client import extensions
 from sluicegate.client.commands.connection import Connection
 from sluicegate.client.commands.exits import Exit, reported
 from sluicegate.client.commands.groups import with_option_groups
 from sluicegate.client.commands.simulations import is_bad_policy, show, show_bad
-from sluicegate.client.commands.terminal import write, write_json, write_table
+from sluicegate.client.commands.terminal import safe, write, write_json, write_table
+from sluicegate.client.commands.withdraw import Closing, close
 from sluicegate.client.errors import ConfigurationError, InvalidRequest
-from sluicegate.client.releases import PolicySimulation, ReleasePlan, StageRequirement, StageTransition
+from sluicegate.client.releases import (
+    PolicySimulation,
+    ReleasePlan,
+    RequirementState,
+    StageRequirement,
+    StageTransition,
+)
+from sluicegate.client.withdrawals import StageTarget
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -32,6 +41,40 @@ def plan(*, as_json: JsonFlag = False, connection: Connection) -> None:
         write_json(found)
     else:
         _show_plan(found)
+
+
+@with_option_groups
+@reported()
+def status(*, as_json: JsonFlag = False, connection: Connection) -> None:
+    """Show how each stage's requirements stand, and which of those in force do not hold any more.
+
+    Exit code 0: all that the stage in force rests on holds; 1: something does not.
+    """
+    found = asyncio.run(_plan(connection))
+    resting = _resting(found)
+    failed = [each for each in resting if each.state in (RequirementState.FAILED, RequirementState.MISSING)]
+    if as_json:
+        write_json(found)
+    else:
+        _show_status(found)
+    raise typer.Exit(Exit.REFUSED if failed else Exit.OK)
+
+
+@with_option_groups
+@reported()
+def rollback(
+    stage: Annotated[str, typer.Argument(metavar="EARLIER", help="The stage to go back to, as the policy has it.")],
+    *,
+    closing: Closing,
+    connection: Connection,
+) -> None:
+    """Go back to an earlier stage, at once: what it does not open ends, running streams too. One operator suffices.
+
+    It holds until it is lifted. To have it in the policy as well: sluicegate release advance DIR --to EARLIER
+    """
+    close(StageTarget(stage), closing, connection)
+    if not closing.dry_run and not closing.as_json:
+        write(f"to have it in the policy as well: sluicegate release advance DIR --trust FILE --to {stage}\n")
 
 
 @with_option_groups
@@ -81,18 +124,20 @@ def simulate(
 
 
 def build_release() -> typer.Typer:
-    """The commands about the release plan. Each needs a token with the scope `release:read`."""
+    """The commands about the release plan."""
     app = typer.Typer(no_args_is_help=True)
     app.callback()(_release)
-    for command in (plan, transitions, simulate):
+    for command in (status, plan, transitions, simulate, rollback):
         app.command()(command)
+    extensions.register(app, within="release")
     return app
 
 
 def _release() -> None:
-    """See the release plan as a server has it, and what another policy would change.
+    """The release plan as a server has it, what another policy would change, and the next stage.
 
-    For operators and auditors: the token needs the scope release:read.
+    `status`, `plan`, `transitions` and `simulate` ask a server, with a token that has the scope release:read;
+    `rollback` needs release:withdraw. `advance` and `sign` change the files of a policy.
     """
 
 
@@ -145,6 +190,31 @@ def _show_plan(found: ReleasePlan) -> None:
     gone_back = "" if in_force.id == found.active_stage else f"; operators went back to {in_force.id}"
     write(f"active: {found.active_stage}{gone_back}\n")
     write(f"policy {found.policy_revision[:16]}, signatures are {'' if found.signatures_checked else 'not '}checked\n")
+
+
+def _resting(found: ReleasePlan) -> Sequence[StageRequirement]:
+    """What the stage in force and those before it in the plan require."""
+    ids = [stage.id for stage in found.stages]
+    in_force = found.stage_in_force.id
+    until = ids.index(in_force) + 1 if in_force in ids else 0
+    return [each for stage in found.stages[:until] for each in stage.requires]
+
+
+def _show_status(found: ReleasePlan) -> None:
+    in_force = found.stage_in_force
+    for stage in found.stages:
+        mark = " (in force)" if stage.id == in_force.id else ""
+        write(f"{stage.id} ({stage.name}){mark}\n")
+        for each in stage.requires:
+            state = each.state.value.lower() if each.state is not RequirementState.UNSPECIFIED else "not known"
+            evidence = f", evidence {each.evidence_sha256[:16]}" if each.evidence_sha256 else ""
+            write(f"  {state:10}{_requirement(each)}{evidence}\n")
+            if each.explanation:
+                write(f"            {safe(each.explanation)}\n")
+        if not stage.requires:
+            write("  requires nothing\n")
+    if found.active_stage != in_force.id:
+        write(f"operators went back from {found.active_stage} to {in_force.id}\n")
 
 
 def _opening(found: ReleasePlan, model: str) -> Sequence[str]:

@@ -92,7 +92,7 @@ def token(
             raise ConfigurationError("give exactly one of --jti, --from-file and --issued-before")
     if from_file is not None and iss is not None:
         raise ConfigurationError("--from-file goes without --iss: the token says whose it is")
-    _close(target, closing, connection)
+    close(target, closing, connection)
 
 
 @with_option_groups
@@ -108,7 +108,7 @@ def client(
 
     sluicegate withdraw client some-app --iss https://issuer.example --justification "Spam."
     """
-    _close(ClientTarget(iss, name), closing, connection)
+    close(ClientTarget(iss, name), closing, connection)
 
 
 @with_option_groups
@@ -124,7 +124,7 @@ def subject(
 
     sluicegate withdraw subject mallory --iss https://issuer.example --justification "Spam."
     """
-    _close(SubjectTarget(iss, name), closing, connection)
+    close(SubjectTarget(iss, name), closing, connection)
 
 
 @with_option_groups
@@ -140,7 +140,7 @@ def key(
 
     sluicegate withdraw key key-2026-01 --iss https://issuer.example --justification "Key stolen."
     """
-    _close(KeyTarget(iss, name), closing, connection)
+    close(KeyTarget(iss, name), closing, connection)
 
 
 @with_option_groups
@@ -155,7 +155,7 @@ def agreement(
 
     sluicegate withdraw agreement agr-example-lab-2026-01 --justification "Terms broken."
     """
-    _close(AgreementTarget(name), closing, connection)
+    close(AgreementTarget(name), closing, connection)
 
 
 @with_option_groups
@@ -170,7 +170,7 @@ def model(
 
     sluicegate withdraw model gpt2-774m --justification "Misuse is being looked into."
     """
-    _close(ModelTarget(name), closing, connection)
+    close(ModelTarget(name), closing, connection)
 
 
 @with_option_groups
@@ -185,7 +185,7 @@ def stage(
 
     sluicegate withdraw stage s1 --justification "s2 was opened too soon."
     """
-    _close(StageTarget(name), closing, connection)
+    close(StageTarget(name), closing, connection)
 
 
 def build_withdraw() -> typer.Typer:
@@ -205,7 +205,8 @@ def _withdraw() -> None:
     """
 
 
-def _close(target: WithdrawalTarget, closing: Closing, connection: Connection) -> None:
+def close(target: WithdrawalTarget, closing: Closing, connection: Connection) -> None:
+    """Create the withdrawal, and say so."""
     made = asyncio.run(_made(target, closing, connection))
     what = described(made.target)
     if closing.as_json:
