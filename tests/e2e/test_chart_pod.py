@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import stat
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from chart import Document, one, rendered, settings_text
 from deployment import AUDIENCE, DEMO_MODELS, ISSUER, LAB_APP, Deployment, Hosted
 from foreign import run
 from pod import Pod
-from real_server import RealServer, real_server, until
+from real_server import COMMAND, RealServer, real_server, until
 
 from sluicegate.auth import IssuingError, read_signing_key
 from sluicegate.client import AccessDenied, Client, GenerationConfig
@@ -186,9 +185,10 @@ def test_helm_test_asks_the_port_of_probes(place: Placed, server: RealServer) ->
     (container,) = one(place.objects, "Pod")["spec"]["containers"]
     assert container["args"] == ["gate-sluicegate-0.gate-sluicegate-replicas:50052"]
 
-    asked = run(sys.executable, *container["command"][1:], server.events("serving")[0]["health"])
+    asked = run(COMMAND, *container["command"][1:], server.events("serving")[0]["health"])
 
     assert asked.returncode == 0, asked.stderr
+    assert asked.stdout.endswith(": SERVING\n")
 
 
 def test_a_second_start_finds_its_log_and_state(tmp_path: Path) -> None:
@@ -217,6 +217,6 @@ def test_probes_are_answered_where_everybody_else_must_show_certificates(tmp_pat
     (container,) = one(place.objects, "Pod")["spec"]["containers"]
 
     with started(place) as server:
-        asked = run(sys.executable, *container["command"][1:], server.events("serving")[0]["health"])
+        asked = run(COMMAND, *container["command"][1:], server.events("serving")[0]["health"])
 
     assert asked.returncode == 0, asked.stderr

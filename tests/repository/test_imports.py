@@ -195,6 +195,7 @@ BELOW: dict[str, set[str]] = {
         "sluicegate.server.engine",
         "sluicegate.server.errors",
         "sluicegate.server.observe",
+        "sluicegate.server.rpc",
         "sluicegate.server.scaffold",
         "sluicegate.server.state",
     },

@@ -32,6 +32,7 @@ class Extension:
 EXTENSIONS: Mapping[str, Extension] = MappingProxyType(
     {
         "serve": Extension("Run the server.", "server"),
+        "health": Extension("Ask a server whether it serves.", "server"),
         "init": Extension("Write settings, a policy and a signing key to begin with.", "server"),
         "demo": Extension("Run a server with the demo models, and walk through what it does.", "server"),
         "keys": Extension("Signing keys of the development issuer.", "server"),

@@ -25,6 +25,12 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
+{{/* Of the pods of `helm test`, which no Service selects. */}}
+{{- define "sluicegate.testLabels" -}}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: test
+{{- end -}}
+
 {{- define "sluicegate.serviceAccountName" -}}
 {{- if .Values.serviceAccount.create -}}
 {{- default (include "sluicegate.fullname" .) .Values.serviceAccount.name -}}

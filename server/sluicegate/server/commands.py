@@ -1,4 +1,4 @@
-"""The command line of the server: `serve` runs it, `init` writes a first set of files to run it with.
+"""The command line of the server: `serve` runs it, `health` asks it, `init` writes a first set of files to run it with.
 
 Exit codes: 0 ended as asked, 1 could not start or failed, bad settings included, 2 wrong usage.
 """
@@ -18,12 +18,16 @@ from sluicegate.auth import AuthError
 from sluicegate.server import app
 from sluicegate.server.config import Settings
 from sluicegate.server.engine.errors import EngineError
-from sluicegate.server.errors import ServerError
+from sluicegate.server.errors import ServerError, SettingsError
 from sluicegate.server.file_checks import check_files
 from sluicegate.server.observe.log import configure
+from sluicegate.server.rpc.probing import probe
 from sluicegate.server.scaffold import Scaffold, write_scaffold
 from sluicegate.server.settings_file import SETTINGS_FILE_VARIABLE, load_settings
 from sluicegate.server.state import StateError
+
+LOOPBACK = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 -- nothing is bound
+"""Where a server that listens on all addresses is found on its own machine."""
 
 
 def serve(
@@ -73,6 +77,39 @@ def serve(
         asyncio.run(_serve(settings))
     except (ServerError, AuthError, EngineError, StateError) as error:
         raise _failed(error) from None
+
+
+def health(
+    address: Annotated[
+        str | None,
+        typer.Argument(metavar="[HOST:PORT]", help="Its `health.listen`. By default, what the settings say."),
+    ] = None,
+    *,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", help="Settings file.", envvar=SETTINGS_FILE_VARIABLE, show_envvar=True),
+    ] = None,
+    service: Annotated[str, typer.Option(help="`models`: whether each of its models answers, too.")] = "",
+    wait: Annotated[float, typer.Option(metavar="SECONDS", min=0.1, help="How long to wait for an answer.")] = 5,
+) -> None:
+    """Ask a server on its port for probes whether it serves: exit code 0 if it does, 1 if not."""
+    try:
+        asked = _health_address(config) if address is None else address
+        is_serving = probe(asked, service, wait)
+    except ServerError as error:
+        raise _failed(error) from None
+    typer.echo(f"{asked}: {'SERVING' if is_serving else 'NOT_SERVING'}")
+    if not is_serving:
+        raise typer.Exit(1)
+
+
+def _health_address(config: Path | None) -> str:
+    """Where a server with these settings is asked from the same machine. Raises SettingsError."""
+    listen = load_settings(config).health.listen
+    if listen is None:
+        raise SettingsError(["health.listen: is not set, so no port answers probes; set it, or give HOST:PORT"])
+    host, _, port = listen.rpartition(":")
+    return f"{LOOPBACK.get(host, host)}:{port}"
 
 
 def init(

@@ -1,9 +1,10 @@
-"""The listener of probes: plaintext beside TLS, and nothing on it but whether the server serves."""
+"""The listener of probes: plaintext beside TLS, and nothing on it but whether server and models serve."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,21 @@ import grpc
 import pytest
 from certificates import Authority
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from harness import LONG_SECONDS, bearer, connected, serving, tls_credentials, tls_settings
+from harness import (
+    LONG_SECONDS,
+    SMALL,
+    Engine,
+    bearer,
+    connected,
+    demo_plan,
+    serving,
+    tls_credentials,
+    tls_settings,
+    until,
+)
 
+from sluicegate.server.engine.messages import Load
+from sluicegate.server.engine.runner import Runner
 from sluicegate.server.errors import SettingsError
 
 SERVING, NOT_SERVING = 1, 2
@@ -50,8 +64,49 @@ async def test_a_draining_server_tells_probes_until_it_is_gone(tmp_path: Path) -
         assert await probed(server.running.health_address) == NOT_SERVING
 
 
+async def test_a_lost_engine_is_told_to_who_asks_for_all_models(tmp_path: Path) -> None:
+    loads: list[Load] = []
+    may_load_again = threading.Event()
+
+    def load(message: Load) -> Runner:
+        loads.append(message)
+        if len(loads) > 1:
+            may_load_again.wait()
+        return Engine().load(message)
+
+    async with serving(tmp_path, health=PROBES, load=load) as server:
+        address = server.running.health_address
+        assert await probed(address, "models") == SERVING
+
+        async def hears(status: int) -> bool:
+            return await probed(address, "models") == status
+
+        try:
+            server.engine.lose()
+
+            await until(lambda: hears(NOT_SERVING))
+            assert await probed(address) == SERVING
+        finally:
+            may_load_again.set()
+        await until(lambda: hears(SERVING))
+
+
+async def test_what_a_policy_says_of_a_model_makes_no_replica_unready(tmp_path: Path) -> None:
+    """Each replica would hear of it at once, and none would be left for the other models."""
+    plan = demo_plan()
+    plan["models"][SMALL]["weights_sha256"] = "11" * 32
+    async with serving(tmp_path, health=PROBES) as server:
+        watch = server.health.Watch(health_pb2.HealthCheckRequest(service=f"models/{SMALL}"), metadata=bearer())
+        assert (await watch.read()).status == SERVING
+
+        server.write_policy(plan)
+
+        assert (await watch.read()).status == NOT_SERVING
+        assert await probed(server.running.health_address, "models") == SERVING
+
+
 @pytest.mark.parametrize("service", ["models/gpt2-124m", "sluicegate.v1.GenerationService"])
-async def test_nothing_is_told_of_models_and_services(tmp_path: Path, service: str) -> None:
+async def test_nothing_is_told_of_single_models_and_services(tmp_path: Path, service: str) -> None:
     async with serving(tmp_path, health=PROBES) as server:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await probed(server.running.health_address, service)

@@ -50,6 +50,11 @@ class HealthServicer(HealthServicerBase):
         """What the server as a whole answers: false once it drains."""
         return self._is_serving
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether it serves and an engine runs each model; what the policy says of a model does not count."""
+        return self._is_serving and all(map(self._models.engines.ready, self._models.hosted))
+
     def register(self, server: grpc.aio.Server) -> None:
         """Add this service to a server."""
         add_HealthServicer_to_server(self, server)

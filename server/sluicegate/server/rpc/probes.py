@@ -1,4 +1,4 @@
-"""A listener for probes that speak no TLS, such as those of Kubernetes: `Check` of the whole server, and no more.
+"""A listener for probes that speak no TLS, such as those of Kubernetes: `Check` of the server and of all its models.
 
 It has no interceptors, since it has nothing to guard: no token is read, no call is counted, no model is named.
 """
@@ -13,6 +13,8 @@ from grpc_health.v1 import health_pb2
 from sluicegate.server.errors import SettingsError
 from sluicegate.server.rpc.health import NOT_SERVING, SERVING, HealthServicer, messages
 
+MODELS = "models"
+"""The service that serves while every model of the server does. Which models there are, it does not tell."""
 MAX_MESSAGE_BYTES = 1_024
 MAX_CALLS = 16
 
@@ -20,7 +22,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class ProbeListener:
-    """Answers `grpc.health.v1.Health/Check` of the service "". Event loop only.
+    """Answers `grpc.health.v1.Health/Check` of the services "" and MODELS. Event loop only.
 
     `address` is None, and the rest does nothing, where the settings ask for no such listener.
     """
@@ -51,9 +53,10 @@ class ProbeListener:
             return
 
         async def check(request: health_pb2.HealthCheckRequest, context: Context) -> health_pb2.HealthCheckResponse:
-            if request.service:
+            if request.service not in ("", MODELS):
                 await context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
-            status = SERVING if health.is_serving else NOT_SERVING
+            is_good = health.is_complete if request.service else health.is_serving
+            status = SERVING if is_good else NOT_SERVING
             answer: health_pb2.HealthCheckResponse = messages.HealthCheckResponse(status=status)
             return answer
 
