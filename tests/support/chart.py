@@ -15,14 +15,17 @@ CHART = ROOT / "helm/sluicegate"
 EXAMPLES = CHART / "examples"
 HELM = ROOT / ".tools/helm/helm"
 KUBERNETES_VALIDATE = ROOT / ".tools/venv/bin/kubernetes-validate"
-JSONSCHEMA = ROOT / ".tools/venv/bin/jsonschema"
-CUSTOM = {
-    "ServiceMonitor": Path(__file__).with_name("service_monitor.schema.json"),
-    "PrometheusRule": Path(__file__).with_name("prometheus_rule.schema.json"),
-}
-"""Kinds that Kubernetes does not bring: what of them the chart uses, after the operator's own definitions."""
-CPU, REDIS = EXAMPLES / "cpu.yaml", EXAMPLES / "replicas-redis.yaml"
-OPERATOR = ("--api-versions", "monitoring.coreos.com/v1")
+CUSTOM_RESOURCES = Path(__file__).with_name("custom_resources.mjs")
+KUBERNETES = ("1.27", "1.32", "1.37")
+"""Versions whose schemas the objects must fit: the oldest that Chart.yaml allows, the newest, and one between."""
+CPU, GPU, PRODUCTION = (EXAMPLES / f"{name}.yaml" for name in ("cpu", "gpu", "production"))
+CUSTOM_GROUPS = ("monitoring.coreos.com", "keda.sh", "gateway.networking.k8s.io")
+"""Groups of the kinds that Kubernetes does not bring."""
+ALL_APIS = (
+    *("--api-versions", "monitoring.coreos.com/v1"),
+    *("--api-versions", "keda.sh/v1alpha1"),
+    *("--api-versions", "gateway.networking.k8s.io/v1"),
+)
 
 Document = dict[str, Any]
 Values = Mapping[str, Any]
@@ -42,15 +45,15 @@ def template(
 
 
 def rendered(
-    directory: Path, *values: Path | Values, arguments: Sequence[str] = OPERATOR, namespace: str = "default"
+    directory: Path, *values: Path | Values, arguments: Sequence[str] = ALL_APIS, namespace: str = "default"
 ) -> list[Document]:
-    """The objects. By default the cluster has the Prometheus operator."""
+    """The objects. By default the cluster has the Prometheus operator, KEDA and the Gateway API."""
     made = template(directory, *values, arguments=arguments, namespace=namespace)
     assert made.returncode == 0, made.stderr
     return [document for document in yaml.safe_load_all(made.stdout) if document]
 
 
-def refused(directory: Path, *values: Path | Values, arguments: Sequence[str] = OPERATOR) -> str:
+def refused(directory: Path, *values: Path | Values, arguments: Sequence[str] = ALL_APIS) -> str:
     """What Helm says against the values."""
     made = template(directory, *values, arguments=arguments)
     assert made.returncode != 0, made.stdout
@@ -65,18 +68,26 @@ def one(objects: Sequence[Document], kind: str, suffix: str = "") -> Document:
 
 
 def objections(directory: Path, objects: Sequence[Document]) -> list[str]:
-    """What the schemas have against the objects: Kubernetes' own, strictly, or ours. So is a kind without a schema."""
+    """What is wrong with the objects, after the strict schemas of each Kubernetes or what their projects publish.
+
+    A field that is not known there is wrong, and so is a kind.
+    """
+    custom = [each for each in objects if each["apiVersion"].partition("/")[0] in CUSTOM_GROUPS]
+    own = [each for each in objects if each not in custom]
     found = []
-    for number, each in enumerate(objects):
-        path = directory / f"object-{number}.json"
-        path.write_text(json.dumps(each))
-        if (schema := CUSTOM.get(each["kind"])) is not None:
-            checked = run(JSONSCHEMA, "--instance", path, schema, home=directory)
-        else:
-            checked = run(KUBERNETES_VALIDATE, "--strict", path, home=directory)
-        said = checked.stdout + checked.stderr
-        if checked.returncode != 0 or "Couldn't find schema" in said:
-            found.append(f"{each['kind']}: {said}")
+    if own:
+        path = directory / "objects.yaml"
+        path.write_text(yaml.safe_dump_all(own))
+        versions = [f"--kubernetes-version={version}" for version in KUBERNETES]
+        checked = run(KUBERNETES_VALIDATE, "--strict", "--quiet", *versions, path, home=directory)
+        found += (checked.stdout + checked.stderr).splitlines()
+        assert checked.returncode == 0 or found, "a failure says what it is"
+    if custom:
+        path = directory / "custom.json"
+        path.write_text(json.dumps(custom))
+        checked = run("node", CUSTOM_RESOURCES, path)
+        assert checked.returncode == 0, checked.stderr
+        found += json.loads(checked.stdout)
     return found
 
 

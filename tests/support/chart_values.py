@@ -16,17 +16,58 @@ ALL_ON: dict[str, Any] = {
     "keySets": {"existingConfigMap": "gate-keys"},
     "audit": {"replicaSuffix": "-2"},
     "state": {"redis": {"existingSecret": "gate-redis"}},
-    "replicas": 2,
     "tls": {"existingSecret": "gate-tls", "clientCa": {"existingConfigMap": "gate-callers"}},
     "metrics": {
         "tls": {"existingSecret": "gate-metrics-tls", "clientCa": {"existingConfigMap": "scrapers"}},
         "basicAuth": {"existingSecret": "gate-scraper", "user": "prometheus"},
     },
-    "weights": {"existingClaim": "gpt2-weights", "hub": {"enabled": True}},
+    "weights": {
+        "existingClaim": "",
+        "init": {
+            "image": "registry.example/gpt2-weights:1",
+            "command": ["cp", "-R"],
+            "args": ["/checkpoints/.", "/models"],
+            "env": [{"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "gate-store", "key": "token"}}}],
+            "size": "5Gi",
+        },
+        "hub": {"enabled": True},
+    },
     "bindAddress": "[::]",
     "service": {"type": "LoadBalancer", "appProtocol": "grpc", "annotations": {"example.com/internal": "true"}},
+    "gateway": {
+        "enabled": True,
+        "parentRefs": [{"name": "edge", "namespace": "gateways", "sectionName": "grpc"}],
+        "hostnames": ["gate.example", "*.gate.example"],
+        "tls": {"serverName": "gate.example", "ca": {"existingConfigMap": "gate-ca"}},
+        "annotations": {"example.com/owner": "release"},
+    },
+    "ingress": {
+        "enabled": True,
+        "className": "nginx",
+        "hosts": ["gate.example", "*.gate.example"],
+        "tlsSecret": "gate-edge-tls",
+        "annotations": {"nginx.ingress.kubernetes.io/backend-protocol": "GRPCS"},
+    },
+    "networkPolicy": {
+        "enabled": True,
+        "callers": [{"ipBlock": {"cidr": "192.0.2.0/24", "except": ["192.0.2.1/32"]}}],
+        "scrapers": [{"namespaceSelector": {"matchLabels": {"team": "monitoring"}}}],
+        "issuers": {"peers": [{"ipBlock": {"cidr": "198.51.100.7/32"}}], "port": 8443},
+        "redis": {"peers": [{"podSelector": {"matchLabels": {"app": "redis"}}}], "port": 6380},
+        "egress": [{"to": [{"ipBlock": {"cidr": "203.0.113.0/24"}}], "ports": [{"port": 443, "protocol": "TCP"}]}],
+    },
     "persistence": {"storageClassName": "local"},
     "serviceAccount": {"name": "gate-runner", "annotations": {"example.com/role": "gate"}},
+    "autoscaling": {
+        "by": "keda",
+        "minReplicas": 3,
+        "maxReplicas": 30,
+        "queuedRequests": 5,
+        "runningSequences": 6,
+        "scaleDownSeconds": 0,
+        "prometheus": {"url": "https://prometheus.example", "authentication": "prometheus"},
+    },
+    "podDisruptionBudget": {"maxUnavailable": "25%"},
     "monitoring": {
         "serviceMonitor": {
             "enabled": True,
@@ -45,6 +86,7 @@ ALL_ON: dict[str, Any] = {
         },
         "dashboards": {"enabled": True, "annotations": {"grafana_folder": "Sluicegate"}},
     },
+    "probes": {"readiness": "models"},
     "resources": {"requests": {"cpu": "4"}, "limits": {"nvidia.com/gpu": 1}},
     "nodeSelector": {"kubernetes.io/arch": "amd64"},
     "tolerations": [{"key": "gpu", "operator": "Exists"}],
@@ -61,3 +103,5 @@ ALL_ON: dict[str, Any] = {
     "extraVolumes": [{"name": "redis-ca", "configMap": {"name": "redis-ca"}}],
     "extraVolumeMounts": [{"name": "redis-ca", "mountPath": "/etc/redis-ca", "readOnly": True}],
 }
+HPA: dict[str, Any] = {"autoscaling": {"by": "hpa"}}
+"""Over those of the example for production."""

@@ -18,7 +18,7 @@ securityContext:
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- if or .Values.audit.enabled .Values.extraInitContainers }}
+{{- if or .Values.audit.enabled .Values.weights.init.image .Values.extraInitContainers }}
 initContainers:
   {{- if .Values.audit.enabled }}
   - name: audit-keys
@@ -35,6 +35,33 @@ initContainers:
     volumeMounts:
       - {name: audit-secret, mountPath: /run/sluicegate/audit-secret, readOnly: true}
       - {name: audit-keys, mountPath: /run/sluicegate/audit}
+  {{- end }}
+  {{- with .Values.weights }}
+  {{- if .init.image }}
+  - name: weights
+    image: {{ .init.image | quote }}
+    imagePullPolicy: {{ $.Values.image.pullPolicy }}
+    {{- with .init.command }}
+    command:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+    {{- with .init.args }}
+    args:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+    {{- with .init.env }}
+    env:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+    securityContext:
+      {{- include "sluicegate.containerSecurity" $ | nindent 6 }}
+    resources:
+      requests: {cpu: 100m, memory: 128Mi}
+      limits: {memory: 1Gi}
+    volumeMounts:
+      - {name: weights, mountPath: {{ .mountPath }}}
+      - {name: tmp, mountPath: /tmp}
+  {{- end }}
   {{- end }}
   {{- with .Values.extraInitContainers }}
   {{- toYaml . | nindent 2 }}
@@ -74,7 +101,7 @@ containers:
       timeoutSeconds: 5
       failureThreshold: {{ divf .Values.probes.startupSeconds 5 | ceil | int }}
     readinessProbe:
-      grpc: {port: {{ .Values.ports.health }}}
+      grpc: {port: {{ .Values.ports.health }}{{ if eq .Values.probes.readiness "models" }}, service: models{{ end }}}
       periodSeconds: 5
       timeoutSeconds: 5
       failureThreshold: 2
@@ -93,6 +120,7 @@ containers:
       # Whole directories, no subPath: a change of the ConfigMap reaches the server.
       - {name: policy, mountPath: /etc/sluicegate/policy, readOnly: true}
       - {name: agreements, mountPath: /etc/sluicegate/policy/agreements, readOnly: true}
+      - {name: evidence, mountPath: /etc/sluicegate/policy/evidence, readOnly: true}
       - {name: data, mountPath: /var/lib/sluicegate}
       # The socket of the engine, too, is in a directory that the server makes here.
       - {name: tmp, mountPath: /tmp}
@@ -108,7 +136,7 @@ containers:
       {{- range include "sluicegate.listenerVolumes" . | fromYamlArray }}
       - {name: {{ .name }}, mountPath: /etc/sluicegate/{{ .name }}, readOnly: true}
       {{- end }}
-      {{- if .Values.weights.existingClaim }}
+      {{- if or .Values.weights.existingClaim .Values.weights.init.image }}
       - {name: weights, mountPath: {{ .Values.weights.mountPath }}, readOnly: true}
       {{- end }}
       {{- if .Values.weights.hub.enabled }}
@@ -164,6 +192,13 @@ capabilities:
 - name: agreements
   configMap:
     name: {{ include "sluicegate.policyConfigMap" . }}
+- name: evidence
+{{- with .Values.policy.evidenceVolume }}
+  {{- toYaml . | nindent 2 }}
+{{- else }}
+  configMap:
+    name: {{ include "sluicegate.policyConfigMap" . }}
+{{- end }}
 - name: tmp
   emptyDir: {}
 {{- with .Values.audit }}
@@ -202,6 +237,9 @@ capabilities:
   persistentVolumeClaim:
     claimName: {{ .existingClaim }}
     readOnly: true
+{{- else if .init.image }}
+- name: weights
+  emptyDir: {sizeLimit: {{ .init.size }}}
 {{- end }}
 {{- if .hub.enabled }}
 - name: hub-cache

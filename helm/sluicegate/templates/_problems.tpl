@@ -7,10 +7,16 @@
 {{- $found = append $found "image.repository: name an image with Sluicegate in it; none is published yet" -}}
 {{- end -}}
 
-{{- if and .Values.policy.existingConfigMap (or .Values.policy.release .Values.policy.agreements) -}}
-{{- $found = append $found "policy: give existingConfigMap, or release and agreements, not both" -}}
+{{- if and .Values.policy.existingConfigMap (or .Values.policy.release .Values.policy.agreements .Values.policy.evidence) -}}
+{{- $found = append $found "policy: give existingConfigMap, or release, agreements and evidence, not both" -}}
 {{- else if not (or .Values.policy.existingConfigMap .Values.policy.release) -}}
 {{- $found = append $found "policy: give release (--set-file policy.release=policy/release.yaml) or existingConfigMap; without a policy nothing may be served" -}}
+{{- end -}}
+{{- if and .Values.policy.evidence .Values.policy.evidenceVolume -}}
+{{- $found = append $found "policy: give evidence or evidenceVolume, not both" -}}
+{{- end -}}
+{{- if and .Values.weights.existingClaim .Values.weights.init.image -}}
+{{- $found = append $found "weights: give existingClaim or init.image, not both" -}}
 {{- end -}}
 {{- if not (dig "tokens" "issuers" (list) $settings) -}}
 {{- $found = append $found "settings.tokens.issuers: name at least one issuer whose tokens are believed" -}}
@@ -39,7 +45,7 @@
 {{- if and .Values.state.redis.existingSecret .Values.state.redis.url -}}
 {{- $found = append $found "state.redis: give existingSecret or url, not both" -}}
 {{- end -}}
-{{- if and (gt (int .Values.replicas) 1) (not (include "sluicegate.isRedis" .)) -}}
+{{- if and (gt (int .Values.replicas) 1) (not .Values.autoscaling.by) (not (include "sluicegate.isRedis" .)) -}}
 {{- $found = append $found "replicas: more than one needs state.redis, since they must share quotas and withdrawals" -}}
 {{- end -}}
 
@@ -110,5 +116,6 @@
 {{- if and $audit (not .Values.audit.enabled) -}}
 {{- $found = append $found "settings.audit: leave it out, or set audit.enabled" -}}
 {{- end -}}
+{{- $found = concat $found (include "sluicegate.problemsAround" . | fromYamlArray) -}}
 {{- join "\n" $found -}}
 {{- end -}}
