@@ -93,6 +93,15 @@ def test_rows_whose_filters_reach_beyond_the_few_are_not_settled_and_no_others()
     assert settled.tolist() == [True, False, False, True] * 2
 
 
+def test_a_greedy_row_is_settled_however_far_its_filters_reach() -> None:
+    rows = Rows([Sampling(temperature=0, top_k=FEW + 1), Sampling(top_k=FEW + 1)], 2, seed=9)
+
+    ids, settled = draw_static(rows.logits, rows.table, rows.times, Reach.FEW)
+
+    assert settled.tolist() == [True, False]
+    assert ids[0] == rows.logits[0].argmax()
+
+
 @pytest.mark.parametrize("reach", Reach)
 def test_every_id_is_one_of_the_vocabulary_whatever_the_row_needs(reach: Reach) -> None:
     rows = Rows([*FILTERED, Sampling(typical_p=0.5), Sampling(repetition_penalty=2.0)], 60, seed=7)
