@@ -145,4 +145,4 @@ def verify(*directories: Path, anchors: Sequence[Head] = (), keys: Sequence[str]
 
 def kinds(*directories: Path, anchors: Sequence[Head] = (), keys: Sequence[str] = (PUBLIC_KEY,)) -> list[str]:
     """The kinds of what is found."""
-    return [str(finding.kind) for finding in verify(*directories, anchors=anchors, keys=keys).findings()]
+    return [str(problem.kind) for problem in verify(*directories, anchors=anchors, keys=keys).problems()]

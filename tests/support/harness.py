@@ -30,7 +30,7 @@ from scripted_runner import ScriptedRunner, count_up
 from sluicegate.auth import create_signing_key, write_signing_key
 from sluicegate.server.app import Running, running
 from sluicegate.server.audit import Verification, create_secret
-from sluicegate.server.audit.findings import FindingKind
+from sluicegate.server.audit.problems import ProblemKind
 from sluicegate.server.engine.client import EngineClient
 from sluicegate.server.engine.messages import Figures, Load
 from sluicegate.server.engine.runner import Runner
@@ -270,7 +270,7 @@ def check_audit_log(directory: Path) -> None:
     """The log of every server that a test ran must verify, and have an end for each call. Tests turn clocks back."""
     logs = Verification([directory / AUDIT["directory"]])
     logs.read_all()
-    assert [each for each in logs.findings() if each.kind is not FindingKind.CLOCK_WENT_BACK] == []
+    assert [each for each in logs.problems() if each.kind is not ProblemKind.CLOCK_WENT_BACK] == []
     assert [report.open_calls for report in logs.reports] == [0]
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sluicegate.server.audit.entries import Entry
-from sluicegate.server.audit.findings import Report
 from sluicegate.server.audit.form import NO_HASH, Record, chained, time_text
+from sluicegate.server.audit.problems import Report
 from sluicegate.server.report.period import Period, seconds_of
 from sluicegate.server.report.tally import Tally
 

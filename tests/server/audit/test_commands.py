@@ -162,15 +162,15 @@ def test_a_changed_log_is_refused_with_the_place(log: Path) -> None:
     assert "NOT as it was written" in result.stdout
 
 
-def test_findings_are_told_to_scripts(log: Path) -> None:
+def test_problems_are_told_to_scripts(log: Path) -> None:
     damage(log)
 
     result = run("verify", log, "--json")
 
     told = json.loads(result.stdout)
     assert (result.exit_code, told["verified"], told["logs"][0]["verified"]) == (1, False, False)
-    [finding] = told["findings"]
-    assert (finding["kind"], finding["line"], finding["entry"]) == ("changed", 4, 3)
+    [problem] = told["problems"]
+    assert (problem["kind"], problem["line"], problem["entry"]) == ("changed", 4, 3)
 
 
 def test_another_key_than_the_known_one_is_found(log: Path) -> None:

@@ -96,7 +96,7 @@ def test_calls_that_were_open_are_interrupted_at_the_next_start(tmp_path: Path) 
 
     assert [entry.call for entry in entries(directory) if isinstance(entry, Interrupted)] == ["open"]
     report = verify(directory).reports[0]
-    assert (report.findings, report.open_calls) == ([], 0)
+    assert (report.problems, report.open_calls) == ([], 0)
 
 
 def test_no_more_than_a_thousand_entries_stand_unsigned(tmp_path: Path) -> None:

@@ -33,9 +33,9 @@ from hypothesis import strategies as st
 
 from sluicegate.server.audit import Head, Verification
 from sluicegate.server.audit.entries import Checkpoint, Entry, Header
-from sluicegate.server.audit.findings import MAX_FINDINGS
 from sluicegate.server.audit.form import MAX_LINE_BYTES, NO_HASH, Record, chained
 from sluicegate.server.audit.journal import open_journal
+from sluicegate.server.audit.problems import MAX_PROBLEMS
 
 Lines = list[bytes]
 
@@ -72,7 +72,7 @@ def test_a_log_as_it_was_written_is_good(pristine: tuple[Path, Head]) -> None:
 
     report = verify(directory, anchors=[head]).reports[0]
 
-    assert report.findings == []
+    assert report.problems == []
     assert (report.entries, report.last_entry, report.signed_to, report.open_calls) == (12, 11, 10, 1)
     assert (report.is_key_given, report.is_anchored) == (True, True)
     assert (report.log, report.deployment, report.replica) == (head.log, "example", "replica-1")
@@ -187,9 +187,9 @@ def test_what_is_done_to_a_file_is_found_at_its_place(
 ) -> None:
     only_file.write_bytes(b"".join(operation(lines_of(only_file))))
 
-    findings = verify(only_file.parent).findings()
+    problems = verify(only_file.parent).problems()
 
-    first = findings[0]
+    first = problems[0]
     assert (first.kind, first.file, first.line, first.entry) == (kind, str(only_file), line, entry)
 
 
@@ -214,7 +214,7 @@ def test_a_chain_made_anew_from_a_changed_entry_on_fails_at_the_next_checkpoint(
 
     report = verify(long_log).reports[0]
 
-    assert (report.findings[0].kind, report.findings[0].line) == ("signature_invalid", 1003)
+    assert (report.problems[0].kind, report.problems[0].line) == ("signature_invalid", 1003)
     assert report.signed_to == 0
 
 
@@ -231,9 +231,9 @@ def test_a_chain_made_anew_without_checkpoints_is_found(long_log: Path) -> None:
     chain = [record for record in records(long_log) if not isinstance(record.entry, Checkpoint)]
     write_records(path, rewritten([], chain))
 
-    findings = verify(long_log).findings()
+    problems = verify(long_log).problems()
 
-    assert [(each.kind, each.line, each.entry) for each in findings] == [("unsigned", 1001, 1000)]
+    assert [(each.kind, each.line, each.entry) for each in problems] == [("unsigned", 1001, 1000)]
 
 
 def test_a_log_made_anew_with_another_key_is_found_by_the_known_key(tmp_path: Path) -> None:
@@ -301,8 +301,8 @@ def test_an_end_that_was_cut_off_is_found_by_the_anchor_alone(
 
     with_anchor, without = verify(only_file.parent, anchors=[pristine[1]]), verify(only_file.parent)
 
-    assert [each.kind for each in with_anchor.findings()] == ["truncated"]
-    assert without.findings() == []
+    assert [each.kind for each in with_anchor.problems()] == ["truncated"]
+    assert without.problems() == []
     assert without.reports[0].last_entry == kept - 1
 
 
@@ -359,9 +359,9 @@ def test_a_file_in_the_middle_that_was_deleted_is_found(many_files: list[Path]) 
 def test_the_last_file_that_was_deleted_is_found_without_an_anchor(many_files: list[Path]) -> None:
     many_files[-1].unlink()
 
-    [finding] = verify(many_files[0].parent).findings()
+    [problem] = verify(many_files[0].parent).problems()
 
-    assert (finding.kind, finding.file) == ("file_missing", str(many_files[-2]))
+    assert (problem.kind, problem.file) == ("file_missing", str(many_files[-2]))
 
 
 def test_first_files_that_were_deleted_are_found_unless_a_part_is_asked_for(many_files: list[Path]) -> None:
@@ -372,7 +372,7 @@ def test_first_files_that_were_deleted_are_found_unless_a_part_is_asked_for(many
     part.read_all()
 
     assert kinds(directory) == ["beginning_missing"]
-    assert part.findings() == []
+    assert part.problems() == []
 
 
 def test_files_that_changed_places_are_found(many_files: list[Path]) -> None:
@@ -441,7 +441,7 @@ def test_logs_of_several_replicas_verify_together_and_read_by_time(tmp_path: Pat
     logs = Verification([tmp_path / "1", tmp_path / "2"], public_keys=[PUBLIC_KEY], anchors=[first, second])
     read = list(logs.records())
 
-    assert logs.findings() == []
+    assert logs.problems() == []
     assert [record.at for _, record in read] == sorted(record.at for _, record in read)
     assert {report.log for report, _ in read[4:8]} == {first.log, second.log}
 
@@ -499,14 +499,14 @@ def test_every_way_to_cut_one_octet_out_of_a_thousand_entries_is_found_within_a_
         at = chosen.randrange(len(whole))
         path.write_bytes(whole[:at] + whole[at + 1 :])
 
-        line = verify(long_log).findings()[0].line
+        line = verify(long_log).problems()[0].line
 
         assert line == whole.count(b"\n", 0, at) + 1
 
 
 @settings(max_examples=100, deadline=None)
 @given(content=st.lists(st.binary(max_size=80) | st.integers(0, 11), max_size=12))
-def test_a_hostile_file_ends_in_findings(
+def test_a_hostile_file_ends_in_problems(
     pristine: tuple[Path, Head], tmp_path_factory: pytest.TempPathFactory, content: list[bytes | int]
 ) -> None:
     [good] = files(pristine[0])
@@ -514,14 +514,14 @@ def test_a_hostile_file_ends_in_findings(
     path = tmp_path_factory.mktemp("hostile") / good.name
     path.write_bytes(b"".join(part if isinstance(part, bytes) else lines[part] for part in content))
 
-    findings = verify(path.parent, anchors=[pristine[1]]).findings()
+    problems = verify(path.parent, anchors=[pristine[1]]).problems()
 
-    assert findings != []
+    assert problems != []
 
 
-def test_findings_are_counted_and_not_kept_without_end(only_file: Path) -> None:
+def test_problems_are_counted_and_not_kept_without_end(only_file: Path) -> None:
     only_file.write_bytes(only_file.read_bytes() + b"x\n" * 1000)
 
     report = verify(only_file.parent).reports[0]
 
-    assert (len(report.findings), report.more_findings) == (MAX_FINDINGS, 1000 - MAX_FINDINGS)
+    assert (len(report.problems), report.more_problems) == (MAX_PROBLEMS, 1000 - MAX_PROBLEMS)

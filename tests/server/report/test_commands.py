@@ -131,7 +131,7 @@ def test_a_log_that_does_not_verify_is_refused_unless_it_is_accepted(log: Path, 
 
     assert (refused.exit_code, refused.stdout, after) == (1, "", False)
     assert "entry 3" in refused.stderr
-    assert "no report: the logs are not as they were written (1 findings)" in refused.stderr
+    assert "no report: the logs are not as they were written (1 problem(s))" in refused.stderr
     assert accepted.exit_code == 0
     assert (tmp_path / "report/report.md").read_text().startswith("**NOT VERIFIED: ")
 

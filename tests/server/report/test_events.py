@@ -3,7 +3,7 @@ from __future__ import annotations
 from report_logs import DAY, PERIOD, log_report, record
 
 from sluicegate.server.audit.entries import Checkpoint, Entry, Outage, PolicyChanged
-from sluicegate.server.audit.findings import Report
+from sluicegate.server.audit.problems import Report
 from sluicegate.server.report.events import EventBook
 
 CHECKPOINT = Checkpoint(head="0" * 64, signature="A" * 86)

@@ -21,7 +21,7 @@ from sluicegate.server.report.tally import Tally
 HOSTILE = '<img src=x onerror="alert(1)">|[a](javascript:b)`{{ 7*7 }}'
 
 
-def figures(name: str = "example-lab", *, title: str = "October", findings: int = 0) -> Figures:
+def figures(name: str = "example-lab", *, title: str = "October", problems: int = 0) -> Figures:
     """A report with something in each of its parts; `name` stands wherever a log has a free name."""
     entries: list[Entry] = [
         PolicyChanged(
@@ -56,7 +56,7 @@ def figures(name: str = "example-lab", *, title: str = "October", findings: int 
         flagged_lexicon=(),
         memorisation=(),
     )
-    return assemble(tally, Logs([log], findings), title=title, signals=signals)
+    return assemble(tally, Logs([log], problems), title=title, signals=signals)
 
 
 class Page(HTMLParser):
@@ -134,7 +134,7 @@ def test_nothing_personal_is_on_a_page() -> None:
 
 
 def test_a_report_on_logs_that_do_not_verify_begins_with_that() -> None:
-    told = figures(findings=3)
+    told = figures(problems=3)
 
     html, markdown = Page(html_page(told)), markdown_page(told)
 

@@ -6,13 +6,13 @@ from collections import OrderedDict
 from collections.abc import Iterator
 
 from sluicegate.server.audit.entries import Closing, Decision, Entry, Header, Interrupted, Opening
-from sluicegate.server.audit.findings import FindingKind
 from sluicegate.server.audit.log import MAX_OPEN_CALLS
+from sluicegate.server.audit.problems import ProblemKind
 
 REMEMBERED_ENDS = 65_536
 """A second closing after more ends than these is told as one without an opening."""
 
-Told = tuple[FindingKind, str]
+Told = tuple[ProblemKind, str]
 
 
 class CallBook:
@@ -27,13 +27,13 @@ class CallBook:
         match entry:
             case Header():
                 if dict(entry.open_calls) != self.open:
-                    yield FindingKind.OPEN_CALLS_DIFFER, "names other open calls than the entries before it leave open"
+                    yield ProblemKind.OPEN_CALLS_DIFFER, "names other open calls than the entries before it leave open"
                     self.begin(entry)
             case Opening(decision=Decision.ALLOWED):
                 if entry.call in self.open or entry.call in self._ended:
-                    yield FindingKind.CALL_OPENED_TWICE, "opens a call that was opened before"
+                    yield ProblemKind.CALL_OPENED_TWICE, "opens a call that was opened before"
                 elif len(self.open) >= MAX_OPEN_CALLS:
-                    yield FindingKind.TOO_MANY_OPEN_CALLS, f"opens a call while {MAX_OPEN_CALLS} are open"
+                    yield ProblemKind.TOO_MANY_OPEN_CALLS, f"opens a call while {MAX_OPEN_CALLS} are open"
                     return
                 self.open[entry.call] = entry.reserved_tokens
             case Closing() | Interrupted():
@@ -50,13 +50,13 @@ class CallBook:
         reserved = self.open.pop(entry.call, None)
         if reserved is None:
             if entry.call in self._ended:
-                yield FindingKind.CALL_CLOSED_TWICE, "ends a call that has ended before"
+                yield ProblemKind.CALL_CLOSED_TWICE, "ends a call that has ended before"
             elif tokens:
-                yield FindingKind.TOKENS_WITHOUT_OPENING, f"tells of {tokens} tokens of a call that no entry opened"
+                yield ProblemKind.TOKENS_WITHOUT_OPENING, f"tells of {tokens} tokens of a call that no entry opened"
             else:
-                yield FindingKind.CLOSED_WITHOUT_OPENING, "ends a call that no entry opened"
+                yield ProblemKind.CLOSED_WITHOUT_OPENING, "ends a call that no entry opened"
         elif tokens > reserved:
-            yield FindingKind.TOKENS_OVER_RESERVED, f"tells of {tokens} tokens where {reserved} were reserved"
+            yield ProblemKind.TOKENS_OVER_RESERVED, f"tells of {tokens} tokens where {reserved} were reserved"
         self._ended[entry.call] = None
         if len(self._ended) > REMEMBERED_ENDS:
             self._ended.popitem(last=False)

@@ -16,7 +16,6 @@ from typing import Annotated
 import typer
 
 from sluicegate.auth.terminal import JsonFlag, err, out, print_json, printable, stop
-from sluicegate.server.audit.findings import Finding, Report
 from sluicegate.server.audit.options import (
     Anchors,
     Directories,
@@ -30,6 +29,7 @@ from sluicegate.server.audit.options import (
     WithReason,
     heads,
 )
+from sluicegate.server.audit.problems import Problem, Report
 from sluicegate.server.audit.replicas import Verification
 from sluicegate.server.audit.requests_command import audit_requests, audit_secret
 from sluicegate.server.audit.selection import Selection
@@ -64,15 +64,15 @@ def audit_verify(
         directories, public_keys=public_key or (), anchors=anchor or (), replicas=heads(state), is_part=part
     )
     logs.read_all()
-    findings = logs.findings()
+    problems = logs.problems()
     if as_json:
         reports = [_report_members(report) for report in logs.reports]
-        print_json({"verified": not findings, "logs": reports, "findings": [asdict(each) for each in findings]})
+        print_json({"verified": not problems, "logs": reports, "problems": [asdict(each) for each in problems]})
     else:
         for report in logs.reports:
             _show_report(report)
-        _show_findings(findings, logs.reports)
-    raise typer.Exit(1 if findings else 0)
+        _show_problems(problems, logs.reports)
+    raise typer.Exit(1 if problems else 0)
 
 
 @audit_app.command("show")
@@ -98,9 +98,9 @@ def audit_show(
         for report, record in chosen:
             if not is_of_the_chain(record):
                 out(printable(text_row(report, record)))
-    findings = logs.findings()
-    if findings:
-        err(f"{len(findings)} finding(s); the first: {findings[0]}")
+    problems = logs.problems()
+    if problems:
+        err(f"{len(problems)} problem(s); the first: {problems[0]}")
         err("do not rely on this before `sluicegate audit verify` has told what is wrong")
         raise typer.Exit(1)
 
@@ -136,17 +136,17 @@ def audit_export(
                 if selection.chooses(record):
                     rows.write(report, record)
             file.flush()
-            findings = logs.findings()
-            if not findings or unverified:
+            problems = logs.problems()
+            if not problems or unverified:
                 os.link(file.name, output)
     except OSError as error:
         stop(f"{output}: {error.strerror}")
-    _show_findings(findings, logs.reports)
-    if findings and not unverified:
+    _show_problems(problems, logs.reports)
+    if problems and not unverified:
         stop(
             "nothing was exported, since the logs are not as they were written; --unverified exports them all the same"
         )
-    out(f"{output}{': NOT VERIFIED' if findings else ''}")
+    out(f"{output}{': NOT VERIFIED' if problems else ''}")
 
 
 audit_app.command("requests")(audit_requests)
@@ -155,7 +155,7 @@ audit_app.command("secret")(audit_secret)
 
 def _report_members(report: Report) -> dict[str, object]:
     members = asdict(report)
-    del members["findings"]
+    del members["problems"]
     return {**members, "directory": str(report.directory), "verified": report.is_good}
 
 
@@ -177,8 +177,8 @@ def _show_report(report: Report) -> None:
         out(printable(line))
 
 
-def _show_findings(findings: list[Finding], reports: list[Report]) -> None:
-    for finding in findings:
-        err(str(finding))
-    if more := sum(report.more_findings for report in reports):
+def _show_problems(problems: list[Problem], reports: list[Report]) -> None:
+    for problem in problems:
+        err(str(problem))
+    if more := sum(report.more_problems for report in reports):
         err(f"and {more} more")

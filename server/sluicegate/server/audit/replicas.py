@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sluicegate.server.audit.chain import Head
-from sluicegate.server.audit.findings import Finding, FindingKind, Report
 from sluicegate.server.audit.form import Record
+from sluicegate.server.audit.problems import Problem, ProblemKind, Report
 from sluicegate.server.audit.verifying import LogCheck
 
 LogRecord = tuple[Report, Record]
@@ -49,25 +49,25 @@ class Verification:
         """All records by time, each log's in its own order."""
         return heapq.merge(*map(_told, self._checks), key=lambda pair: pair[1].at)
 
-    def findings(self) -> list[Finding]:
+    def problems(self) -> list[Problem]:
         """What was found in each log, and between them. Complete once all records were read."""
-        return [finding for report in self.reports for finding in report.findings] + list(self._between())
+        return [problem for report in self.reports for problem in report.problems] + list(self._between())
 
-    def _between(self) -> Iterator[Finding]:
+    def _between(self) -> Iterator[Problem]:
         places: dict[str, Path] = {}
         for report in self.reports:
             if report.log is None:
                 continue
             if report.log in places:
                 text = f"is the same log as {places[report.log]}"
-                yield Finding(FindingKind.FORK, str(report.directory), None, None, text)
+                yield Problem(ProblemKind.FORK, str(report.directory), None, None, text)
             places[report.log] = report.directory
             if self._must_be_anchored and not report.is_anchored:
                 text = f"has no head in the state store: not that of replica {report.replica}, nor any other's"
-                yield Finding(FindingKind.NOT_ANCHORED, str(report.directory), None, None, text)
+                yield Problem(ProblemKind.NOT_ANCHORED, str(report.directory), None, None, text)
         for log in {anchor.log for anchor in self._anchors} - set(places):
             text = f"log {log} was anchored, and is in none of the directories"
-            yield Finding(FindingKind.NO_LOG, str(self.reports[0].directory), None, None, text)
+            yield Problem(ProblemKind.NO_LOG, str(self.reports[0].directory), None, None, text)
 
 
 def _told(check: LogCheck) -> Iterator[LogRecord]:

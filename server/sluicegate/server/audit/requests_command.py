@@ -46,8 +46,8 @@ def audit_requests(
             out(call.model_dump_json(exclude_defaults=True))
     if undecidable:
         err(f"{undecidable} call(s) left out: their entries do not tell what decided them")
-    if findings := logs.findings():
-        err(f"{len(findings)} finding(s); the first: {findings[0]}")
+    if problems := logs.problems():
+        err(f"{len(problems)} problem(s); the first: {problems[0]}")
         raise typer.Exit(1)
 
 

@@ -10,8 +10,8 @@ from typing import IO
 import msgspec
 
 from sluicegate.server.audit.entries import KINDS, Checkpoint, Closing, Header, Opening, Rotation
-from sluicegate.server.audit.findings import Report
 from sluicegate.server.audit.form import Record
+from sluicegate.server.audit.problems import Report
 
 _OWN = ("replica", "log", "n", "at", "kind")
 _CHAIN = (Header, Checkpoint, Rotation)

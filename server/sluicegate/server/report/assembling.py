@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sluicegate.auth import Policy
-from sluicegate.server.audit.findings import Report
 from sluicegate.server.audit.form import time_text
+from sluicegate.server.audit.problems import Report
 from sluicegate.server.report.events import EventBook, LogCoverage
 from sluicegate.server.report.figures import (
     Figures,
@@ -30,7 +30,7 @@ class Logs:
     """The logs as they were verified."""
 
     reports: Sequence[Report]
-    findings: int
+    problems: int
     """In logs and between them."""
 
 
@@ -46,7 +46,7 @@ def assemble(
         title=title,
         since=period.since,
         until=period.until,
-        is_verified=not logs.findings,
+        is_verified=not logs.problems,
         reservations=tuple(_reservations(tally, logs, rows, policy, signals)),
         audiences=use.audiences,
         requests=use.whole,
@@ -80,7 +80,7 @@ def _log_rows(logs: Logs, events: EventBook) -> Iterator[LogRow]:
             deployment=report.deployment or "",
             log=report.log,
             is_verified=report.is_good,
-            findings=len(report.findings) + report.more_findings,
+            problems=len(report.problems) + report.more_problems,
             is_key_given=report.is_key_given,
             is_anchored=report.is_anchored,
             last_head=None if head is None else str(head),
@@ -98,10 +98,10 @@ def _reservations(
 ) -> Iterator[str]:
     """The gravest first."""
     period = tally.period
-    if logs.findings:
+    if logs.problems:
         yield (
-            f"NOT VERIFIED: the logs are not as their servers wrote them ({logs.findings} findings of `sluicegate "
-            "audit verify`). Any figure may be wrong."
+            f"NOT VERIFIED: the logs are not as their servers wrote them ({logs.problems} problem(s) found by "
+            "`sluicegate audit verify`). Any figure may be wrong."
         )
     if period.asked_until is not None:
         yield f"The period is not over: figures up to {period.until}, of a period that ends at {period.asked_until}."

@@ -89,14 +89,14 @@ def report(
     logs = Verification(audit, public_keys=public_key or (), anchors=anchor or (), replicas=heads(state), is_part=part)
     tally = Tally(up_to_now(since, until, now))
     _read(logs, tally, audit)
-    findings = logs.findings()
-    for finding in findings:
-        err(str(finding))
-    more = sum(each.more_findings for each in logs.reports)
-    if findings and not accept_unverified:
-        stop(f"no report: the logs are not as they were written ({len(findings) + more} findings)")
+    problems = logs.problems()
+    for problem in problems:
+        err(str(problem))
+    more = sum(each.more_problems for each in logs.reports)
+    if problems and not accept_unverified:
+        stop(f"no report: the logs are not as they were written ({len(problems) + more} problem(s))")
     signals = None if prometheus is None else _signals(access, prometheus, tally.period)
-    verified = Logs(logs.reports, len(findings) + more)
+    verified = Logs(logs.reports, len(problems) + more)
     figures = assemble(tally, verified, title=title, policy=plan, signals=signals)
     if output is not None:
         _write(output, figures)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from sluicegate.server.audit.chain import Head
 from sluicegate.server.audit.entries import Checkpoint, Outage, PolicyChanged
-from sluicegate.server.audit.findings import Report
 from sluicegate.server.audit.form import Record
+from sluicegate.server.audit.problems import Report
 from sluicegate.server.report.period import Period, seconds_of
 
 MAX_EVENTS = 1_000

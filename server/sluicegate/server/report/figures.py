@@ -137,7 +137,7 @@ class LogRow:
     deployment: str
     log: str | None
     is_verified: bool
-    findings: int
+    problems: int
     is_key_given: bool
     is_anchored: bool
     last_head: str | None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sluicegate.server.audit import Closing, Opening, Withdrawn
 from sluicegate.server.audit.entries import Denials, Interrupted
-from sluicegate.server.audit.findings import Report
 from sluicegate.server.audit.form import Record
+from sluicegate.server.audit.problems import Report
 from sluicegate.server.report.calls import CallCounts
 from sluicegate.server.report.events import EventBook
 from sluicegate.server.report.period import Period

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum, auto, unique
 from pathlib import Path
 
-MAX_FINDINGS = 100
+MAX_PROBLEMS = 100
 
 
 @unique
-class FindingKind(StrEnum):
-    """What was found."""
+class ProblemKind(StrEnum):
+    """What is wrong."""
 
     NO_LOG = auto()
     """There is no log in the directory, or none that an anchor names."""
@@ -69,10 +69,10 @@ class FindingKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Problem:
     """One thing wrong, with its place."""
 
-    kind: FindingKind
+    kind: ProblemKind
     file: str
     """Path of the file, or of the directory."""
     line: int | None
@@ -109,16 +109,16 @@ class Report:
     signed_to: int | None = None
     """Number of the last entry that a good signature covers, before anything was found."""
     open_calls: int = 0
-    findings: list[Finding] = field(default_factory=list)
-    """At most MAX_FINDINGS."""
-    more_findings: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    """At most MAX_PROBLEMS."""
+    more_problems: int = 0
 
     @property
     def is_good(self) -> bool:
-        return not self.findings
+        return not self.problems
 
-    def add(self, finding: Finding) -> None:
-        if len(self.findings) < MAX_FINDINGS:
-            self.findings.append(finding)
+    def add(self, problem: Problem) -> None:
+        if len(self.problems) < MAX_PROBLEMS:
+            self.problems.append(problem)
         else:
-            self.more_findings += 1
+            self.more_problems += 1
