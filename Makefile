@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo demo-monitoring test e2e soak check fix protos bench ci
+.PHONY: help setup demo demo-monitoring demo-release test e2e soak check fix protos bench ci
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
@@ -17,6 +17,9 @@ demo: setup ## Start a server with the demo models and walk through it; KEEP=1 l
 demo-monitoring: setup ## Drive misuse through a server, with Prometheus and Alertmanager beside it; KEEP=1 leaves them running
 	-@$(BIN)/python tools/foreign.py promtool alertmanager
 	@$(BIN)/python -m tools.demo_monitoring $(if $(KEEP),--keep)
+
+demo-release: setup ## Open a model on evidence and two signatures, and go back; KEEP=1 leaves the files and the report
+	@$(BIN)/python -m tools.demo_release $(if $(KEEP),--keep)
 
 test: setup ## Unit and in-process tests, on a CPU
 	$(BIN)/python -m pytest -n auto --maxprocesses 4

@@ -68,6 +68,7 @@ async def test_the_plan_has_its_stages_and_what_is_in_force(server: FakeServer) 
         stage_in_force=pb.Stage(id="s1"),
         withdrawn_models=["m"],
         signatures_checked=True,
+        severely_reported_models=["m"],
     )
     server.will("GetReleasePlan", [pb.GetReleasePlanResponse(plan=plan)])
 
@@ -81,6 +82,7 @@ async def test_the_plan_has_its_stages_and_what_is_in_force(server: FakeServer) 
     assert found.stages == (Stage("s2", "medium", {"m": Audience.PARTNER}, requires),)
     assert (found.active_stage, found.stage_in_force) == ("s2", Stage("s1", "", {}, ()))
     assert (found.policy_revision, found.withdrawn_models, found.signatures_checked) == ("ab", ("m",), True)
+    assert found.severely_reported_models == ("m",)
 
 
 async def test_transitions_of_all_pages_are_one_list(server: FakeServer) -> None:

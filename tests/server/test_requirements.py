@@ -129,7 +129,9 @@ async def test_a_severe_finding_that_was_accepted_stands_against_its_model(
 ) -> None:
     await file(store, status, severity, partner="public", weights=weights)
 
+    found = loaded()
     assert (await gates(store))[(SEVERE_FINDINGS, MODEL)] is is_passed
+    assert (await Requirements(store, lambda: found).severely_reported() == ()) is is_passed
 
 
 async def test_only_what_the_stage_in_force_rests_on_counts(store: Store) -> None:

@@ -26,6 +26,7 @@ def plan(message: pb.ReleasePlan) -> releases.ReleasePlan:
         stage_in_force=_stage(message.stage_in_force),
         withdrawn_models=tuple(message.withdrawn_models),
         signatures_checked=message.signatures_checked,
+        severely_reported_models=tuple(message.severely_reported_models),
     )
 
 

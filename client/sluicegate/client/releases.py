@@ -124,6 +124,8 @@ class ReleasePlan:
     withdrawn_models: tuple[str, ...]
     """Closed to everybody, whatever a stage opens."""
     signatures_checked: bool
+    severely_reported_models: tuple[str, ...]
+    """Open ones against whose weights an accepted finding of high or critical severity stands."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,12 +64,23 @@ class Requirements:
         for requirement in resting:
             found = judged[requirement]
             passed[(requirement.name, requirement.model)] = found.is_met if found is not None else None
+        for model, has_severe in (await self._severe(policy)).items():
+            passed[(SEVERE_FINDINGS, model)] = not has_severe if has_severe is not None else None
+        return passed
+
+    async def severely_reported(self) -> tuple[str, ...]:
+        """The open models that do not pass SEVERE_FINDINGS, as far as is known."""
+        return tuple(model for model, has_severe in (await self._severe(self._policy())).items() if has_severe)
+
+    async def _severe(self, policy: Policy) -> Mapping[str, bool | None]:
+        """Whether a severe finding stands against each open model; None: not known."""
+        found: dict[str, bool | None] = {}
         for model in policy.stage.open:
             try:
-                passed[(SEVERE_FINDINGS, model)] = not await self._has_severe(policy, model)
+                found[model] = await self._has_severe(policy, model)
             except StateError:
-                passed[(SEVERE_FINDINGS, model)] = None
-        return passed
+                found[model] = None
+        return found
 
     async def _judge_finding(self, policy: Policy, requirement: Requirement, partner: str) -> Judgement:
         """Here the store says what was accepted; evidence files say what was when they were made."""

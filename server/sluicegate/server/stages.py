@@ -34,6 +34,8 @@ class PlanView:
     """Whether signatures are checked."""
     judged: Mapping[Requirement, Judgement | None]
     """How every stage's requirements stand; None: not known now."""
+    severely_reported_models: tuple[str, ...]
+    """Open ones against whose weights an accepted finding of high or critical severity stands, as far as is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class Stages:
             withdrawn_models=tuple(model for model in policy.models if policy.is_withdrawn(model)),
             is_signed=policy.is_signed,
             judged=await self._requirements.judge(),
+            severely_reported_models=await self._requirements.severely_reported(),
         )
 
     def transitions(self) -> Sequence[TransitionView]:

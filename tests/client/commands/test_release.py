@@ -121,6 +121,17 @@ def test_the_status_fails_for_what_the_stage_in_force_rests_on(
     assert json.loads(result.stdout)["stages"][1]["requires"][1]["state"] == "MET"
 
 
+def test_the_status_fails_for_a_severe_finding(server: FakeServer) -> None:
+    plan = required(pb.REQUIREMENT_STATE_MET, pb.REQUIREMENT_STATE_MET)
+    plan.severely_reported_models.append("large")
+    server.will("GetReleasePlan", [pb.GetReleasePlanResponse(plan=plan)])
+
+    result = sluicegate("release", "status", "--target", server.target)
+
+    assert result.exit_code == 1
+    assert result.stdout.splitlines()[-1] == "an accepted finding of high or critical severity stands against large"
+
+
 def test_a_rollback_is_a_withdrawal_and_says_what_to_do_next(server: FakeServer) -> None:
     made = Withdrawal(id="w-1", target=WithdrawalTarget(stage="s1"), justification="Drill.")
     server.will("CreateWithdrawal", [CreateWithdrawalResponse(withdrawal=made)])

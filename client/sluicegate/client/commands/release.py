@@ -48,7 +48,7 @@ def plan(*, as_json: JsonFlag = False, connection: Connection) -> None:
 def status(*, as_json: JsonFlag = False, connection: Connection) -> None:
     """Show how each stage's requirements stand, and which of those in force do not hold any more.
 
-    Exit code 0: all that the stage in force rests on holds; 1: something does not.
+    Exit code 0: all that the stage in force rests on holds; 1: something does not, or a severe finding stands.
     """
     found = asyncio.run(_plan(connection))
     resting = _resting(found)
@@ -57,7 +57,7 @@ def status(*, as_json: JsonFlag = False, connection: Connection) -> None:
         write_json(found)
     else:
         _show_status(found)
-    raise typer.Exit(Exit.REFUSED if failed else Exit.OK)
+    raise typer.Exit(Exit.REFUSED if failed or found.severely_reported_models else Exit.OK)
 
 
 @with_option_groups
@@ -213,6 +213,8 @@ def _show_status(found: ReleasePlan) -> None:
                 write(f"            {safe(each.explanation)}\n")
         if not stage.requires:
             write("  requires nothing\n")
+    for model in found.severely_reported_models:
+        write(f"an accepted finding of high or critical severity stands against {model}\n")
     if found.active_stage != in_force.id:
         write(f"operators went back from {found.active_stage} to {in_force.id}\n")
 

@@ -304,6 +304,7 @@ class ReleasePlan(google.protobuf.message.Message):
     STAGE_IN_FORCE_FIELD_NUMBER: builtins.int
     WITHDRAWN_MODELS_FIELD_NUMBER: builtins.int
     SIGNATURES_CHECKED_FIELD_NUMBER: builtins.int
+    SEVERELY_REPORTED_MODELS_FIELD_NUMBER: builtins.int
     policy_revision: builtins.str
     """The policy's revision."""
     active_stage: builtins.str
@@ -324,6 +325,10 @@ class ReleasePlan(google.protobuf.message.Message):
     def withdrawn_models(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Models that operators closed to every caller, whatever a stage opens."""
 
+    @property
+    def severely_reported_models(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Open models against whose weights an accepted finding of high or critical severity stands. Nothing is closed for that."""
+
     def __init__(
         self,
         *,
@@ -333,9 +338,10 @@ class ReleasePlan(google.protobuf.message.Message):
         stage_in_force: global___Stage | None = ...,
         withdrawn_models: collections.abc.Iterable[builtins.str] | None = ...,
         signatures_checked: builtins.bool = ...,
+        severely_reported_models: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["stage_in_force", b"stage_in_force"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["active_stage", b"active_stage", "policy_revision", b"policy_revision", "signatures_checked", b"signatures_checked", "stage_in_force", b"stage_in_force", "stages", b"stages", "withdrawn_models", b"withdrawn_models"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["active_stage", b"active_stage", "policy_revision", b"policy_revision", "severely_reported_models", b"severely_reported_models", "signatures_checked", b"signatures_checked", "stage_in_force", b"stage_in_force", "stages", b"stages", "withdrawn_models", b"withdrawn_models"]) -> None: ...
 
 global___ReleasePlan = ReleasePlan
 

@@ -61,6 +61,7 @@ def _plan(view: PlanView) -> release_service_pb2.ReleasePlan:
         stage_in_force=_stage(view.in_force, view.judged),
         withdrawn_models=view.withdrawn_models,
         signatures_checked=view.is_signed,
+        severely_reported_models=view.severely_reported_models,
     )
 
 
