@@ -2,7 +2,7 @@
 
 Continuous batching (Yu et al. 2022, "Orca", section 3) with chunked prefill (Agrawal et al. 2024,
 "Sarathi-Serve", section 4): a sequence joins and leaves at any step; running streams decode in every step,
-and prompts get what is left of the token budget, half of it at most, so that a long prompt never stalls the streams.
+and prompts get of what is left as much as makes the step no more than so much longer: see prompt_share.py.
 Who gets the slots that come free is a matter of fair shares: see fairness.py.
 
 What is known of a prompt's beginning, from an earlier request or one that runs, is not fed again: see slots.py.
@@ -30,6 +30,7 @@ from sluicegate.server.engine.messages import (
     Submit,
     Token,
 )
+from sluicegate.server.engine.prompt_share import PromptShare
 from sluicegate.server.engine.runner import Chunk, Drawn, Outcome, Runner
 from sluicegate.server.engine.sequence import Request, Sequence, build_request
 from sluicegate.server.engine.slots import Slots
@@ -38,11 +39,6 @@ from sluicegate.server.engine.step_limit import StepLimit
 # Prompts advance by at least this much a step, however many streams decode: an admitted one gets its turn.
 # A step thus feeds at most max(step_tokens, slots + MINIMUM_PREFILL_TOKENS) tokens.
 MINIMUM_PREFILL_TOKENS = 16
-
-# Of a step's tokens, what prompts get at most where streams run: these pause for as long as the step lasts. With 31
-# streams of the 124M shape in bfloat16 and 256 tokens, that is 1.8 times what it takes without a prompt; with no such
-# limit, 2.3.
-PROMPTS_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +73,7 @@ class Scheduler:
         self._facts = runner.facts
         self._slots = Slots(runner)
         self._step_tokens = step_tokens
+        self._prompts = PromptShare(step_tokens)
         self._limit = StepLimit(max(step_tokens, self._slots.count + MINIMUM_PREFILL_TOKENS))
         self._prefix_reuse = prefix_reuse
         self._clock = clock
@@ -198,8 +195,8 @@ class Scheduler:
         limit = self._limit.tokens
         sequences = [sequence for sequence in feeding if sequence.unfed == 1][:limit]
         chunks = [sequence.chunk(1) for sequence in sequences]
-        share = int(self._step_tokens * PROMPTS_SHARE) if chunks else self._step_tokens
-        budget = max(min(share, self._step_tokens - len(chunks)), MINIMUM_PREFILL_TOKENS)
+        share = min(self._prompts.tokens(len(chunks)), self._step_tokens - len(chunks))
+        budget = max(share, MINIMUM_PREFILL_TOKENS)
         budget = min(budget, limit - len(chunks))
         for sequence in feeding:
             if budget and sequence.unfed > 1:
@@ -232,6 +229,8 @@ class Scheduler:
         self._limit.grow()
         if seconds is None:
             seconds = self._clock() - step.began
+        rows = sum(chunk.length == 1 for chunk in step.chunks)
+        self._prompts.measure(rows, sum(chunk.length for chunk in step.chunks) - rows, seconds)
         self._fastest_step = seconds if self._fastest_step is None else min(self._fastest_step, seconds)
         for sequence, chunk, outcome in zip(step.sequences, step.chunks, outcomes, strict=True):
             self._land(sequence, chunk, is_sound=True)

@@ -1,0 +1,57 @@
+"""How much of a prompt a step reads beside running streams, which pause for as long as the step lasts.
+
+It follows from what steps have taken so far, so that it suits every model, batch and machine: a step with a prompt in
+it is to last at most so many times as long as one without (STRETCH).
+"""
+
+from __future__ import annotations
+
+STRETCH = 1.8
+"""What a step with a prompt may last, over one that only decodes. Callers see 2 where one step in a while is late."""
+UNMEASURED_SHARE = 0.5
+"""Of a step's tokens, while it is not known what steps take."""
+_WEIGHT = 0.2
+"""Of the latest step in a mean."""
+_OUTLIER = 4.0
+"""A step counts as no more than so many times the mean: what interrupts one step says nothing of the next."""
+
+
+class PromptShare:
+    """Measures steps, and says how many tokens of prompts the next one may read. Durations are in seconds.
+
+    `step_tokens`: most tokens of a step.
+    """
+
+    def __init__(self, step_tokens: int) -> None:
+        self._step_tokens = step_tokens
+        self._decoding: dict[int, float] = {}  # mean duration without a prompt, by the bits of the number of rows
+        self._token: float | None = None  # what a token of a prompt adds to a step, in the mean
+
+    def tokens(self, rows: int) -> int:
+        """Most prompt tokens beside so many decode rows; `step_tokens` where there are none."""
+        if not rows:
+            return self._step_tokens
+        decoding = self._without_prompt(rows)
+        if not decoding or not self._token:
+            return int(self._step_tokens * UNMEASURED_SHARE)
+        return min(int((STRETCH - 1) * decoding / self._token), self._step_tokens)
+
+    def measure(self, rows: int, prompt_tokens: int, seconds: float) -> None:
+        """Take what a step took that fed so many decode rows and prompt tokens."""
+        if not rows or seconds <= 0:
+            return
+        if not prompt_tokens:
+            self._decoding[rows.bit_length()] = _mean(self._decoding.get(rows.bit_length()), seconds)
+        elif (decoding := self._without_prompt(rows)) is not None:
+            self._token = _mean(self._token, max(seconds - decoding, 0.0) / prompt_tokens)
+
+    def _without_prompt(self, rows: int) -> float | None:
+        """What a step of so many rows takes; of fewer, where no such one was measured. None: not known."""
+        known = [bits for bits in self._decoding if bits <= rows.bit_length()]
+        return self._decoding[max(known)] if known else None
+
+
+def _mean(mean: float | None, latest: float) -> float:
+    if mean is None:
+        return latest
+    return mean + _WEIGHT * (min(latest, _OUTLIER * mean) - mean)

@@ -1,0 +1,88 @@
+"""A step with a prompt lasts at most STRETCH times as long as one without, whatever the model's speed."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from sluicegate.server.engine.prompt_share import STRETCH, UNMEASURED_SHARE, PromptShare
+
+TOKENS = 256
+
+
+def run(share: PromptShare, rows: int, decode: float, token: float, *, steps: int = 60, noise: float = 0) -> list[int]:
+    """Steps of a model in which decoding takes `decode` and each prompt token `token` more; gives what prompts got."""
+    generator = random.Random(7)
+    given = []
+    for number in range(steps):
+        prompt = share.tokens(rows) if number % 2 else 0
+        seconds = (decode + token * prompt) * (1 + noise * generator.random())
+        share.measure(rows, prompt, seconds)
+        if prompt:
+            given.append(prompt)
+    return given
+
+
+@pytest.mark.parametrize(("decode", "token"), [(0.013, 0.00017), (0.028, 0.00017), (0.1, 0.002), (1e-4, 5e-6)])
+def test_a_step_with_a_prompt_comes_to_last_as_long_as_it_may(decode: float, token: float) -> None:
+    given = run(PromptShare(TOKENS), 8, decode, token)
+
+    assert given[0] == TOKENS * UNMEASURED_SHARE
+    wanted = min((STRETCH - 1) * decode / token, TOKENS)
+    assert given[-1] == pytest.approx(wanted, abs=1)
+
+
+def test_noise_moves_it_little() -> None:
+    quiet = run(PromptShare(TOKENS), 8, 0.013, 0.00017, steps=400)[-1]
+    given = run(PromptShare(TOKENS), 8, 0.013, 0.00017, steps=400, noise=0.2)[-50:]
+
+    assert all(0.5 * quiet < each < 1.5 * quiet for each in given)
+
+
+def test_one_late_step_is_no_measure() -> None:
+    share = PromptShare(TOKENS)
+    run(share, 8, 0.013, 0.00017)
+    before = share.tokens(8)
+
+    share.measure(8, 0, 10.0)
+    assert share.tokens(8) < 2 * before
+    share = PromptShare(TOKENS)
+    run(share, 8, 0.013, 0.00017)
+    share.measure(8, before, 10.0)
+    assert share.tokens(8) > before / 2
+
+
+def test_more_rows_have_a_measure_of_their_own_and_borrow_that_of_fewer_until_then() -> None:
+    share = PromptShare(TOKENS)
+    run(share, 4, 0.010, 0.0002)
+    borrowed = share.tokens(32)
+    run(share, 32, 0.030, 0.0002)
+
+    assert borrowed == share.tokens(4) == 40
+    assert share.tokens(32) == pytest.approx(120, abs=1)
+
+
+def test_fewer_rows_borrow_nothing_from_more() -> None:
+    share = PromptShare(TOKENS)
+    run(share, 32, 0.030, 0.0002)
+
+    assert share.tokens(1) == TOKENS * UNMEASURED_SHARE
+
+
+def test_where_no_stream_runs_a_prompt_has_the_whole_step() -> None:
+    share = PromptShare(TOKENS)
+    run(share, 8, 0.013, 0.00017)
+
+    assert share.tokens(0) == TOKENS
+    share.measure(0, 256, 1.0)
+    assert share.tokens(8) < 70
+
+
+def test_a_clock_that_stands_still_measures_nothing() -> None:
+    share = PromptShare(TOKENS)
+    for _ in range(3):
+        share.measure(8, 0, 0.0)
+        share.measure(8, 50, 0.0)
+
+    assert share.tokens(8) == TOKENS * UNMEASURED_SHARE
