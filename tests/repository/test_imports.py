@@ -211,6 +211,8 @@ BELOW: dict[str, set[str]] = {
 }
 
 COMMAND_MODULES = {
+    "sluicegate.auth.agreement_commands",
+    "sluicegate.auth.clauses_command",
     "sluicegate.auth.commands",
     "sluicegate.auth.diff_command",
     "sluicegate.auth.explain_command",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import typer
 from typer.testing import CliRunner, Result
 
-from sluicegate.auth.commands import keys_app, policy_app, token_app
+from sluicegate.auth.commands import agreement_app, keys_app, policy_app, token_app
 from sluicegate.auth.release_commands import advance, sign_proposal
 
+_COMMANDS = {"keys": keys_app, "token": token_app, "policy": policy_app, "agreement": agreement_app}
 _app = typer.Typer()
-for _name, _commands in (("keys", keys_app), ("token", token_app), ("policy", policy_app)):
+for _name, _commands in _COMMANDS.items():
     _app.add_typer(_commands, name=_name)
 _release = typer.Typer()
 _release.command("advance")(advance)

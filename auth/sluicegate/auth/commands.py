@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sluicegate.auth.agreement_commands import agreement_app
 from sluicegate.auth.claims import PARTNERSHIP, principal_of
 from sluicegate.auth.errors import AuthenticationError, IssuingError
 from sluicegate.auth.fields import parse_duration
@@ -33,7 +34,7 @@ from sluicegate.auth.policy_commands import policy_app
 from sluicegate.auth.terminal import MAX_INPUT_BYTES, JsonFlag, out, print_json, printable, reason_of, stop, token_text
 from sluicegate.auth.tokens import ParsedToken, parse_token
 
-__all__ = ["keys_app", "policy_app", "token_app"]
+__all__ = ["agreement_app", "keys_app", "policy_app", "token_app"]
 
 keys_app = typer.Typer(
     help="Signing keys of the development issuer, and of people who sign policies.", no_args_is_help=True

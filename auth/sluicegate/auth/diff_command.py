@@ -70,9 +70,17 @@ def plain(comparison: Comparison) -> dict[str, object]:
     }
 
 
-def _show(comparison: Comparison) -> None:
+def show_differences(differences: Sequence[Difference]) -> None:
+    """Write a line for each; what opens comes first."""
     for effect in Effect:
-        _show_part(effect, [each for each in comparison.differences if each.effect is effect])
+        for each in differences:
+            if each.effect is effect:
+                place = f"{each.subject}: {each.field}" if each.field else each.subject
+                out(printable(f"{effect.value:8} {place}: {_step(each)}"))
+
+
+def _show(comparison: Comparison) -> None:
+    show_differences(comparison.differences)
     if not comparison.differences:
         out("No difference.")
         return
@@ -80,12 +88,6 @@ def _show(comparison: Comparison) -> None:
     for signing in Signing:
         if signing in comparison.signings:
             out(f"Needs {_SIGNATURES[signing]}.")
-
-
-def _show_part(effect: Effect, differences: Sequence[Difference]) -> None:
-    for each in differences:
-        place = f"{each.subject}: {each.field}" if each.field else each.subject
-        out(printable(f"{effect.value:8} {place}: {_step(each)}"))
 
 
 def _step(difference: Difference) -> str:

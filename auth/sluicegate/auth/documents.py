@@ -25,7 +25,7 @@ _RESOLVED = (
     ("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$"), ["t", "f"]),
     ("tag:yaml.org,2002:int", re.compile(r"^-?(?:0|[1-9][0-9]{0,14})$"), list("-0123456789")),
 )
-_WORD = "[A-Za-z0-9](?:[A-Za-z0-9._:+-]*[A-Za-z0-9])?"
+_WORD = "[A-Za-z0-9](?:(?:[A-Za-z0-9._+/-]|:(?!/))*[A-Za-z0-9])?"  # URLs are put in quotes, as in the docs
 _PLAIN = re.compile(f"{_WORD}(?: {_WORD})*")
 _PATTERN_OF_TAG = {tag: pattern for tag, pattern, _ in _RESOLVED}
 

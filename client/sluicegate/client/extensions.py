@@ -41,6 +41,7 @@ EXTENSIONS: Mapping[str, Extension] = MappingProxyType(
         "watch": Extension("Watch servers by their metrics: use, denials, signs of misuse.", "server"),
         "report": Extension("Report on a period from verified audit logs.", "server"),
         "policy": Extension("Check a policy, and ask it what it would decide.", "server"),
+        "agreement": Extension("Draft, sign, renew and end agreements, and see what each clause comes to.", "server"),
         "watermark": Extension("Keys of the watermark.", "server"),
         "release advance": Extension("Take a policy to another stage, once its requirements are met.", "server"),
         "release sign": Extension("Sign a proposed step to another stage.", "server"),
