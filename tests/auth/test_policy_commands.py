@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import evidence_files as made
 import pytest
 import yaml
 from auth_cli import run
@@ -13,6 +14,7 @@ from policies import agreement, release, write_policy
 from signers import DEPLOYMENT, SIGNERS, TRUST, signed_plan, trust_file
 
 from sluicegate.auth import SigningKey, load_policy, plan_digest, write_signing_key
+from sluicegate.evidence import digest
 
 
 def key_file(directory: Path, signer: str) -> Path:
@@ -56,6 +58,19 @@ def test_a_model_that_the_stage_leaves_out_is_open_to_nobody(directory: Path) ->
     assert "nobody" in line
 
 
+def test_evidence_that_is_none_is_named_and_hinders_nothing(directory: Path) -> None:
+    write_policy(directory)
+    path = made.write(directory / "evidence", "bias.json", made.bias("gpt2-774m"))
+    (directory / "evidence" / "notes.json").write_text("{}\n")
+
+    shown, told = run("policy", "check", directory), run("policy", "check", directory, "--json")
+
+    assert (shown.exit_code, told.exit_code) == (0, 0)
+    assert "evidence/notes.json: has a `schema` that is none of" in shown.stderr
+    assert json.loads(told.stdout)["evidence"] == {"bias.json": digest(path.read_bytes())}
+    assert list(json.loads(told.stdout)["unusable_evidence"]) == ["notes.json"]
+
+
 def test_a_good_policy_is_told_to_scripts(directory: Path, tmp_path: Path) -> None:
     plan = signed_plan(("s1", "s2"))
     write_policy(directory, plan)
@@ -70,6 +85,8 @@ def test_a_good_policy_is_told_to_scripts(directory: Path, tmp_path: Path) -> No
         "models": list(plan["models"]),
         "agreements": [],
         "signatures_checked": True,
+        "evidence": {},
+        "unusable_evidence": {},
     }
 
 

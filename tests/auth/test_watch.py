@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import evidence_files as made
 import pytest
 from policies import Document, agreement, contents, policy, release, write_policy
 from signers import TRUST, signed_plan
@@ -276,3 +277,28 @@ def test_a_policy_can_be_asked_about_before_its_files_are_there(tmp_path: Path) 
     assert problem is not None
     assert (problem.file, problem.field) == ("release.yaml", "active")
     assert watch.widening_problem(signed_anew) is None
+
+
+async def test_other_evidence_is_taken_over_though_the_revision_is_the_same(directory: Path) -> None:
+    watched = Watched(directory)
+    before = watched.watch.current
+
+    path = made.write(directory / "evidence", "bias.json", made.bias("gpt2-774m"))
+    await watched.watch.check()
+    path.write_text("{}")
+    await watched.watch.check()
+
+    after = watched.watch.current
+    assert (watched.changes, watched.failures) == (["s2", "s2"], [])
+    assert after.revision == before.revision
+    assert (after.evidence.files, list(after.evidence.unusable)) == ((), ["bias.json"])
+
+
+async def test_evidence_that_cannot_be_read_is_told_and_keeps_the_revision(directory: Path) -> None:
+    watched = Watched(directory)
+
+    (directory / "evidence").write_text("no directory")
+    await watched.watch.check()
+    await watched.watch.check()
+
+    assert watched.told == [["evidence: evidence cannot be read: Not a directory"]]

@@ -18,7 +18,7 @@ from sluicegate.auth.encoding import encode_base64url
 from sluicegate.auth.errors import IssuingError, PolicyError, SigningError
 from sluicegate.auth.explain_command import policy_explain
 from sluicegate.auth.lifting_command import policy_sign_lifting
-from sluicegate.auth.loading import RELEASE_FILE, parse_policy, read_evidence, read_policy_files
+from sluicegate.auth.loading import EVIDENCE_DIRECTORY, RELEASE_FILE, parse_policy, read_evidence, read_policy_files
 from sluicegate.auth.policy import Policy
 from sluicegate.auth.signatures import plan_digest, sign
 from sluicegate.auth.signer_options import Deployment, KeyFile, Signer, read_signers_key
@@ -62,6 +62,8 @@ def policy_check(directory: PolicyDirectory, trust: TrustFile = None, as_json: J
             "models": list(policy.models),
             "agreements": sorted(policy.agreements),
             "signatures_checked": policy.is_signed,
+            "evidence": {each.file: each.sha256 for each in policy.evidence.files},
+            "unusable_evidence": dict(policy.evidence.unusable),
         }
     )
 
@@ -116,6 +118,8 @@ def _show_policy(policy: Policy, digest: str) -> None:
         table.add_row(model, opened_to.value if opened_to else "nobody", ", ".join(naming))
     console.print(table)
     out(f"plan_sha256: {digest}")
+    for name, text in policy.evidence.unusable.items():
+        err(f"{EVIDENCE_DIRECTORY}/{name}: {text}; it is not looked at")
     if not policy.is_signed:
         console.print("Signatures were not checked (no --trust).", style="yellow")
 

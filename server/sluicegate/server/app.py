@@ -253,6 +253,8 @@ def _watch_policy(settings: config.Policy, metrics: Metrics, changed: Callable[[
     trust = _trust(settings)
 
     def allow(policy: Policy) -> None:
+        if policy.evidence.unusable:
+            log.warning("evidence_unusable", files=dict(policy.evidence.unusable))
         metrics.allow(policy.models, {agreement.partner for agreement in policy.agreements.values()})
 
     def take(policy: Policy) -> None:
