@@ -11,6 +11,8 @@ from sluicegate.server.signals.pii.borders import stands_alone
 LONGEST_ENTITY = 96
 """Characters. What is longer is not looked for: only so can a stream be judged with a bounded memory."""
 EMAIL_START = rb"\b[0-9A-Za-z_][0-9A-Za-z._%+'-]{0,63}@[0-9A-Za-z][0-9A-Za-z-]{0,62}\.[0-9A-Za-z]"
+EMAIL_RUN = rb"\b[0-9A-Za-z_][0-9A-Za-z._%+'-]{0,63}@[0-9A-Za-z][0-9A-Za-z.-]*"
+"""An e-mail address with all that may follow in its place, however long."""
 IPV4 = rb"\b[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\b"
 IPV6 = rb"(?:\b[0-9A-Fa-f]{1,4}|:):(?:[0-9A-Fa-f]{0,4}:){0,6}(?:[0-9A-Fa-f]{1,4}|(?:[0-9]{1,3}\.){3}[0-9]{1,3})\b"
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 _JOINTS = b".,-"
+JOINT = b"[" + _JOINTS + b"]"
+"""What continues a number if a digit follows."""
 _DIGITS = b"0123456789"
 
 

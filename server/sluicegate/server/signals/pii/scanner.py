@@ -2,50 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import re2
-
-from sluicegate.server.signals.folding import fold
-from sluicegate.server.signals.pii.addresses import EMAIL_START, IPV4, IPV6, email, ip_address
-from sluicegate.server.signals.pii.numbers import CARD, IBAN, NATIONAL_IDS, card, iban, national_id
-from sluicegate.server.signals.pii.phones import BARE, INTERNATIONAL, NATIONAL, phone
+from sluicegate.server.signals.pii.entities import CONTEXT, encoded, next_entity
 from sluicegate.server.signals.pii.types import PiiType
-
-Recogniser = Callable[[bytes, int], int | None]
-RECOGNISERS: tuple[tuple[PiiType, Recogniser], ...] = (
-    (PiiType.EMAIL, email),
-    (PiiType.IBAN, iban),
-    (PiiType.CARD, card),
-    (PiiType.NATIONAL_ID, national_id),
-    (PiiType.IP_ADDRESS, ip_address),
-    (PiiType.PHONE, phone),
-)
-"""Asked in this order where several could begin at one place; the first that says yes has it."""
 
 BLOCK = 512
 """Characters that are collected before they are looked at: pieces of one token would each cost a search."""
 LOOKAHEAD = 192
 """Bytes that decide what begins at a place: the longest shape, an e-mail address of 64 + 1 + 95, and its neighbours."""
-CONTEXT = 32
-"""Bytes before a place that decide with it: a word such as version or tel."""
-
-_SHAPES = re2.compile(
-    b"|".join(
-        b"(?:" + shape + b")"
-        for shape in (
-            EMAIL_START,
-            IBAN,
-            CARD,
-            *(shape for shape, _ in NATIONAL_IDS.values()),
-            IPV4,
-            IPV6,
-            INTERNATIONAL,
-            *(shape for shapes in NATIONAL.values() for shape in shapes),
-            BARE,
-        )
-    )
-)
 
 
 class PiiScanner:
@@ -57,7 +20,7 @@ class PiiScanner:
 
     def __init__(self) -> None:
         self._unread = ""
-        self._window = b""  # folded; what is not ASCII even then is a question mark, which is a border to all
+        self._window = b""
         self._place = 0  # in the window: what begins before it is decided
 
     def feed(self, text: str) -> list[PiiType]:
@@ -75,27 +38,14 @@ class PiiScanner:
         return self._read(unread, is_last=True)
 
     def _read(self, text: str, *, is_last: bool) -> list[PiiType]:
-        window = self._window + fold(text).encode("ascii", "replace")
+        window = self._window + encoded(text)
         decidable = len(window) if is_last else max(len(window) - LOOKAHEAD, 0)
         found: list[PiiType] = []
-        place = max(_find(window, self._place, decidable, found), decidable)
+        place = self._place
+        while (entity := next_entity(window, place, decidable)) is not None:
+            found.append(entity.kind)
+            place = entity.end
+        place = max(place, decidable)
         kept = max(place - CONTEXT, 0)
         self._window, self._place = window[kept:], place - kept
         return found
-
-
-def _find(window: bytes, place: int, decidable: int, found: list[PiiType]) -> int:
-    """Appends to `found` what begins from `place` on and before `decidable`; returns where the last one ends."""
-    while place < decidable:
-        shape = _SHAPES.search(window, place)
-        if shape is None or shape.start() >= decidable:
-            break
-        start = shape.start()
-        place = start + 1
-        for kind, recognise in RECOGNISERS:
-            end = recognise(window, start)
-            if end is not None:
-                found.append(kind)
-                place = end
-                break
-    return place
