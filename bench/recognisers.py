@@ -1,4 +1,4 @@
-"""What the recognisers cost, in microseconds for 1,000 characters, and how often they are wrong on ordinary prose.
+"""What the recognisers and redaction cost, how long redaction makes text wait, and how often finds are wrong in prose.
 
     python -m bench.recognisers                       cost
     python -m bench.recognisers --prose DIR --json    and what they find in the DIR/*.txt of a corpus
@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
+from sluicegate.server.guard import Redaction
 from sluicegate.server.signals import LexiconScanner, MemorisationScore, PiiScanner, load_lexicon
 
 PIECE = 4
@@ -79,6 +80,21 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
+class Wait:
+    """How long text without personal data waits in redaction, in characters and in pieces.
+
+    `held`: characters that wait after a piece. `first`: pieces that have come when the first text leaves, a text
+    beginning at each character of the prose in turn.
+    """
+
+    text: str
+    held_mean: float
+    held_most: int
+    first_mean: float
+    first_most: int
+
+
+@dataclass(frozen=True, slots=True)
 class Finds:
     """What one recogniser found in a corpus in which nothing is to be found."""
 
@@ -95,14 +111,19 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
     arguments = parser.parse_args()
     costs = list(measured(arguments.rounds))
+    waits = [wait("prose", PROSE), wait("prose, curly quotes", CURLY)]
     finds = list(counted(arguments.prose)) if arguments.prose is not None else []
     if arguments.json:
-        print(json.dumps({"costs": [asdict(x) for x in costs], "finds": [asdict(x) for x in finds]}, indent=2))
+        results = {"costs": [*map(asdict, costs)], "waits": [*map(asdict, waits)], "finds": [*map(asdict, finds)]}
+        print(json.dumps(results, indent=2))
         return 0
     print(f"{'recogniser':<24}  {'text':<24}  µs/1,000 characters  lowest-highest")
     for cost in costs:
         spread = f"{cost.lowest:.1f}-{cost.highest:.1f}"
         print(f"{cost.recogniser:<24}  {cost.text:<24}  {cost.us_per_1000_characters:>19.1f}  {spread:>14}")
+    for waited in waits:
+        held, first = f"{waited.held_mean:.1f} ({waited.held_most})", f"{waited.first_mean:.2f} ({waited.first_most})"
+        print(f"redaction, {waited.text}: characters held, mean (most) {held}; pieces until the first text {first}")
     for each in finds:
         print(f"{each.recogniser}: in {each.megabytes:.1f} MB of prose {each.finds or 'nothing'}")
     return 0
@@ -116,6 +137,7 @@ def measured(rounds: int) -> Iterator[Cost]:
         "lexicon": lambda: LexiconScanner(lexicon),
         "lexicon, at once": lambda: LexiconScanner(lexicon, at_once=True),
         "memorisation": Scored,
+        "redaction": Redaction,
     }
     texts = {"prose": PROSE, "prose, curly quotes": CURLY, "personal data": PERSONAL}
     for name, opened in recognisers.items():
@@ -123,7 +145,7 @@ def measured(rounds: int) -> Iterator[Cost]:
             whole = repeated(text, CHARACTERS)
             pieces = [whole[start : start + PIECE] for start in range(0, len(whole), PIECE)]
             yield cost(name, kind, opened, pieces, rounds)
-    for name in ("personal data", "lexicon, at once"):
+    for name in ("personal data", "lexicon, at once", "redaction"):
         for kind, text in HOSTILE.items():
             yield cost(name, f"hostile: {kind}", recognisers[name], list(repeated(text, CHARACTERS)), rounds)
 
@@ -151,6 +173,24 @@ def seconds(scanner: Scanner, pieces: Sequence[str]) -> float:
         scanner.feed(piece)
     scanner.end()
     return time.perf_counter() - begin
+
+
+def wait(kind: str, text: str) -> Wait:
+    """Watch redaction hold the prose back, from each of its characters on."""
+    held: list[int] = []
+    first: list[int] = []
+    for begin in range(len(text)):
+        whole = text[begin:] + text[:begin]
+        redaction, passed, fed = Redaction(), 0, 0
+        for count, start in enumerate(range(0, len(whole), PIECE), 1):
+            piece = whole[start : start + PIECE]
+            fed += len(piece)
+            was_silent = passed == 0
+            passed += len(redaction.feed(piece))
+            held.append(fed - passed)
+            if was_silent and passed:
+                first.append(count)
+    return Wait(kind, statistics.mean(held), max(held), statistics.mean(first), max(first))
 
 
 def repeated(text: str, length: int) -> str:

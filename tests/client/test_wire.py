@@ -25,6 +25,7 @@ from sluicegate.v1 import (
     ("ours", "theirs", "prefix"),
     [
         (results.FinishReason, generation_pb2.FinishReason.DESCRIPTOR, "FINISH_REASON_"),
+        (results.PersonalDataType, generation_pb2.PersonalDataType.DESCRIPTOR, "PERSONAL_DATA_TYPE_"),
         (results.Watermark, generation_pb2.Watermark.DESCRIPTOR, "WATERMARK_"),
         (results.Audience, model_service_pb2.Audience.DESCRIPTOR, "AUDIENCE_"),
         (results.ModelState, model_service_pb2.ModelState.DESCRIPTOR, "MODEL_STATE_"),
@@ -204,6 +205,19 @@ def test_a_finish_reason_of_a_newer_server_is_unspecified() -> None:
     message.finish_reason = 99  # type: ignore[assignment]
 
     assert wire.finished(message).finish_reason is results.FinishReason.UNSPECIFIED
+
+
+def test_redactions_are_counted_by_type_those_of_a_newer_server_together() -> None:
+    redactions = [generation_pb2.Redaction(count=count) for count in (2, 3, 4)]
+    for each, number in zip(redactions, (generation_pb2.PERSONAL_DATA_TYPE_CARD, 98, 99), strict=True):
+        each.type = number  # type: ignore[assignment]
+
+    end = wire.finished(generation_pb2.Finished(redactions=redactions))
+
+    assert end.redactions == {results.PersonalDataType.CARD: 2, results.PersonalDataType.UNSPECIFIED: 7}
+    whole = generation_service_pb2.GenerateResponse(candidates=[generation_pb2.Candidate()])
+    whole.candidates[0].finished.redactions.extend(redactions)
+    assert wire.generation(whole).candidates[0].redactions == end.redactions
 
 
 def test_a_model_that_is_not_loaded_has_no_counts() -> None:

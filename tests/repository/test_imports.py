@@ -23,7 +23,7 @@ BELOW: dict[str, set[str]] = {
     "sluicegate.client": {"sluicegate.v1", "sluicegate.evidence"},
     "sluicegate.server.engine": set(),
     "sluicegate.server.gpt2": {"sluicegate.server.engine", "sluicegate.server.watermark"},
-    "sluicegate.server.guard": set(),
+    "sluicegate.server.guard": {"sluicegate.server.signals"},
     "sluicegate.server.watermark": set(),
     "sluicegate.server.signals": {"sluicegate.auth"},
     "sluicegate.server.errors": {"sluicegate.auth"},

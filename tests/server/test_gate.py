@@ -11,7 +11,7 @@ from policies import agreement, policy
 from sluicegate.auth import AccessRequest, Denied, Grant, Peer, Principal, Reason
 from sluicegate.server.caller import Caller
 from sluicegate.server.errors import CallRefused
-from sluicegate.server.gate import NO_KEY, NOT_IN_THIS_VERSION, Gate
+from sluicegate.server.gate import NO_KEY, Gate
 from sluicegate.server.observe.metrics import Metrics
 from sluicegate.server.watermark import Keyring, WatermarkKey
 
@@ -54,7 +54,6 @@ def gate(
     [
         ({"watermark": "required"}, {"term": "watermark", "cause": NO_KEY}),
         ({"watermark": "where_possible"}, {"term": "watermark", "cause": NO_KEY}),
-        ({"redaction": "pii"}, {"term": "redaction", "cause": NOT_IN_THIS_VERSION}),
     ],
 )
 def test_duty_that_the_server_cannot_fulfil_refuses_every_generation(
@@ -75,6 +74,13 @@ def test_a_model_with_a_key_is_served_with_a_watermark() -> None:
         outcome = gate({"watermark": term}, keyring=keyring).decide(PARTNER, GENERATE)
         assert isinstance(outcome, Grant)
         assert outcome.watermark
+
+
+def test_redaction_is_granted() -> None:
+    outcome = gate({"redaction": "pii"}).decide(PARTNER, GENERATE)
+
+    assert isinstance(outcome, Grant)
+    assert outcome.redaction == "pii"
 
 
 def test_output_duties_leave_alone_what_writes_no_text() -> None:

@@ -227,6 +227,13 @@ def _content() -> list[Panel]:
             description="The same finds by what they are.",
         ),
         _counted(
+            "Personal data taken out",
+            "sluicegate_pii_redactions_total",
+            ["partner", "type"],
+            window="1h",
+            description="Redactions in an hour, where the agreement asks for them; the finds beside it count both.",
+        ),
+        _counted(
             "Flagged words by category",
             "sluicegate_flagged_lexicon_total",
             ["partner", "category"],
@@ -253,7 +260,6 @@ def _content() -> list[Panel]:
                 above_zero(f"round(sum by (model, verdict) (increase(sluicegate_watermark_checks_total{MODEL}[1h])))"),
                 "{{model}} {{verdict}}",
             ),
-            width=24,
             is_stacked=True,
         ),
     ]

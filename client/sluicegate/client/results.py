@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum, unique
 
@@ -40,6 +40,20 @@ class Watermark(StrEnum):
     APPLIED = "APPLIED"
     GREEDY = "GREEDY"
     """One is asked for where possible; greedy decoding leaves no choice that it could be in, so there is none."""
+
+
+@unique
+class PersonalDataType(StrEnum):
+    """A kind of personal data. `[EMAIL]` and the like stand in the text where some was taken out."""
+
+    UNSPECIFIED = "UNSPECIFIED"
+    """A kind that this version of the client does not know."""
+    EMAIL = "EMAIL"
+    PHONE = "PHONE"
+    CARD = "CARD"
+    IBAN = "IBAN"
+    NATIONAL_ID = "NATIONAL_ID"
+    IP_ADDRESS = "IP_ADDRESS"
 
 
 @unique
@@ -132,6 +146,8 @@ class Finished:
     watermark: Watermark = Watermark.UNSPECIFIED
     watermark_id: str | None = None
     """Of the key; None without a watermark."""
+    redactions: Mapping[PersonalDataType, int] = field(default_factory=dict)
+    """How much personal data of each type was taken out of the text."""
 
 
 Event = Started | Delta | Finished
@@ -149,6 +165,8 @@ class Candidate:
     watermark: Watermark = Watermark.UNSPECIFIED
     watermark_id: str | None = None
     """Of the key; None without a watermark."""
+    redactions: Mapping[PersonalDataType, int] = field(default_factory=dict)
+    """How much personal data of each type was taken out of the text."""
 
 
 @dataclass(frozen=True, slots=True)

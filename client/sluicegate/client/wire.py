@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
@@ -178,6 +179,7 @@ def finished(message: generation_pb2.Finished) -> results.Finished:
         output_tokens=message.output_tokens,
         watermark=_watermark(message.watermark),
         watermark_id=message.watermark_id or None,
+        redactions=_redactions(message.redactions),
     )
 
 
@@ -286,6 +288,7 @@ def _candidate(message: generation_pb2.Candidate) -> results.Candidate:
         output_tokens=end.output_tokens,
         watermark=end.watermark,
         watermark_id=end.watermark_id,
+        redactions=end.redactions,
     )
 
 
@@ -324,6 +327,13 @@ def _finish_reason(number: int) -> results.FinishReason:
 
 def _watermark(number: int) -> results.Watermark:
     return member(results.Watermark, generation_pb2.Watermark.DESCRIPTOR, number)
+
+
+def _redactions(messages: Iterable[generation_pb2.Redaction]) -> dict[results.PersonalDataType, int]:
+    counts: Counter[results.PersonalDataType] = Counter()
+    for each in messages:  # types that only newer servers know count together
+        counts[member(results.PersonalDataType, generation_pb2.PersonalDataType.DESCRIPTOR, each.type)] += each.count
+    return dict(counts)
 
 
 def reason(number: int) -> str | None:

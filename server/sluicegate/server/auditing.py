@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from enum import Enum, auto
@@ -25,6 +25,7 @@ from sluicegate.server.caller import Caller
 from sluicegate.server.changes import Changes
 from sluicegate.server.limiters import Budgets
 from sluicegate.server.output import FinishReason, Usage
+from sluicegate.server.signals import PiiType
 from sluicegate.server.state import Finding, Review, Withdrawal
 
 log = structlog.get_logger()
@@ -193,6 +194,8 @@ class CallRecord:
         """Of the candidates that ended by the call's own limits."""
         self.watermark_id: str | None = None
         """Of the key that its output is marked by."""
+        self.redactions: Mapping[PiiType, int] = {}
+        """Personal data that was taken out of its output."""
 
     def asks(self, action: str, request: AccessRequest) -> None:
         """What the call asks for; until then it is known by its method."""
@@ -238,6 +241,7 @@ class CallRecord:
             input_tokens=usage.prompt_tokens if usage is not None else 0,
             emitted_tokens=usage.output_tokens if usage is not None else 0,
             finish="+".join(finishes) or None,
+            redactions={kind.value: count for kind, count in self.redactions.items()},
             watermark_key=self.watermark_id,
             code=code,
             reason=reason,

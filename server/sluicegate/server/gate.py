@@ -13,9 +13,8 @@ from sluicegate.server.observe.metrics import Metrics
 from sluicegate.server.observe.tracing import Phase
 from sluicegate.server.watermark import Keyring
 
-NOT_IN_THIS_VERSION = "not_in_this_version"
 NO_KEY = "no_key"
-"""Facts of a refusal that no request can avoid: the server lacks what the policy or the agreement demands."""
+"""Cause of a refusal that no request can avoid: the server lacks what the policy or the agreement demands."""
 
 
 class Gate:
@@ -67,11 +66,9 @@ class Gate:
     def decide(self, caller: Caller, request: AccessRequest) -> Grant | Denied:
         """The policy's decision. A grant with a duty that this server cannot fulfil becomes a refusal (row 16)."""
         outcome = self._decide(caller, request)
-        if isinstance(outcome, Grant) and request.action == "generate":
-            if outcome.watermark and self._keyring.marks(request.model) is None:
-                return Denied(Reason.OUTPUT_TERMS_CONFLICT, {"term": "watermark", "cause": NO_KEY})
-            if outcome.redaction is not None:
-                return Denied(Reason.OUTPUT_TERMS_CONFLICT, {"term": "redaction", "cause": NOT_IN_THIS_VERSION})
+        is_marked = isinstance(outcome, Grant) and request.action == "generate" and outcome.watermark
+        if is_marked and self._keyring.marks(request.model) is None:
+            return Denied(Reason.OUTPUT_TERMS_CONFLICT, {"term": "watermark", "cause": NO_KEY})
         return outcome
 
     def standing(self, caller: Caller, model: str | None = None) -> Standing:

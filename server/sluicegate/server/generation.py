@@ -157,6 +157,8 @@ class Generations:
             if books.generation is not None:
                 call.record.finishes = books.generation.finishes
                 call.record.watermark_id = books.generation.watermark_id
+                call.record.redactions = books.generation.redactions
+                metrics.redactions.take(partner, books.generation.redactions)
                 self._count(call, books.generation, partner, model)
                 if books.cause is not None:
                     metrics.rpcs.streams_terminated.labels(books.cause, model).inc()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
 from sluicegate.auth import Grant
 from sluicegate.server.engine import messages
+from sluicegate.server.signals import PiiType
 
 
 class FinishReason(Enum):
@@ -65,6 +67,8 @@ class Finished:
     mark: Mark
     watermark_id: str | None
     """Of the key, where the mark was applied."""
+    redactions: Mapping[PiiType, int]
+    """How much personal data of each type was taken out."""
 
 
 @dataclass(slots=True)

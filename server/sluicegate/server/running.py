@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 
 from sluicegate.auth import Grant, Reason
 from sluicegate.server.engine import messages
 from sluicegate.server.engine.client import EngineStream
 from sluicegate.server.engine.errors import EngineLost
 from sluicegate.server.errors import CallRefused, FieldViolation
-from sluicegate.server.guard import TextStream
+from sluicegate.server.guard import Redaction, TextStream
 from sluicegate.server.models import HostedModel
 from sluicegate.server.monitoring import Observation
 from sluicegate.server.output import Delta, Finished, FinishReason, Mark, Started, Usage
 from sluicegate.server.request import GenerationRequest
-from sluicegate.server.signals import LexiconScanner
+from sluicegate.server.signals import LexiconScanner, PiiType
 from sluicegate.server.tokenizer import Tokenizer
 
 OWN_ENDS = {
@@ -61,6 +62,7 @@ class Generation:
                 request.stop_sequences,
                 functools.partial(observation.add, index),
                 None if stops_at is None else stops_at(),
+                None if grant.redaction is None else Redaction(),
             )
             for index in range(submit.candidates)
         ]
@@ -99,6 +101,11 @@ class Generation:
     def watermark_id(self) -> str | None:
         """Of the key that its output is marked by; None if it is not."""
         return self._hosted.watermark_id if self._submit.sampling.watermark else None
+
+    @property
+    def redactions(self) -> Mapping[PiiType, int]:
+        """Personal data that was taken out of its output so far, of all candidates."""
+        return sum((candidate.redactions for candidate in self._candidates), Counter())
 
     @property
     def longest(self) -> int:
@@ -185,7 +192,7 @@ class Generation:
             elif event.finish in OWN_ENDS:
                 ends.append(self._finished(event.candidate, self._own_end(event.finish)))
             else:
-                candidate.release_all()
+                candidate.break_off()
                 self._failure = CallRefused(FORCED_ENDS[event.finish])
         self._unfinished -= len(ends)
         out: list[Delta | Finished] = []
@@ -206,6 +213,7 @@ class Generation:
             output_tokens=candidate.output_tokens,
             mark=Mark.APPLIED if self.watermark_id is not None else mark,
             watermark_id=self.watermark_id,
+            redactions=candidate.redactions,
         )
 
     def _shown(self, tokens: Sequence[messages.Token]) -> tuple[messages.Token, ...]:
@@ -236,8 +244,10 @@ class _Candidate:
         stop_sequences: tuple[str, ...],
         observe: Callable[[str, float | None], None],
         flags: LexiconScanner | None,
+        redaction: Redaction | None,
     ) -> None:
-        self.text = TextStream(stop_sequences, self._see)
+        self.text = TextStream(stop_sequences, self._see, redaction)
+        self._redaction = redaction
         self._observe = observe
         self._flags = flags
         self._is_flagged = False
@@ -254,6 +264,10 @@ class _Candidate:
             return FinishReason.FLAGGED
         return FinishReason.STOP_SEQUENCE if self.text.stop_sequence is not None else None
 
+    @property
+    def redactions(self) -> Counter[PiiType]:
+        return Counter() if self._redaction is None else self._redaction.counts
+
     def feed(self, token: messages.Token, data: bytes) -> None:
         self.output_tokens += 1
         self._logprob = token.logprob
@@ -267,10 +281,15 @@ class _Candidate:
         return None if self._is_flagged else self.text.stop_sequence
 
     def finish(self, reason: FinishReason) -> None:
-        self.release_all()
+        self._release_all()
         self.finished = FinishReason.FLAGGED if self._is_flagged else reason
 
-    def release_all(self) -> None:
+    def break_off(self) -> None:
+        """Another end than its own. What redaction held back stays back: there is no end to decide by."""
+        if self._redaction is None:
+            self._release_all()
+
+    def _release_all(self) -> None:
         """Let go what was held back: nothing comes after it."""
         if self._is_flagged:
             return

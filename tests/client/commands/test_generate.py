@@ -8,7 +8,12 @@ from client_server import FakeServer, Refusal, delta, finished, started
 from client_terminal import sluicegate
 from typer.testing import Result
 
-from sluicegate.v1.generation_pb2 import FINISH_REASON_QUOTA, Token
+from sluicegate.v1.generation_pb2 import (
+    FINISH_REASON_QUOTA,
+    PERSONAL_DATA_TYPE_CARD,
+    PERSONAL_DATA_TYPE_EMAIL,
+    Token,
+)
 from sluicegate.v1.generation_service_pb2 import StreamGenerateRequest
 
 WITHDRAWN = Refusal(
@@ -113,6 +118,22 @@ def test_an_end_that_the_caller_did_not_ask_for_is_told(server: FakeServer) -> N
     result = generate(server, "m", "x")
 
     assert (result.exit_code, result.stderr) == (0, "candidate 1 ended early: QUOTA\n")
+
+
+def test_what_was_taken_out_is_told(server: FakeServer) -> None:
+    end = finished()
+    end.finished.redactions.add(type=PERSONAL_DATA_TYPE_EMAIL, count=2)
+    end.finished.redactions.add(type=PERSONAL_DATA_TYPE_CARD, count=1)
+    server.will("StreamGenerate", [started(), delta("[EMAIL]"), end], [started(), delta("[EMAIL]"), end])
+
+    result = generate(server, "m", "x")
+    lines = generate(server, "m", "x", "--json").stdout.splitlines()
+
+    assert (result.stdout, result.stderr) == (
+        "[EMAIL]\n",
+        "candidate 1 had personal data taken out: 2 EMAIL, 1 CARD\n",
+    )
+    assert json.loads(lines[2])["redactions"] == {"EMAIL": 2, "CARD": 1}
 
 
 def test_json_has_a_line_for_each_event_and_one_for_the_end(server: FakeServer) -> None:

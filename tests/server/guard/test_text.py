@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluicegate.server.guard import TextStream
+from sluicegate.server.guard import Redaction, TextStream
 
 
 def stream(pieces: list[bytes], stops: list[str]) -> tuple[list[str], str | None]:
@@ -60,6 +60,17 @@ def test_nothing_follows_a_stop_sequence_not_even_a_half_character() -> None:
     out, stop = stream([b"aSTOP" + "é".encode()[:1]], ["STOP"])
 
     assert ("".join(out), stop) == ("a", "STOP")
+
+
+def test_redaction_comes_after_the_stop_sequences_and_hides_nothing_from_listeners() -> None:
+    heard: list[str] = []
+    text = TextStream(["[EMAIL]", "STOP"], heard.append, Redaction())
+
+    out = [text.feed(bytes([byte])) for byte in "é jane@example.org, bob@example.netSTOP".encode()]
+
+    assert "".join(out) + text.flush() == "é [EMAIL], [EMAIL]"
+    assert text.stop_sequence == "STOP"
+    assert "".join(heard) == "é jane@example.org, bob@example.netSTOP"
 
 
 @pytest.mark.parametrize("stops", [[], ["ab"], ["aab", "b🙂"], ["🙂"]])

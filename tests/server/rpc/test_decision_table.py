@@ -77,9 +77,7 @@ class Servers:
     async def of(self, case: Case) -> Server:
         # Calls come from 127.0.0.1: that is in the agreement's network, or the case wants it to be outside.
         networks = {} if "peer" in case else {"networks": ["127.0.0.0/8"]}
-        # This version cannot redact (tests/server/test_gate.py), so a grant needs terms without that duty.
-        duties: dict[str, Any] = {"output": {}} if case["then"].startswith("granted") else {}
-        terms = agreement(**{**networks, **duties, **case.get("agreement", {})})
+        terms = agreement(**{**networks, **case.get("agreement", {})})
         plan_changes = dict(case.get("policy", {}))
         serves_anonymous = plan_changes.pop("serves_anonymous", False)
         watermarks = plan_changes.pop("watermarks", {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
@@ -17,7 +17,7 @@ from sluicegate.client.commands.sampling import Sampling
 from sluicegate.client.commands.terminal import given_text, members, note, write, write_json
 from sluicegate.client.errors import CallError, ConfigurationError
 from sluicegate.client.requests import StreamOptions
-from sluicegate.client.results import Delta, Event, Finished, FinishReason, Started, Usage
+from sluicegate.client.results import Delta, Event, Finished, FinishReason, PersonalDataType, Started, Usage
 
 if TYPE_CHECKING:
     from sluicegate.client.client import Client
@@ -132,6 +132,8 @@ class TextOutput:
                 self._ends.append(event.finish_reason.value)
                 if event.finish_reason in _WORTH_SAYING:
                     note(f"candidate {event.candidate + 1} ended early: {event.finish_reason.value}")
+                if event.redactions:
+                    note(f"candidate {event.candidate + 1} had personal data taken out: {_counted(event.redactions)}")
         self._write_turn()
         while self._turn in self._finished:
             self._close()
@@ -168,6 +170,10 @@ class TextOutput:
         if self._is_line_open:
             write("\n")
             self._is_line_open = False
+
+
+def _counted(redactions: Mapping[PersonalDataType, int]) -> str:
+    return ", ".join(f"{count} {kind.value}" for kind, count in redactions.items())
 
 
 def error_members(error: CallError) -> dict[str, object]:

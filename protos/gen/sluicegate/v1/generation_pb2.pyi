@@ -92,6 +92,46 @@ WATERMARK_GREEDY: Watermark.ValueType  # 3
 """
 global___Watermark = Watermark
 
+class _PersonalDataType:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _PersonalDataTypeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_PersonalDataType.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    PERSONAL_DATA_TYPE_UNSPECIFIED: _PersonalDataType.ValueType  # 0
+    """Never sent."""
+    PERSONAL_DATA_TYPE_EMAIL: _PersonalDataType.ValueType  # 1
+    """An e-mail address: `[EMAIL]` in the text."""
+    PERSONAL_DATA_TYPE_PHONE: _PersonalDataType.ValueType  # 2
+    """A telephone number: `[PHONE]`."""
+    PERSONAL_DATA_TYPE_CARD: _PersonalDataType.ValueType  # 3
+    """The number of a payment card: `[CARD]`."""
+    PERSONAL_DATA_TYPE_IBAN: _PersonalDataType.ValueType  # 4
+    """An international bank account number: `[IBAN]`."""
+    PERSONAL_DATA_TYPE_NATIONAL_ID: _PersonalDataType.ValueType  # 5
+    """A national identity number: `[NATIONAL_ID]`."""
+    PERSONAL_DATA_TYPE_IP_ADDRESS: _PersonalDataType.ValueType  # 6
+    """The IP address of a machine: `[IP_ADDRESS]`."""
+
+class PersonalDataType(_PersonalDataType, metaclass=_PersonalDataTypeEnumTypeWrapper):
+    """A kind of personal data, as docs/recognisers.md says what of it is recognised."""
+
+PERSONAL_DATA_TYPE_UNSPECIFIED: PersonalDataType.ValueType  # 0
+"""Never sent."""
+PERSONAL_DATA_TYPE_EMAIL: PersonalDataType.ValueType  # 1
+"""An e-mail address: `[EMAIL]` in the text."""
+PERSONAL_DATA_TYPE_PHONE: PersonalDataType.ValueType  # 2
+"""A telephone number: `[PHONE]`."""
+PERSONAL_DATA_TYPE_CARD: PersonalDataType.ValueType  # 3
+"""The number of a payment card: `[CARD]`."""
+PERSONAL_DATA_TYPE_IBAN: PersonalDataType.ValueType  # 4
+"""An international bank account number: `[IBAN]`."""
+PERSONAL_DATA_TYPE_NATIONAL_ID: PersonalDataType.ValueType  # 5
+"""A national identity number: `[NATIONAL_ID]`."""
+PERSONAL_DATA_TYPE_IP_ADDRESS: PersonalDataType.ValueType  # 6
+"""The IP address of a machine: `[IP_ADDRESS]`."""
+global___PersonalDataType = PersonalDataType
+
 @typing.final
 class GenerationConfig(google.protobuf.message.Message):
     """How tokens are drawn and when to stop. Every field is optional; absent means the default that its comment names.
@@ -244,7 +284,7 @@ class StreamOptions(google.protobuf.message.Message):
     min_tokens_per_message: builtins.int
     """Wait until a message has this many tokens, or max_delay is over, 1 to 1024. Absent: 1."""
     include_tokens: builtins.bool
-    """Also return token ids and bytes. Absent: only if log-probabilities are asked for."""
+    """Also return token ids and bytes. Absent: only if log-probabilities are asked for. Refused under redaction."""
     @property
     def max_delay(self) -> google.protobuf.duration_pb2.Duration:
         """Longest time that a token may wait for company, at most 10 s. Absent: 0, each message leaves at once."""
@@ -444,7 +484,9 @@ class Delta(google.protobuf.message.Message):
     candidate: builtins.int
     """The candidate, from 0."""
     text: builtins.str
-    """Whole UTF-8 characters only; bytes that can never become one are replaced by U+FFFD. May be empty."""
+    """Whole UTF-8 characters only; bytes that can never become one are replaced by U+FFFD. May be empty. Where the agreement
+    asks for redaction, `[EMAIL]` and the like stand in the place of personal data.
+    """
     @property
     def tokens(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Token]:
         """The tokens, when asked for. Their text may follow in a later message."""
@@ -461,6 +503,28 @@ class Delta(google.protobuf.message.Message):
 global___Delta = Delta
 
 @typing.final
+class Redaction(google.protobuf.message.Message):
+    """How much personal data of one type was taken out of a candidate's text."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: builtins.int
+    COUNT_FIELD_NUMBER: builtins.int
+    type: global___PersonalDataType.ValueType
+    """What it was."""
+    count: builtins.int
+    """How often, 1 or more."""
+    def __init__(
+        self,
+        *,
+        type: global___PersonalDataType.ValueType = ...,
+        count: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["count", b"count", "type", b"type"]) -> None: ...
+
+global___Redaction = Redaction
+
+@typing.final
 class Finished(google.protobuf.message.Message):
     """The end of one candidate."""
 
@@ -472,6 +536,7 @@ class Finished(google.protobuf.message.Message):
     OUTPUT_TOKENS_FIELD_NUMBER: builtins.int
     WATERMARK_FIELD_NUMBER: builtins.int
     WATERMARK_ID_FIELD_NUMBER: builtins.int
+    REDACTIONS_FIELD_NUMBER: builtins.int
     candidate: builtins.int
     """The candidate, from 0."""
     finish_reason: global___FinishReason.ValueType
@@ -484,6 +549,10 @@ class Finished(google.protobuf.message.Message):
     """Whether its text carries a watermark."""
     watermark_id: builtins.str
     """Id of the watermark's key, `wm-` and hex digits. Empty: no watermark."""
+    @property
+    def redactions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Redaction]:
+        """What was taken out of its text, by type. Empty: nothing, or the call's agreement does not ask for redaction."""
+
     def __init__(
         self,
         *,
@@ -493,8 +562,9 @@ class Finished(google.protobuf.message.Message):
         output_tokens: builtins.int = ...,
         watermark: global___Watermark.ValueType = ...,
         watermark_id: builtins.str = ...,
+        redactions: collections.abc.Iterable[global___Redaction] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["candidate", b"candidate", "finish_reason", b"finish_reason", "output_tokens", b"output_tokens", "stop_sequence", b"stop_sequence", "watermark", b"watermark", "watermark_id", b"watermark_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["candidate", b"candidate", "finish_reason", b"finish_reason", "output_tokens", b"output_tokens", "redactions", b"redactions", "stop_sequence", b"stop_sequence", "watermark", b"watermark", "watermark_id", b"watermark_id"]) -> None: ...
 
 global___Finished = Finished
 
@@ -508,7 +578,7 @@ class Candidate(google.protobuf.message.Message):
     TOKENS_FIELD_NUMBER: builtins.int
     FINISHED_FIELD_NUMBER: builtins.int
     text: builtins.str
-    """Its text: whole UTF-8 characters, bytes that are none replaced by U+FFFD."""
+    """Its text: whole UTF-8 characters, bytes that are none replaced by U+FFFD, personal data as in `Delta.text`."""
     @property
     def tokens(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Token]:
         """Its tokens, when asked for."""

@@ -21,6 +21,7 @@ from sluicegate.server.observe.labels import OTHER, ClosedSets
 from sluicegate.server.observe.latency import LatencyMetrics
 from sluicegate.server.observe.provenance import ProvenanceMetrics
 from sluicegate.server.observe.quotas import QuotaMetrics
+from sluicegate.server.observe.redactions import RedactionMetrics
 from sluicegate.server.observe.rpcs import RpcMetrics
 from sluicegate.server.observe.signals import SignalMetrics
 
@@ -42,6 +43,7 @@ class Metrics:
         self.access = AccessMetrics(registry)
         self.quotas = QuotaMetrics(registry)
         self.provenance = ProvenanceMetrics(registry)
+        self.redactions = RedactionMetrics(registry)
         self.engine = EngineMetrics(registry, self.labels)
         self.control = ControlMetrics(registry)
         self.findings = FindingMetrics(registry)
@@ -68,6 +70,7 @@ class Metrics:
         self.access.create(models, partners)
         self.quotas.create(partners)
         self.provenance.create(models)
+        self.redactions.create(partners)
         self.engine.create(models)
         self.control.create(self.labels.models)
         self.findings.create(partners)

@@ -73,6 +73,12 @@ def finished(end: output.Finished) -> generation_pb2.Finished:
         output_tokens=end.output_tokens,
         watermark=generation_pb2.Watermark.Value(f"WATERMARK_{end.mark.name}"),
         watermark_id=end.watermark_id or "",
+        redactions=[
+            generation_pb2.Redaction(
+                type=generation_pb2.PersonalDataType.Value(f"PERSONAL_DATA_TYPE_{kind.name}"), count=count
+            )
+            for kind, count in sorted(end.redactions.items())
+        ],
     )
 
 
