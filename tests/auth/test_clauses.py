@@ -117,6 +117,7 @@ def test_nothing_is_said_to_be_enforced_where_a_term_is_left_out(field: str, cha
         ("quotas", {"quotas": {"scored_tokens_per_day": 5, "output_tokens_per_day": 5}}, 19, ["DAILY_TOKEN_QUOTA"]),
         ("output.watermark", {"output": {"watermark": "where_possible"}}, None, []),
         ("output.watermark", {"output": {"watermark": "required"}}, 16, ["OUTPUT_TERMS_CONFLICT"]),
+        ("output.redaction", {"output": {"redaction": "pii"}}, 16, ["OUTPUT_TERMS_CONFLICT"]),
         ("output.flagged", {"output": {"flagged": "stop"}}, None, []),
     ],
 )
