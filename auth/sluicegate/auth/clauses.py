@@ -134,7 +134,7 @@ def _watermark(terms: Agreement) -> Enforcement | None:
 def _redaction(terms: Agreement) -> Enforcement | None:
     if terms.output.redaction == "none":
         return None
-    text = "What recognisers find is taken out of generated text. A call for token bytes or log-probabilities is refused."
+    text = "What recognisers find is taken out of generated text. A call for tokens or log-probabilities is refused."
     return Enforcement(text, 16, (Reason.OUTPUT_TERMS_CONFLICT,))
 
 
