@@ -59,7 +59,7 @@ def test_more_rows_have_a_measure_of_their_own_and_borrow_that_of_fewer_until_th
     borrowed = share.tokens(32)
     run(share, 32, 0.030, 0.0002)
 
-    assert borrowed == share.tokens(4) == 40
+    assert borrowed == share.tokens(4) == pytest.approx(40, abs=1)
     assert share.tokens(32) == pytest.approx(120, abs=1)
 
 
@@ -77,6 +77,29 @@ def test_where_no_stream_runs_a_prompt_has_the_whole_step() -> None:
     assert share.tokens(0) == TOKENS
     share.measure(0, 256, 1.0)
     assert share.tokens(8) < 70
+
+
+def test_a_prompt_that_costs_more_the_further_it_is_read_stretches_no_step() -> None:
+    share, position, stretched = PromptShare(TOKENS), 0, []
+    share.measure(0, 256, 0.040)
+    share.measure(8, 0, 0.013)
+    while position < 1024:
+        tokens = share.tokens(8)
+        position += tokens
+        seconds = 0.013 + tokens * 0.00015 * (1 + position / 2048)
+        stretched.append(seconds / 0.013)
+        share.measure(8, tokens, seconds)
+
+    assert max(stretched) < 2
+
+
+def test_what_cost_nothing_once_may_cost_something_later() -> None:
+    share = PromptShare(TOKENS)
+    share.measure(8, 0, 0.013)
+    share.measure(8, 50, 0.012)
+    share.measure(8, 50, 0.023)
+
+    assert share.tokens(8) == pytest.approx((STRETCH - 1) * 0.013 / 0.0002, abs=1)
 
 
 def test_a_clock_that_stands_still_measures_nothing() -> None:

@@ -338,6 +338,31 @@ def test_prompts_get_half_of_the_budget_beside_streams_and_all_of_it_without(str
     assert sizes(bench) == [[1] * streams + [prompt_tokens]]
 
 
+def test_prompts_get_what_streams_can_spare_by_what_steps_have_taken() -> None:
+    bench = Bench(ScriptedRunner(context_length=256), step_tokens=64)
+    bench.submit("stream", [5], max_output_tokens=50)
+    bench.step(0.010)
+    bench.step(0.010)
+    bench.submit("long", range(1, 201), max_output_tokens=1)
+
+    bench.step(0.010 + 32 * 0.0004)
+    bench.step(0.010 + 20 * 0.0004)
+
+    assert sizes(bench)[2:] == [[1, 32], [1, 20]]
+
+
+@pytest.mark.parametrize(("step_tokens", "prompt_tokens"), [(255, 127), (256, 200)])
+def test_steps_of_a_whole_context_read_prompts_in_one_piece(step_tokens: int, prompt_tokens: int) -> None:
+    bench = Bench(ScriptedRunner(context_length=256), step_tokens=step_tokens)
+    bench.submit("stream", [5], max_output_tokens=50)
+    bench.step()
+    bench.submit("long", range(1, 201), max_output_tokens=1)
+
+    bench.step()
+
+    assert sizes(bench)[-1] == [1, prompt_tokens]
+
+
 def test_a_prompt_advances_even_when_decode_rows_use_up_the_budget() -> None:
     bench = Bench(ScriptedRunner(slots=4), step_tokens=2)
     for name in ("a", "b", "c"):

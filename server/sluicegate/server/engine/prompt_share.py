@@ -10,9 +10,10 @@ STRETCH = 1.8
 """What a step with a prompt may last, over one that only decodes. Callers see 2 where one step in a while is late."""
 UNMEASURED_SHARE = 0.5
 """Of a step's tokens, while it is not known what steps take."""
-_WEIGHT = 0.2
-"""Of the latest step in a mean."""
-_OUTLIER = 4.0
+_WEIGHT, _WEIGHT_OF_MORE = 0.1, 0.5
+"""Of the latest step in a mean; the second where a token of a prompt cost more than in the mean. The further a prompt
+is read, the more each of its tokens costs: it looks at all that stand before it."""
+_OUTLIER = 2.0
 """A step counts as no more than so many times the mean: what interrupts one step says nothing of the next."""
 
 
@@ -25,7 +26,7 @@ class PromptShare:
     def __init__(self, step_tokens: int) -> None:
         self._step_tokens = step_tokens
         self._decoding: dict[int, float] = {}  # mean duration without a prompt, by the bits of the number of rows
-        self._token: float | None = None  # what a token of a prompt adds to a step, in the mean
+        self._token: float | None = None  # what a token of a prompt adds to a step, rather too much than too little
 
     def tokens(self, rows: int) -> int:
         """Most prompt tokens beside so many decode rows; `step_tokens` where there are none."""
@@ -38,12 +39,18 @@ class PromptShare:
 
     def measure(self, rows: int, prompt_tokens: int, seconds: float) -> None:
         """Take what a step took that fed so many decode rows and prompt tokens."""
-        if not rows or seconds <= 0:
+        if seconds <= 0:
             return
-        if not prompt_tokens:
-            self._decoding[rows.bit_length()] = _mean(self._decoding.get(rows.bit_length()), seconds)
+        if not rows:
+            if self._token is None and prompt_tokens:
+                self._token = seconds / prompt_tokens
+        elif not prompt_tokens:
+            bits = rows.bit_length()
+            self._decoding[bits] = _mean(self._decoding.get(bits, seconds), seconds, _WEIGHT)
         elif (decoding := self._without_prompt(rows)) is not None:
-            self._token = _mean(self._token, max(seconds - decoding, 0.0) / prompt_tokens)
+            token = max(seconds - decoding, 0.0) / prompt_tokens
+            mean = token if self._token is None else self._token
+            self._token = _mean(mean, token, _WEIGHT_OF_MORE if token > mean else _WEIGHT)
 
     def _without_prompt(self, rows: int) -> float | None:
         """What a step of so many rows takes; of fewer, where no such one was measured. None: not known."""
@@ -51,7 +58,7 @@ class PromptShare:
         return self._decoding[max(known)] if known else None
 
 
-def _mean(mean: float | None, latest: float) -> float:
-    if mean is None:
+def _mean(mean: float, latest: float, weight: float) -> float:
+    if not mean:
         return latest
-    return mean + _WEIGHT * (min(latest, _OUTLIER * mean) - mean)
+    return mean + weight * (min(latest, _OUTLIER * mean) - mean)

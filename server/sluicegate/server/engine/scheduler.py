@@ -195,7 +195,7 @@ class Scheduler:
         limit = self._limit.tokens
         sequences = [sequence for sequence in feeding if sequence.unfed == 1][:limit]
         chunks = [sequence.chunk(1) for sequence in sequences]
-        share = min(self._prompts.tokens(len(chunks)), self._step_tokens - len(chunks))
+        share = min(self._prompt_share(len(chunks)), self._step_tokens - len(chunks))
         budget = max(share, MINIMUM_PREFILL_TOKENS)
         budget = min(budget, limit - len(chunks))
         for sequence in feeding:
@@ -210,6 +210,12 @@ class Scheduler:
             if chunk.start < sequence.request.prompt_length
         )
         return Step(sequences, chunks, prefill, cached_tokens, began=now)
+
+    def _prompt_share(self, rows: int) -> int:
+        """Most prompt tokens beside so many rows. Who has steps of a whole context wants prompts read in one piece."""
+        if self._step_tokens >= self._facts.context_length:
+            return self._step_tokens
+        return self._prompts.tokens(rows)
 
     def launched(self, step: Step) -> None:
         """Take that a step is in flight, so that the next one goes on behind it: see steps.py."""
