@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from deployment import EVAL_TEAM, LAB_APP, Deployment
+from evidence_files import bias, write
 from prometheus import Alert, Prometheus, asked, prometheus
 from real_server import RealServer, real_server, wait_for
 
@@ -88,6 +89,8 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         "output_tokens_per_day": 1_000,
     }  # what a minute used may be over before it shows
     deployment.add_agreement("agr-small-lab", "small-app", partner="small-lab", models=["demo-s"], quotas=quotas)
+    weights = deployment.release()["models"]["demo-xs"]["weights_sha256"]
+    write(deployment.release_file.parent / "evidence", "bias.json", bias("demo-xs", weights=weights))
     fast = directory / "fast.yaml"
     fast.write_text(scaled_rules(RULES.read_text(encoding="utf-8"), SCALE))
     with real_server(deployment) as server:

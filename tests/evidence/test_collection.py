@@ -42,6 +42,38 @@ def test_a_directory_gives_evidence_of_every_kind_by_what_it_is_about_the_newest
     assert not found.unusable
 
 
+def test_the_latest_are_one_of_each_topic_and_of_the_same_weights(tmp_path: Path) -> None:
+    later = made.ENDED + timedelta(days=9)
+    made.write(tmp_path, "a.json", made.bias("demo-m", suite="winobias"))
+    made.write(tmp_path, "b.json", made.bias("demo-m", suite="winobias", ended=later))
+    made.write(tmp_path, "c.json", made.bias("demo-m", suite="occupations"))
+    made.write(tmp_path, "d.json", made.bias("demo-m", suite="winogender", weights="9" * 64))
+    made.write(tmp_path, "e.json", made.watermark("demo-m", tokens=100))
+    made.write(tmp_path, "f.json", made.watermark("demo-m", tokens=200, ended=later))
+    made.write(tmp_path, "g.json", made.memorisation("demo-m"))
+    made.write(tmp_path, "h.json", made.memorisation("demo-m", ended=later))
+
+    found = read_directory(tmp_path)
+
+    assert [each.file for each in found.latest(BiasEvidence, "demo-m", made.WEIGHTS)] == ["c.json", "b.json"]
+    assert [each.file for each in found.latest(WatermarkEvidence, "demo-m", made.WEIGHTS)] == ["f.json"]
+    assert [each.file for each in found.latest(MemorisationEvidence, "demo-m", made.WEIGHTS)] == ["h.json"]
+
+
+def test_memorisation_is_about_a_corpus_and_where_prompts_come_from() -> None:
+    free = made.memorisation("demo-m")
+    prompted = free.model_copy(
+        update={"sampling": free.sampling.model_copy(update={"prompts": "corpus", "prompt_tokens": 50})}
+    )
+    elsewhere = free.model_copy(update={"corpus": free.corpus.model_copy(update={"sha256": "0" * 64})})
+
+    assert len({module.topic(each) for each in (free, prompted, elsewhere)}) == 3
+
+
+def test_findings_are_each_a_topic_of_their_own() -> None:
+    assert module.topic(made.finding("demo-m")) == (made.FINDING_ID,)
+
+
 def test_the_digest_is_that_of_the_file_and_narrows_the_set(tmp_path: Path) -> None:
     path = made.write(tmp_path, "a.json", made.bias("demo-m"))
     made.write(tmp_path, "b.json", made.bias("demo-l"))

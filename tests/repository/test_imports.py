@@ -46,6 +46,7 @@ BELOW: dict[str, set[str]] = {
     # `sluicegate report` reads audit logs through audit; of observe it has the classes of denials.
     "sluicegate.server.report": {
         "sluicegate.auth",
+        "sluicegate.evidence",
         "sluicegate.server.audit",
         "sluicegate.server.errors",
         "sluicegate.server.fetching",
@@ -133,6 +134,7 @@ BELOW: dict[str, set[str]] = {
     # The use cases: the modules that stand directly in server/sluicegate/server/.
     "sluicegate.server": {
         "sluicegate.auth",
+        "sluicegate.evidence",
         "sluicegate.server.audit",
         "sluicegate.server.engine",
         "sluicegate.server.guard",
@@ -145,6 +147,7 @@ BELOW: dict[str, set[str]] = {
     "sluicegate.server.rpc": {
         "sluicegate.v1",
         "sluicegate.auth",
+        "sluicegate.evidence",
         "sluicegate.server",
         "sluicegate.server.config",
         "sluicegate.server.engine",

@@ -58,6 +58,13 @@ class EvidenceSet:
             and (each.evidence.subject.model, each.evidence.subject.weights_sha256) == (model, weights_sha256)
         )
 
+    def latest(self, kind: type[_Kind], model: str, weights_sha256: str) -> tuple[Filed[_Kind], ...]:
+        """The same, but of each topic the newest alone; sorted by topic."""
+        found: dict[tuple[str, ...], Filed[_Kind]] = {}
+        for each in self.of(kind, model, weights_sha256):
+            found.setdefault(topic(each.evidence), each)
+        return tuple(found[topic] for topic in sorted(found))
+
     def among(self, digests: Iterable[str]) -> EvidenceSet:
         """Those of its files that have these digests, and no other."""
         wanted = frozenset(digests)
@@ -113,6 +120,19 @@ class EvidenceDirectory:
 def read_directory(path: Path) -> EvidenceSet:
     """What a directory holds now. Raises EvidenceError."""
     return EvidenceDirectory(path).read()
+
+
+def topic(evidence: Evidence) -> tuple[str, ...]:
+    """What it is about, within its kind and its subject: of two on one topic, the newer counts."""
+    match evidence:
+        case BiasEvidence():
+            return (evidence.suite.name,)
+        case MemorisationEvidence():
+            return evidence.corpus.sha256, evidence.sampling.prompts
+        case FindingEvidence():
+            return (evidence.finding,)
+        case _:
+            return ()
 
 
 def parse_any(raw: bytes) -> Evidence:

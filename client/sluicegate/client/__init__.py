@@ -9,6 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sluicegate.client.cards import (
+        BiasEvaluation,
+        ConfidenceInterval,
+        MemorisationEvaluation,
+        ModelCard,
+        OpeningChange,
+        WatermarkEvaluation,
+        WatermarkPower,
+    )
     from sluicegate.client.channel import Tls
     from sluicegate.client.client import Client
     from sluicegate.client.errors import (
@@ -110,6 +119,7 @@ __all__ = [
     "Attachment",
     "Audience",
     "AuthenticationFailed",
+    "BiasEvaluation",
     "CallError",
     "CallableToken",
     "CallerAccess",
@@ -119,6 +129,7 @@ __all__ = [
     "Client",
     "ClientCredentials",
     "ClientTarget",
+    "ConfidenceInterval",
     "ConfigurationError",
     "DeadlineExceeded",
     "Delta",
@@ -146,10 +157,13 @@ __all__ = [
     "IssuedBeforeTarget",
     "IssuerUnavailable",
     "KeyTarget",
+    "MemorisationEvaluation",
     "Model",
+    "ModelCard",
     "ModelState",
     "ModelTarget",
     "ModelWatch",
+    "OpeningChange",
     "PersonalDataType",
     "PolicyDifference",
     "PolicyProblem",
@@ -189,11 +203,14 @@ __all__ = [
     "Verdict",
     "Watermark",
     "WatermarkCheck",
+    "WatermarkEvaluation",
+    "WatermarkPower",
     "Withdrawal",
     "WithdrawalTarget",
 ]
 
 _MODULES = (
+    "cards",
     "channel",
     "client",
     "errors",

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 
-from sluicegate.client import finding_wire, provenance_wire, release_wire, wire, withdrawal_wire
+from sluicegate.client import card_wire, finding_wire, provenance_wire, release_wire, wire, withdrawal_wire
 from sluicegate.client.calls import Caller, Deadline, Reading
+from sluicegate.client.cards import ModelCard
 from sluicegate.client.channel import Tls, open_channel, require_private
 from sluicegate.client.errors import ConfigurationError
 from sluicegate.client.findings import (
@@ -246,6 +247,12 @@ class Client:
         request = wire.message(model_service_pb2.GetModelRequest, model=model)
         method = self._services().models.GetModel
         return wire.model((await self._caller.unary(method, request, self._deadline(timeout))).model)
+
+    async def model_card(self, model: str, *, timeout: float | None = None) -> ModelCard:
+        """The same with what was measured on its weights, and how it came to be open."""
+        request = wire.message(model_service_pb2.GetModelRequest, model=model)
+        method = self._services().models.GetModel
+        return card_wire.card(await self._caller.unary(method, request, self._deadline(timeout)))
 
     def watch_models(self, *, timeout: float | None = None) -> ModelWatch:
         """The models now, and again at each change. Without a timeout of its own it has none."""

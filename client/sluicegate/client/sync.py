@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
+from sluicegate.client.cards import ModelCard
 from sluicegate.client.channel import Tls
 from sluicegate.client.client import DEFAULT_TIMEOUT_SECONDS, Client
 from sluicegate.client.findings import (
@@ -235,6 +236,10 @@ class SyncClient:
     def model(self, model: str, *, timeout: float | None = None) -> Model:
         """One model."""
         return self._loop.run(self._client.model(model, timeout=timeout))
+
+    def model_card(self, model: str, *, timeout: float | None = None) -> ModelCard:
+        """The same with what was measured on its weights, and how it came to be open."""
+        return self._loop.run(self._client.model_card(model, timeout=timeout))
 
     def watch_models(self, *, timeout: float | None = None) -> SyncModelWatch:
         """The models now, and again at each change."""

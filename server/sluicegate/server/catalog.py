@@ -8,6 +8,7 @@ from enum import Enum, auto
 
 from sluicegate.auth import Audience, Denied, Grant, ModelEntry, Policy, Reason
 from sluicegate.server.caller import Call, Caller
+from sluicegate.server.cards import ModelCard, model_card
 from sluicegate.server.changes import Changes
 from sluicegate.server.errors import CallRefused
 from sluicegate.server.gate import Gate
@@ -64,6 +65,11 @@ class Catalog:
         if model not in policy.visible_models(caller.principal, self._gate.now()):
             raise CallRefused(Reason.MODEL_NOT_RELEASED, {"stage": policy.stage.id})
         return self._view(policy, model, caller)
+
+    def card(self, view: ModelView) -> ModelCard:
+        """The rest of what a careful user must know of a model that the caller was shown."""
+        weights = None if view.hosted is None else view.hosted.weights_sha256
+        return model_card(self._gate.policy, view.id, weights)
 
     async def watch(self, call: Call) -> AsyncIterator[tuple[ModelView, ...]]:
         """The list now, and again whenever it has changed for the caller.

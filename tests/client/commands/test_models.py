@@ -5,6 +5,7 @@ import json
 import pytest
 from client_server import FakeServer
 from client_terminal import sluicegate
+from model_cards import MODEL, SENT
 
 from sluicegate.v1 import model_service_pb2, reason_pb2
 
@@ -59,3 +60,74 @@ def test_watching_shows_them_again_at_each_change(server: FakeServer, arguments:
 
     assert result.stdout.index("gpt2-124m") < result.stdout.index("gpt2-1558m")
     assert result.exit_code == 0
+
+
+def rows(section: str) -> list[str]:
+    """The lines of a section below its title and headings, with one blank between words."""
+    return [" ".join(line.split()) for line in section.splitlines()[2:]]
+
+
+def test_a_card_is_shown_with_all_that_was_measured(server: FakeServer) -> None:
+    server.will("GetModel", [SENT])
+
+    result = sluicegate("models", "show", "gpt2-774m", "--target", server.target)
+
+    facts, bias, watermark, memorisation, release = result.stdout.split("\n\n")
+    assert "774,030,080 parameters, bfloat16" in facts
+    assert "s2, open to partner" in facts
+    assert "allowed (agr-1)" in facts
+    assert rows(bias) == [
+        "winobias 58.1 % 55.6 to 60.5 % 1.02 nats 1,584 2026-01-10 12:00:00 UTC 1111111111111111",
+        "occupations all are ties 0.00 nats 3 2026-01-10 12:00:00 UTC",
+    ]
+    assert watermark.startswith(
+        "Watermark wm-1, looked for at a false-positive rate of 0.1 %: found in 0.09 % of 10,000"
+    )
+    assert rows(watermark) == ["0.7 200 400 98.5 %"]
+    assert rows(memorisation) == [
+        "cccccccccccccccc 50 tokens of it 256 1 1,000 0.2 % 0.02 to 0.72 % 2026-01-10 12:00:00 UTC 3333333333333333"
+    ]
+    assert rows(release) == ["2026-01-10 12:00:00 UTC s1 -> s2 nobody -> partner 1111111111111111 2222222222222222"]
+
+
+def test_a_card_says_what_was_not_measured(server: FakeServer) -> None:
+    server.will("GetModel", [model_service_pb2.GetModelResponse(model=MODEL)])
+
+    result = sluicegate("models", "show", "gpt2-774m", "--target", server.target)
+
+    assert [line for line in result.stdout.splitlines() if ": " in line] == [
+        "Bias: not measured on these weights",
+        "Watermark: not measured on these weights",
+        "Memorisation: not measured on these weights",
+        "Release: as from the first stage on",
+    ]
+
+
+def test_of_weights_that_are_not_loaded_nothing_is_said(server: FakeServer) -> None:
+    server.will("GetModel", [model_service_pb2.GetModelResponse(model=CLOSED)])
+
+    result = sluicegate("models", "show", "gpt2-1558m", "--target", server.target)
+
+    assert "It is not loaded, so its weights are not known, nor what was measured on them." in result.stdout
+    assert "not measured" not in result.stdout
+
+
+def test_a_card_as_json_is_an_object_with_the_model(server: FakeServer) -> None:
+    server.will("GetModel", [SENT])
+
+    told = json.loads(sluicegate("models", "show", "gpt2-774m", "--json", "--target", server.target).stdout)
+
+    assert (told["model"]["id"], told["bias"][0]["share"], told["watermark"]["power"][0]["rate"]) == (
+        "gpt2-774m",
+        0.581,
+        0.985,
+    )
+    assert told["openings"][0]["time"] == "2026-01-10T12:00:00+00:00"
+
+
+def test_an_option_in_front_of_show_is_not_lost_in_silence(server: FakeServer) -> None:
+    result = sluicegate("models", "--target", server.target, "show", "gpt2-774m")
+
+    assert result.exit_code == 2
+    assert "put --target behind `show`" in result.stderr
+    assert server.calls == []

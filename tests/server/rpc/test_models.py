@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
+import evidence_files as made
 import grpc
 import pytest
 from harness import LONG_SECONDS, SMALL, Server, bearer, demo_plan, open_agreement, refusal, serving, until
 from issuer import NOW
 
+from sluicegate.evidence import digest
 from sluicegate.v1 import model_service_pb2
 from sluicegate.v1.model_service_pb2 import (
     GetModelRequest,
@@ -131,6 +134,39 @@ async def test_a_partner_sees_its_agreement_whatever_purpose_it_would_have_to_st
         assert model.caller_access.allowed
         assert model.caller_access.reason == REASON_UNSPECIFIED != REASON_PURPOSE_NOT_PERMITTED
         assert model.caller_access.agreement == "agr-example-lab"
+
+
+async def test_a_model_comes_with_its_card(tmp_path: Path) -> None:
+    weights = "00" * 32
+    files = tmp_path / "policy" / "evidence"
+    made.write(files, "bias.json", made.bias(SMALL, stereotype=58, other=42, weights=weights))
+    made.write(files, "watermark.json", made.watermark(SMALL, weights=weights))
+    made.write(files, "memorisation.json", made.memorisation(SMALL, matched=2, weights=weights))
+
+    async with serving(tmp_path) as server:
+        answer = await server.models.GetModel(GetModelRequest(model=SMALL), metadata=STRANGER, timeout=LONG_SECONDS)
+
+    [bias], [memorisation] = answer.card.bias, answer.card.memorisation
+    assert (bias.suite, bias.pairs, bias.ties, bias.share) == ("occupations", 100, 0, 0.58)
+    assert bias.interval.low == pytest.approx(0.48)
+    assert bias.evidence_sha256 == digest((files / "bias.json").read_bytes())
+    assert bias.evaluation_time.ToDatetime(tzinfo=UTC) == made.ENDED
+    assert [(each.tokens, each.temperature, each.rate) for each in answer.card.watermark.power] == [(200, 0.7, 0.98)]
+    assert (answer.card.watermark.false_positive_rate, answer.card.watermark.prose_rate) == (0.001, 0.0009)
+    assert (memorisation.samples, memorisation.matched, memorisation.rate) == (1_000, 2, 0.002)
+    assert (memorisation.least_tokens, memorisation.top_k, memorisation.interval.high) == (50, 40, 0.005)
+
+
+async def test_a_card_tells_how_the_model_came_to_be_open(server: Server) -> None:
+    request = GetModelRequest(model="gpt2-355m")
+
+    answer = await server.models.GetModel(request, metadata=STRANGER, timeout=LONG_SECONDS)
+
+    [change] = answer.card.openings
+    assert (change.from_stage, change.to_stage) == ("s1", "s2")
+    assert change.open_before == model_service_pb2.AUDIENCE_UNSPECIFIED
+    assert change.open_after == model_service_pb2.AUDIENCE_PUBLIC
+    assert not answer.card.HasField("watermark")
 
 
 async def test_a_watch_follows_the_policy(server: Server) -> None:

@@ -16,7 +16,7 @@ from sluicegate.client.commands.exits import SEE, epilog
 from sluicegate.client.commands.finding import build_finding
 from sluicegate.client.commands.generate import generate
 from sluicegate.client.commands.memorisation import build_memorisation
-from sluicegate.client.commands.models import models
+from sluicegate.client.commands.models import build_models
 from sluicegate.client.commands.release import build_release
 from sluicegate.client.commands.score import score
 from sluicegate.client.commands.withdraw import build_withdraw
@@ -32,8 +32,9 @@ def build_app() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback()(_sluicegate)
-    for command in (generate, batch, score, detect, models, whoami, quotas, check):
+    for command in (generate, batch, score, detect, whoami, quotas, check):
         app.command(epilog=SEE)(command)
+    app.add_typer(build_models(), name="models", epilog=SEE)
     app.add_typer(build_bias(), name="bias", epilog=SEE)
     app.add_typer(build_memorisation(), name="memorisation", epilog=SEE)
     app.add_typer(build_release(), name="release", epilog=SEE)

@@ -1,4 +1,4 @@
-"""`sluicegate models`: what there is, and what of it the caller may use."""
+"""`sluicegate models`: what there is, what of it the caller may use, and what is known of one."""
 
 from __future__ import annotations
 
@@ -11,22 +11,43 @@ import typer
 from sluicegate.client.commands.connection import Connection
 from sluicegate.client.commands.exits import reported
 from sluicegate.client.commands.groups import with_option_groups
+from sluicegate.client.commands.model_card import access_text, show
 from sluicegate.client.commands.terminal import write, write_json, write_table
 from sluicegate.client.results import Model
 
 _COLUMNS = ("model", "parameters", "context", "state", "stage", "open to", "you", "license")
 
 
+def build_models() -> typer.Typer:
+    """The list, and the commands about one model."""
+    app = typer.Typer(invoke_without_command=True)
+    app.callback()(models)
+    app.command()(show)
+    return app
+
+
 @with_option_groups
 @reported()
 def models(
     *,
+    context: typer.Context,
     watch: Annotated[bool, typer.Option("--watch", help="Stay, and show them again at each change.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array, on one line.")] = False,
     connection: Connection,
 ) -> None:
     """Show the models that the caller may know of, smallest first."""
+    if context.invoked_subcommand is not None:
+        _check_nothing_is_lost(context)
+        return
     asyncio.run(_watch(connection, as_json) if watch else _list(connection, as_json))
+
+
+def _check_nothing_is_lost(context: typer.Context) -> None:
+    """Raise BadParameter for an option that stands before the name of a command, which has options of its own."""
+    for parameter in context.command.params:
+        source = parameter.name and context.get_parameter_source(parameter.name)
+        if source and source.name == "COMMANDLINE":
+            raise typer.BadParameter(f"put {parameter.opts[0]} behind `{context.invoked_subcommand}`")
 
 
 async def _list(connection: Connection, as_json: bool) -> None:
@@ -52,8 +73,6 @@ def _show(found: Sequence[Model], as_json: bool) -> None:
 
 
 def _row(model: Model) -> list[str]:
-    access = model.caller_access
-    allowed = f"allowed ({access.agreement})" if access.agreement else "allowed"
     return [
         model.id,
         f"{model.parameters:,}" if model.parameters else "",
@@ -61,6 +80,6 @@ def _row(model: Model) -> list[str]:
         model.state.value.lower(),
         model.stage,
         model.open_to.value.lower(),
-        allowed if access.allowed else access.reason or "refused",
+        access_text(model.caller_access),
         model.license,
     ]

@@ -9,6 +9,8 @@ import google.protobuf.descriptor
 import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
+import google.protobuf.timestamp_pb2
+import sluicegate.v1.evaluation_pb2
 import sluicegate.v1.reason_pb2
 import sys
 import typing
@@ -244,23 +246,115 @@ class GetModelRequest(google.protobuf.message.Message):
 global___GetModelRequest = GetModelRequest
 
 @typing.final
+class OpeningChange(google.protobuf.message.Message):
+    """A recorded step of the release plan that opened a model to others than before, or closed it to some."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TRANSITION_TIME_FIELD_NUMBER: builtins.int
+    FROM_STAGE_FIELD_NUMBER: builtins.int
+    TO_STAGE_FIELD_NUMBER: builtins.int
+    OPEN_BEFORE_FIELD_NUMBER: builtins.int
+    OPEN_AFTER_FIELD_NUMBER: builtins.int
+    EVIDENCE_SHA256_FIELD_NUMBER: builtins.int
+    from_stage: builtins.str
+    """The stage before."""
+    to_stage: builtins.str
+    """The stage after."""
+    open_before: global___Audience.ValueType
+    """Whom the stage before opens the model to. Unspecified: nobody."""
+    open_after: global___Audience.ValueType
+    """Whom the stage after opens it to. Unspecified: nobody."""
+    @property
+    def transition_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When."""
+
+    @property
+    def evidence_sha256(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Evidence that the step is based on, on this model and on others; SHA-256 of each file, hex."""
+
+    def __init__(
+        self,
+        *,
+        transition_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        from_stage: builtins.str = ...,
+        to_stage: builtins.str = ...,
+        open_before: global___Audience.ValueType = ...,
+        open_after: global___Audience.ValueType = ...,
+        evidence_sha256: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["transition_time", b"transition_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["evidence_sha256", b"evidence_sha256", "from_stage", b"from_stage", "open_after", b"open_after", "open_before", b"open_before", "to_stage", b"to_stage", "transition_time", b"transition_time"]) -> None: ...
+
+global___OpeningChange = OpeningChange
+
+@typing.final
+class ModelCard(google.protobuf.message.Message):
+    """What was measured on the weights that are served now, and how the model came to be open. What is missing was not
+    measured, or not on these weights; while the model is not loaded, nothing is known of them.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BIAS_FIELD_NUMBER: builtins.int
+    WATERMARK_FIELD_NUMBER: builtins.int
+    MEMORISATION_FIELD_NUMBER: builtins.int
+    OPENINGS_FIELD_NUMBER: builtins.int
+    @property
+    def bias(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[sluicegate.v1.evaluation_pb2.BiasEvaluation]:
+        """The latest of each suite, by its name."""
+
+    @property
+    def watermark(self) -> sluicegate.v1.evaluation_pb2.WatermarkEvaluation:
+        """The latest. Absent: none."""
+
+    @property
+    def memorisation(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[sluicegate.v1.evaluation_pb2.MemorisationEvaluation]:
+        """The latest on each corpus with and without prompts from it, by the corpus' digest."""
+
+    @property
+    def openings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___OpeningChange]:
+        """The oldest first, by the stages as the plan has them now. None: the model has been open as it is from the first stage
+        on.
+        """
+
+    def __init__(
+        self,
+        *,
+        bias: collections.abc.Iterable[sluicegate.v1.evaluation_pb2.BiasEvaluation] | None = ...,
+        watermark: sluicegate.v1.evaluation_pb2.WatermarkEvaluation | None = ...,
+        memorisation: collections.abc.Iterable[sluicegate.v1.evaluation_pb2.MemorisationEvaluation] | None = ...,
+        openings: collections.abc.Iterable[global___OpeningChange] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["watermark", b"watermark"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["bias", b"bias", "memorisation", b"memorisation", "openings", b"openings", "watermark", b"watermark"]) -> None: ...
+
+global___ModelCard = ModelCard
+
+@typing.final
 class GetModelResponse(google.protobuf.message.Message):
     """One model."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     MODEL_FIELD_NUMBER: builtins.int
+    CARD_FIELD_NUMBER: builtins.int
     @property
     def model(self) -> global___Model:
         """The model."""
+
+    @property
+    def card(self) -> global___ModelCard:
+        """The rest of what a careful user must know of it."""
 
     def __init__(
         self,
         *,
         model: global___Model | None = ...,
+        card: global___ModelCard | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["model", b"model"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["model", b"model"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["card", b"card", "model", b"model"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["card", b"card", "model", b"model"]) -> None: ...
 
 global___GetModelResponse = GetModelResponse
 

@@ -64,7 +64,7 @@ class ModelServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetModel(self, request, context):
-        """One model. One that is not open to the caller and one that does not exist are refused alike.
+        """One model, with its card. One that is not open to the caller and one that does not exist are refused alike.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

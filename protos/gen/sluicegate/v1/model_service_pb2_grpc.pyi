@@ -31,7 +31,7 @@ class ModelServiceStub:
         sluicegate.v1.model_service_pb2.GetModelRequest,
         sluicegate.v1.model_service_pb2.GetModelResponse,
     ]
-    """One model. One that is not open to the caller and one that does not exist are refused alike."""
+    """One model, with its card. One that is not open to the caller and one that does not exist are refused alike."""
 
     WatchModels: grpc.UnaryStreamMultiCallable[
         sluicegate.v1.model_service_pb2.WatchModelsRequest,
@@ -52,7 +52,7 @@ class ModelServiceAsyncStub:
         sluicegate.v1.model_service_pb2.GetModelRequest,
         sluicegate.v1.model_service_pb2.GetModelResponse,
     ]
-    """One model. One that is not open to the caller and one that does not exist are refused alike."""
+    """One model, with its card. One that is not open to the caller and one that does not exist are refused alike."""
 
     WatchModels: grpc.aio.UnaryStreamMultiCallable[
         sluicegate.v1.model_service_pb2.WatchModelsRequest,
@@ -77,7 +77,7 @@ class ModelServiceServicer(metaclass=abc.ABCMeta):
         request: sluicegate.v1.model_service_pb2.GetModelRequest,
         context: _ServicerContext,
     ) -> typing.Union[sluicegate.v1.model_service_pb2.GetModelResponse, collections.abc.Awaitable[sluicegate.v1.model_service_pb2.GetModelResponse]]:
-        """One model. One that is not open to the caller and one that does not exist are refused alike."""
+        """One model, with its card. One that is not open to the caller and one that does not exist are refused alike."""
 
     @abc.abstractmethod
     def WatchModels(

@@ -8,7 +8,7 @@ import grpc
 
 from sluicegate.server.catalog import Catalog
 from sluicegate.server.paging import page
-from sluicegate.server.rpc import responses
+from sluicegate.server.rpc import cards, responses
 from sluicegate.server.rpc.call import authenticated, current
 from sluicegate.server.rpc.validation import validate
 from sluicegate.v1 import model_service_pb2
@@ -37,7 +37,10 @@ class ModelServicer(ModelServiceServicer):
     ) -> model_service_pb2.GetModelResponse:
         caller = authenticated(context).caller
         validate(request)
-        return model_service_pb2.GetModelResponse(model=responses.model(self._catalog.get(caller, request.model)))
+        view = self._catalog.get(caller, request.model)
+        return model_service_pb2.GetModelResponse(
+            model=responses.model(view), card=cards.card(self._catalog.card(view))
+        )
 
     async def WatchModels(
         self, request: model_service_pb2.WatchModelsRequest, context: Context
