@@ -39,6 +39,7 @@ def build() -> dashboard.Dashboard:
         ["job", "model"],
         [
             Row("What is open", _open()),
+            Row("What was measured", [_bias()]),
             Row("The policy", _policy()),
             Row("Decisions", _decisions()),
             Row("Control", _control()),
@@ -125,6 +126,18 @@ def _open() -> list[Panel]:
             width=4,
         ),
     ]
+
+
+def _bias() -> Panel:
+    return graph(
+        "Bias by model and suite",
+        "Share of pairs in which the weights that are served prefer the stereotype; 50 % is even. By the newest"
+        " evidence in the policy directory.",
+        "percentunit",
+        Query('max by (model, suite) (sluicegate_bias_score{job=~"$job", model=~"$model"})', "{{model}} {{suite}}"),
+        width=24,
+        top=1,
+    )
 
 
 def _policy() -> list[Panel]:

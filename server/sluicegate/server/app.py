@@ -46,6 +46,7 @@ from sluicegate.server.engine.process import process_launcher
 from sluicegate.server.engine.supervisor import Engine, Launch
 from sluicegate.server.engine_setup import build_engines, model_loads, worker_arguments
 from sluicegate.server.errors import SettingsError
+from sluicegate.server.evidence_figures import EvidenceFigures
 from sluicegate.server.findings_setup import opened_findings, watched_duties
 from sluicegate.server.gate import Gate
 from sluicegate.server.generation import Generations
@@ -170,7 +171,7 @@ async def running(
         serving = Serving(
             gate, models, metrics, queue, live, judge, meter, monitor, lexicon, settings.limits.call_seconds
         )
-        catalog = Catalog(gate, models, changes)
+        catalog = _open_catalog(keep, gate, models, changes, metrics)
         health = HealthServicer(
             tuple(service.full_name for service in own_services()), authenticator, gate, models, changes
         )
@@ -319,6 +320,12 @@ def _open_judge(keep: Keep, gate: Gate, changes: Changes) -> Judge:
     judge = Judge(gate)
     keep(lambda: judge.run(changes), "judge")
     return judge
+
+
+def _open_catalog(keep: Keep, gate: Gate, models: Models, changes: Changes, metrics: Metrics) -> Catalog:
+    """What shows models; what evidence says of those that are served is kept in the metrics."""
+    keep(EvidenceFigures(lambda: gate.policy, models.weights, metrics).run, "evidence figures")
+    return Catalog(gate, models, changes)
 
 
 def _limiters(limits: config.Limits, clock: Callable[[], float]) -> Limiters:

@@ -107,6 +107,11 @@ class Models:
             watermark_id=key.id if key is not None else None,
         )
 
+    def weights(self) -> dict[str, str]:
+        """The digest of the weights of each model that answers now."""
+        found = {model: self.find(model) for model in self.hosted}
+        return {model: hosted.weights_sha256 for model, hosted in found.items() if hosted is not None}
+
     def ready(self, model: str) -> HostedModel:
         """The model. Raises CallRefused (MODEL_NOT_READY) while it does not answer."""
         hosted = self.find(model)

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 from sluicegate.auth import Audience
+from sluicegate.client.commands.bias import SuiteName
 from sluicegate.server.audit import Cause
-from sluicegate.server.observe.control import AUDIT_CAUSES, WITHDRAWAL_KINDS
+from sluicegate.server.observe.control import AUDIT_CAUSES, BIAS_SUITES, WITHDRAWAL_KINDS
 from sluicegate.server.observe.metrics import Metrics
 from sluicegate.server.state.withdrawals import KINDS
 
@@ -14,6 +15,7 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 def test_the_closed_sets_are_those_of_the_code() -> None:
     assert set(AUDIT_CAUSES) == {cause.value for cause in Cause}
     assert set(WITHDRAWAL_KINDS) == set(KINDS)
+    assert set(BIAS_SUITES) == {suite.value for suite in SuiteName}
 
 
 def test_of_the_policy_only_the_revision_in_force_has_a_series() -> None:
@@ -45,6 +47,16 @@ def test_a_model_is_open_to_an_audience_and_those_above_it() -> None:
         ("large", "partner"): 0,
         ("large", "internal"): 0,
     }
+
+
+def test_a_model_whose_evidence_is_gone_has_no_bias_score() -> None:
+    metrics = Metrics()
+    metrics.control.take_bias_scores({("winobias", "small"): 0.5, ("winobias", "large"): 0.6})
+
+    metrics.control.take_bias_scores({("winobias", "large"): 0.55})
+
+    assert value(metrics, "bias_score", suite="winobias", model="small") is None
+    assert value(metrics, "bias_score", suite="winobias", model="large") == 0.55
 
 
 def test_a_partner_whose_agreements_are_gone_has_no_expiry() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
 import pytest
 
+from sluicegate.server.observe.control import BIAS_SUITES
 from sluicegate.server.observe.exposition import WithoutCreated
 from sluicegate.server.observe.metrics import Metrics
 from sluicegate.server.rpc.listener import served_methods
@@ -19,11 +21,12 @@ MOST = 4_000
 def deployment(models: int, partners: int, categories: int) -> Metrics:
     """The metrics of a server with a policy of so many models and partners."""
     metrics = Metrics(flagged_categories=[f"category-{number}" for number in range(categories)])
-    names = [f"partner-{number}" for number in range(partners)]
-    metrics.allow([f"model-{number}" for number in range(models)], names)
+    model_ids, names = ([f"{kind}-{at}" for at in range(of)] for kind, of in (("model", models), ("partner", partners)))
+    metrics.allow(model_ids, names)
     metrics.rpcs.expect(served_methods())
     metrics.control.policy_info.info({"revision": "revision", "stage": "stage"})
     metrics.control.take_expiries(dict.fromkeys(names, 1.0))
+    metrics.control.take_bias_scores(dict.fromkeys(itertools.product(BIAS_SUITES, model_ids), 0.5))
     return metrics
 
 

@@ -1,4 +1,4 @@
-"""Is control in order? The policy in force, keys, withdrawals, agreements, the audit log."""
+"""Is control in order? The policy in force and its evidence, keys, withdrawals, agreements, the audit log."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ AUDIT_CAUSES = ("disk_full", "read_only", "io_error", "timeout", "queue_full", "
 """Values of audit.Cause."""
 WITHDRAWAL_KINDS = ("token", "issued_before", "client", "subject", "key", "agreement", "model", "stage")
 """Names of state.KINDS."""
+BIAS_SUITES = ("crows-pairs", "occupations", "winobias", "winogender")
+"""Names of the suites that `sluicegate bias run` knows; others have no series."""
 
 
 class ControlMetrics:
@@ -42,6 +44,12 @@ class ControlMetrics:
             "sluicegate_gate_passed",
             "1 while the model passes a gate that the stage in force rests on, 0 while it does not.",
             ["gate", "model"],
+            registry=registry,
+        )
+        self.bias_score = Gauge(
+            "sluicegate_bias_score",
+            "Share of the suite's pairs in which the served weights prefer the stereotype, by the newest evidence.",
+            ["suite", "model"],
             registry=registry,
         )
         self.agreement_expiry = Gauge(
@@ -77,6 +85,7 @@ class ControlMetrics:
         )
         self._expiring: frozenset[str] = frozenset()
         self._gates: frozenset[tuple[str, str]] = frozenset()
+        self._measured: frozenset[tuple[str, str]] = frozenset()
         for cause in AUDIT_CAUSES:
             self.audit_failures.labels(cause)
         for result in ("loaded", "refused"):
@@ -90,6 +99,14 @@ class ControlMetrics:
             for audience in Audience:
                 is_open = model in opened and opened[model] <= audience
                 self.model_open.labels(model, audience.value).set(is_open)
+
+    def take_bias_scores(self, scores: Mapping[tuple[str, str], float]) -> None:
+        """Take the share of each suite and model; one that is not there has no series."""
+        for pair in self._measured - scores.keys():
+            self.bias_score.remove(*pair)
+        for pair, share in scores.items():
+            self.bias_score.labels(*pair).set(share)
+        self._measured = frozenset(scores)
 
     def take_expiries(self, expiries: Mapping[str, float]) -> None:
         """Take when partners' agreements end, in Unix seconds; a partner that is not there has no series."""
