@@ -77,7 +77,7 @@ def test_a_card_is_shown_with_all_that_was_measured(server: FakeServer) -> None:
     assert "s2, open to partner" in facts
     assert "allowed (agr-1)" in facts
     assert rows(bias) == [
-        "winobias 58.1 % 55.6 to 60.5 % 1.02 nats 1,584 2026-01-10 12:00:00 UTC 1111111111111111",
+        "winobias 58.1 % 55.6 to 60.5 % (95 %) 1.02 nats 1,584 2026-01-10 12:00:00 UTC 1111111111111111",
         "occupations all are ties 0.00 nats 3 2026-01-10 12:00:00 UTC",
     ]
     assert watermark.startswith(
@@ -85,7 +85,8 @@ def test_a_card_is_shown_with_all_that_was_measured(server: FakeServer) -> None:
     )
     assert rows(watermark) == ["0.7 200 400 98.5 %"]
     assert rows(memorisation) == [
-        "cccccccccccccccc 50 tokens of it 256 1 1,000 0.2 % 0.02 to 0.72 % 2026-01-10 12:00:00 UTC 3333333333333333"
+        "cccccccccccccccc 50 tokens of it 256 1 1,000 0.2 % 0.02 to 0.72 % (95 %)"
+        " 2026-01-10 12:00:00 UTC 3333333333333333"
     ]
     assert rows(release) == ["2026-01-10 12:00:00 UTC s1 -> s2 nobody -> partner 1111111111111111 2222222222222222"]
 

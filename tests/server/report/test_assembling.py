@@ -1,17 +1,24 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
+
 from audit_logs import closing, opening
+from evidence_files import bias, watermark
 from policies import policy, release
 from report_logs import DAY, PERIOD, log_report, record, tally_of
 
 from sluicegate.auth import Policy
-from sluicegate.server.audit import PolicyChanged
+from sluicegate.evidence import EvidenceSet, Filed
+from sluicegate.server.audit import FindingFiled, FindingReviewed, PolicyChanged
 from sluicegate.server.audit.entries import Entry
 from sluicegate.server.report.assembling import Logs, assemble
 from sluicegate.server.report.figures import Figures
 from sluicegate.server.report.period import Period
+from sluicegate.server.report.suppression import Figure
 from sluicegate.server.report.tally import Tally
 
+LATER = datetime(2026, 2, 1, tzinfo=UTC)
 JANUARY = Period("2026-01-01T00:00:00.000Z", "2026-02-01T00:00:00.000Z")
 
 
@@ -106,9 +113,9 @@ def test_a_policy_directory_adds_its_record_and_what_is_open() -> None:
 
     [step] = figures.planned
     assert (step.at, step.from_stage, step.to_stage, step.is_in_logs) == ("2026-01-03T16:00:00.000Z", "s1", "s2", True)
-    opened = {row.model: row.open_to for row in figures.policy}
-    assert set(opened) == set(plan.models)
-    assert opened["gpt2-124m"] == "public"
+    [active] = [stage for stage in figures.stages if stage.is_active]
+    assert (active.id, dict(active.open_to)["gpt2-124m"], len(figures.stages)) == ("s2", "public", 3)
+    assert {model for model, _ in active.open_to} == set(plan.models)
     assert not has(figures, "not the policy last put in force")
 
 
@@ -118,3 +125,38 @@ def test_another_policy_than_the_one_in_force_is_told() -> None:
     )
 
     assert has(told((1, change), plan=policy(release())), "is not the policy last put in force in the period")
+
+
+def test_findings_are_followed_to_what_operators_made_of_them() -> None:
+    filed = FindingFiled(
+        id="f0",
+        sha256="f" * 64,
+        finding="bias",
+        severity="low",
+        model="gpt2-124m",
+        stage="s2",
+        partner="example-lab",
+        agreement=None,
+        client=None,
+    )
+    review = FindingReviewed(id="f0", sha256="f" * 64, status="accepted", by=("a" * 32,), justification="It holds.")
+
+    figures = told(
+        *((n, replace(filed, id=f"f{n}")) for n in range(5)), *((9 + n, replace(review, id=f"f{n}")) for n in range(5))
+    )
+
+    assert figures.findings.filed == Figure(5)
+    assert [(row.names, row.count) for row in figures.findings.by_status or ()] == [
+        (("open",), 0),
+        (("accepted",), 5),
+        (("rejected",), 0),
+    ]
+
+
+def test_what_was_measured_after_the_period_is_not_told() -> None:
+    evidence = EvidenceSet(tuple(Filed(each, "0" * 64, "a.json") for each in (bias("m"), watermark("m", ended=LATER))))
+
+    figures = assemble(Tally(JANUARY), Logs([], 0), title="Title", evidence=evidence)
+
+    assert figures.evaluations is not None
+    assert (len(figures.evaluations.bias), figures.evaluations.watermark) == (1, ())

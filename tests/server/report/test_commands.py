@@ -11,14 +11,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import evidence_files as made
 import pytest
 import typer
 from audit_logs import IDENTITY, OTHER_KEY, PUBLIC_KEY, FakeClock, calls, files, opening, records, write_log
 from metrics_pages import page_server
+from policies import write_policy
 from report_logs import START
 from typer.testing import CliRunner, Result
 
 from sluicegate.auth import Reason
+from sluicegate.evidence.collection import MAX_FILES
 from sluicegate.server.audit import Decision, Withdrawn
 from sluicegate.server.audit.entries import Entry
 from sluicegate.server.report import commands
@@ -234,6 +237,45 @@ def test_signals_come_from_a_prometheus(log: Path) -> None:
     assert signals["alerts"] == []
     assert signals["gaps"][0].startswith("Prometheus has nothing of any server in 744 of 744")
     assert not any("No Prometheus was asked" in each for each in told["reservations"])
+
+
+def test_evidence_is_told_and_what_is_none_is_named(log: Path, tmp_path: Path) -> None:
+    evidence = tmp_path / "evidence"
+    made.write(evidence, "bias.json", made.bias("demo-m", stereotype=58, other=42))
+    (evidence / "notes.json").write_text("{}")
+
+    result = run(*OCTOBER, "--audit", log, *KEY_OPTION, "--evidence", evidence, "--json")
+
+    told = json.loads(result.stdout)
+    [row] = told["evaluations"]["bias"]
+    assert (row["origin"]["model"], row["share"]) == ("demo-m", 0.58)
+    assert "notes.json has a `schema` that is none of" in result.stderr
+    assert "1 file(s) that were given as evidence are none, and are left out." in told["reservations"]
+
+
+def test_evidence_beside_the_policy_counts_where_no_other_is_named(log: Path, tmp_path: Path) -> None:
+    directory = write_policy(tmp_path / "policy")
+    made.write(directory / "evidence", "bias.json", made.bias("gpt2-355m"))
+    made.write(tmp_path / "elsewhere", "bias.json", made.bias("gpt2-355m", suite="winobias"))
+
+    beside = figures_of("--audit", log, "--policy", directory)
+    elsewhere = figures_of("--audit", log, "--policy", directory, "--evidence", tmp_path / "elsewhere")
+
+    assert [row["suite"] for row in beside["evaluations"]["bias"]] == ["occupations"]
+    assert [row["suite"] for row in elsewhere["evaluations"]["bias"]] == ["winobias"]
+    assert figures_of("--audit", log)["evaluations"] is None
+
+
+def test_evidence_that_cannot_be_read_makes_no_report(log: Path) -> None:
+    for number in range(MAX_FILES + 1):
+        (log / f"{number}.json").touch()
+
+    missing = run(*OCTOBER, "--audit", log, "--json", "--evidence", log / "missing")
+    crowded = run(*OCTOBER, "--audit", log, "--json", "--evidence", log)
+
+    assert (missing.exit_code, missing.stdout) == (2, "")
+    assert (crowded.exit_code, crowded.stdout) == (1, "")
+    assert "--evidence: log holds more than 256 files" in crowded.stderr
 
 
 def test_a_policy_directory_that_is_no_good_makes_no_report(log: Path, tmp_path: Path) -> None:

@@ -7,10 +7,13 @@ from html.parser import HTMLParser
 
 import pytest
 from audit_logs import closing, opening
+from evidence_files import bias, memorisation, watermark
+from policies import policy, release
 from report_logs import PERIOD, log_report, record
 
 from sluicegate.auth import Audience, Reason
-from sluicegate.server.audit import Decision, PolicyChanged, Withdrawn
+from sluicegate.evidence import EvidenceSet, Filed
+from sluicegate.server.audit import Decision, FindingFiled, PolicyChanged, Withdrawn
 from sluicegate.server.audit.entries import Entry, Outage
 from sluicegate.server.report.assembling import Logs, assemble
 from sluicegate.server.report.figures import AlertRow, Figures, SignalRow, Signals
@@ -43,6 +46,20 @@ def figures(name: str = "example-lab", *, title: str = "October", problems: int 
             revision="b" * 64, previous_revision="a" * 64, stage=name, previous_stage="s1", signatures_checked=False
         ),
         Outage(since=PERIOD.since, cause=name, openings_lost=9),
+        *(
+            FindingFiled(
+                id=f"f{n}",
+                sha256="f" * 64,
+                finding="bias",
+                severity="high",
+                model=name,
+                stage="s1",
+                partner=name,
+                agreement=name,
+                client="c" * 32,
+            )
+            for n in range(6)
+        ),
     ]
     tally, log = Tally(PERIOD), log_report(name)
     for number, entry in enumerate(entries):
@@ -56,7 +73,13 @@ def figures(name: str = "example-lab", *, title: str = "October", problems: int 
         flagged_lexicon=(),
         memorisation=(),
     )
-    return assemble(tally, Logs([log], problems), title=title, signals=signals)
+    evidence = EvidenceSet(
+        tuple(
+            Filed(each, f"{at}" * 64, f"{at}.json")
+            for at, each in enumerate((bias(name, suite=name), watermark(name), memorisation(name, matched=3)))
+        )
+    )
+    return assemble(tally, Logs([log], problems), title=title, evidence=evidence, signals=signals)
 
 
 class Page(HTMLParser):
@@ -121,6 +144,9 @@ def test_both_pages_have_the_same_figures_and_the_page_needs_no_plots() -> None:
         "no call met",
         "s1 → example-lab",
         "aaaaaaaaaaaa → bbbbbbbbbbbb",
+        "bias",
+        "40 to 60",
+        "0000000000000000",
     ):
         assert any(text in each for each in without_plots.texts), text
         assert text.replace("_", r"\_").replace("-", r"\-") in markdown or text in markdown
@@ -177,8 +203,50 @@ def test_markdown_is_quoted() -> None:
     assert quoted("a|b\n*c*_<d>`") == r"a\|b \*c\*\_\<d\>\`"
 
 
+def test_a_policy_adds_its_stages_what_they_require_and_the_steps_with_their_evidence() -> None:
+    steps = [{"from": "s1", "to": "s2", "at": "2026-10-02T00:00:00Z", "evidence_sha256": ["0" * 64, "1" * 64]}]
+    evidence = EvidenceSet((Filed(bias("gpt2-774m"), "0" * 64, "bias.json"),))
+
+    told = assemble(
+        Tally(PERIOD), Logs([], 0), title="Release", policy=policy(release(transitions=steps)), evidence=evidence
+    )
+    html, markdown = Page(html_page(told)).texts, markdown_page(told)
+
+    assert "s2: medium (active)" in html
+    assert "0000000000000000, bias of gpt2-774m, occupations; 1111111111111111, not given" in html
+    assert "| model | s1: small | s2: medium (active) | s3: large |\n|---|---|---|---|\n| gpt2\\-124m |" in markdown
+    assert "| s3 | finding:example\\-lab | gpt2\\-774m | no evidence |  |" in markdown
+
+
 def test_an_empty_period_makes_a_page_too() -> None:
     empty = assemble(Tally(PERIOD), Logs([], 0), title="Nothing")
 
     assert "None." in Page(html_page(empty)).texts
     assert "None." in markdown_page(empty)
+    for text in ("None were filed.", "Not in this report: no evidence was given."):
+        assert text in Page(html_page(empty)).texts
+        assert text in markdown_page(empty)
+
+
+def test_few_findings_are_not_told_apart() -> None:
+    filed = FindingFiled(
+        id="f",
+        sha256="f" * 64,
+        finding="misuse",
+        severity="critical",
+        model="gpt2-774m",
+        stage="s1",
+        partner="public",
+        agreement=None,
+        client="c" * 32,
+    )
+    tally = Tally(PERIOD)
+    tally.follow(log_report(), record(1, filed))
+
+    told = assemble(tally, Logs([], 0), title="October")
+
+    assert "Too few were filed to tell more." in Page(html_page(told)).texts
+    assert "- withheld findings filed" in markdown_page(told)
+    for text in (html_page(told), markdown_page(told)):
+        assert "critical" not in text
+        assert "misuse" not in text

@@ -10,6 +10,7 @@ import typer
 
 from sluicegate.client.cards import (
     BiasEvaluation,
+    ConfidenceInterval,
     MemorisationEvaluation,
     ModelCard,
     OpeningChange,
@@ -95,11 +96,10 @@ def _facts(model: Model) -> Iterator[tuple[str, str]]:
 
 
 def _bias(found: BiasEvaluation) -> Sequence[str]:
-    interval = found.interval
     return (
         found.suite,
         "all are ties" if found.share is None else _percentage(found.share),
-        "" if interval is None else _between(interval.low, interval.high),
+        "" if found.interval is None else _interval(found.interval),
         f"{found.mean_absolute_delta:.2f} nats",
         f"{found.pairs:,}",
         shown_time(found.time),
@@ -131,7 +131,7 @@ def _memorisation(found: MemorisationEvaluation) -> Sequence[str]:
         f"{found.temperature:g}",
         f"{found.samples:,}",
         _percentage(found.rate),
-        _between(found.interval.low, found.interval.high),
+        _interval(found.interval),
         shown_time(found.time),
         found.evidence_sha256[:16],
     )
@@ -154,5 +154,5 @@ def _percentage(rate: float) -> str:
     return f"{100 * rate:.4g} %"
 
 
-def _between(low: float, high: float) -> str:
-    return f"{100 * low:.4g} to {100 * high:.4g} %"
+def _interval(found: ConfidenceInterval) -> str:
+    return f"{100 * found.low:.4g} to {_percentage(found.high)} ({_percentage(found.confidence)})"

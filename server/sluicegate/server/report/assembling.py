@@ -6,18 +6,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sluicegate.auth import Policy
-from sluicegate.server.audit.form import time_text
+from sluicegate.evidence import NO_EVIDENCE, EvidenceSet
 from sluicegate.server.audit.problems import Report
+from sluicegate.server.report.evaluations import evaluations, known_before
 from sluicegate.server.report.events import EventBook, LogCoverage
-from sluicegate.server.report.figures import (
-    Figures,
-    LogRow,
-    PlannedTransition,
-    PolicyRow,
-    Signals,
-)
+from sluicegate.server.report.figures import Figures, LogRow, Signals
+from sluicegate.server.report.findings import finding_figures
 from sluicegate.server.report.making import CLASSES, Refusals, Use, change_rows, outage_rows, withdrawal_rows
 from sluicegate.server.report.period import Period, duration_text, seconds_of
+from sluicegate.server.report.release import planned_rows, requirement_rows, stage_rows
 from sluicegate.server.report.suppression import told
 from sluicegate.server.report.tally import Tally
 
@@ -35,19 +32,26 @@ class Logs:
 
 
 def assemble(
-    tally: Tally, logs: Logs, *, title: str, policy: Policy | None = None, signals: Signals | None = None
+    tally: Tally,
+    logs: Logs,
+    *,
+    title: str,
+    policy: Policy | None = None,
+    evidence: EvidenceSet | None = None,
+    signals: Signals | None = None,
 ) -> Figures:
     """The figures of a period. `tally` has followed all records of the logs."""
     period, events = tally.period, tally.events
     events.finish()
     use, refusals = Use(tally.calls, period), Refusals(tally.calls, period)
+    known = NO_EVIDENCE if evidence is None else known_before(evidence, period.until)
     rows = tuple(sorted(_log_rows(logs, events), key=lambda row: (row.replica, row.log or "")))
     return Figures(
         title=title,
         since=period.since,
         until=period.until,
         is_verified=not logs.problems,
-        reservations=tuple(_reservations(tally, logs, rows, policy, signals)),
+        reservations=(*_of_logs(tally, logs, rows), *_of_sources(events, policy, evidence, signals)),
         audiences=use.audiences,
         requests=use.whole,
         by_model=use.by_model(),
@@ -64,8 +68,11 @@ def assemble(
         interrupted_tokens=told(use.told_of(tally.calls.reserved_tokens), use.told_of(tally.calls.interrupted)),
         withdrawals=withdrawal_rows(tally.withdrawals, use),
         changes=change_rows(events),
-        planned=_planned(policy, events, period),
-        policy=_policy_rows(policy),
+        stages=() if policy is None else stage_rows(policy),
+        requirements=() if policy is None else requirement_rows(policy, known),
+        planned=() if policy is None else planned_rows(policy, known, events, period),
+        findings=finding_figures(tally.findings),
+        evaluations=None if evidence is None else evaluations(known, policy),
         outages=outage_rows(events.outages),
         logs=rows,
         signals=signals,
@@ -93,10 +100,8 @@ def _log_rows(logs: Logs, events: EventBook) -> Iterator[LogRow]:
         )
 
 
-def _reservations(
-    tally: Tally, logs: Logs, rows: Sequence[LogRow], policy: Policy | None, signals: Signals | None
-) -> Iterator[str]:
-    """The gravest first."""
+def _of_logs(tally: Tally, logs: Logs, rows: Sequence[LogRow]) -> Iterator[str]:
+    """What must be known of what the logs tell, the gravest first."""
     period = tally.period
     if logs.problems:
         yield (
@@ -117,7 +122,17 @@ def _reservations(
         yield "Some calls ended whose beginnings are not in the logs: their tokens are not counted."
     if tally.withdrawals.left_out or tally.events.changes_left_out or tally.events.outages_left_out:
         yield "There were more withdrawals, changes or outages than are listed."
-    if policy is not None and tally.events.changes and tally.events.changes[-1].revision != policy.revision:
+    if tally.findings.left_out:
+        yield "There were more findings than are counted."
+
+
+def _of_sources(
+    events: EventBook, policy: Policy | None, evidence: EvidenceSet | None, signals: Signals | None
+) -> Iterator[str]:
+    """What must be known of what stands in no log."""
+    if evidence is not None and evidence.unusable:
+        yield f"{len(evidence.unusable)} file(s) that were given as evidence are none, and are left out."
+    if policy is not None and events.changes and events.changes[-1].revision != policy.revision:
         yield "The policy directory that was given is not the policy last put in force in the period."
     if signals is None:
         yield "No Prometheus was asked: alerts, duplicates, personal data and flagged content are not in this report."
@@ -146,28 +161,3 @@ def _coverage(row: LogRow, period: Period) -> Iterator[str]:
             f"{name} has no entry for {duration_text(row.silent_seconds)} from {row.silent_since} on: its server did "
             "not run, or could not write."
         )
-
-
-def _planned(policy: Policy | None, events: EventBook, period: Period) -> tuple[PlannedTransition, ...]:
-    if policy is None:
-        return ()
-    seen = {(change.previous_stage, change.stage) for change in events.changes if change.changes_stage}
-    return tuple(
-        PlannedTransition(
-            at=at,
-            from_stage=step.from_,
-            to_stage=step.to,
-            signers=len(step.by),
-            evidence=len(step.evidence_sha256),
-            is_in_logs=(step.from_, step.to) in seen,
-        )
-        for step in policy.plan.transitions
-        if (at := time_text(step.at.timestamp())) in period
-    )
-
-
-def _policy_rows(policy: Policy | None) -> tuple[PolicyRow, ...]:
-    if policy is None:
-        return ()
-    opened = policy.stage.open
-    return tuple(PolicyRow(model, opened[model].value if model in opened else None) for model in sorted(policy.models))

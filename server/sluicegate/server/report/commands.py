@@ -22,7 +22,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sluicegate.auth import Policy, PolicyError, load_policy
-from sluicegate.auth.terminal import JsonFlag, err, out, print_json, show_problems, stop
+from sluicegate.auth.terminal import JsonFlag, err, out, print_json, printable, show_problems, stop
+from sluicegate.evidence import EvidenceError, EvidenceSet, read_directory
 from sluicegate.server.audit import Verification
 from sluicegate.server.audit.files import list_files
 from sluicegate.server.audit.form import time_text
@@ -67,6 +68,12 @@ def report(
     policy: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The policy directory: for the release plan's own record.")
     ] = None,
+    evidence: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", exists=True, file_okay=False, help="Evidence files of evaluations; by default the policy's."
+        ),
+    ] = None,
     title: Annotated[str, typer.Option(help="Of the report.")] = "Transparency report",
     output: Annotated[
         Path | None, typer.Option(metavar="DIR", help=f"For {HTML_FILE} and {MARKDOWN_FILE}, which must be new.")
@@ -86,6 +93,7 @@ def report(
         raise typer.BadParameter("say where to with --output, or --json")
     access = access_of([] if prometheus is None else [prometheus], user, password_file, ca)
     plan = None if policy is None else _policy(policy)
+    files = _evidence(evidence, plan)
     logs = Verification(audit, public_keys=public_key or (), anchors=anchor or (), replicas=heads(state), is_part=part)
     tally = Tally(up_to_now(since, until, now))
     _read(logs, tally, audit)
@@ -97,7 +105,7 @@ def report(
         stop(f"no report: the logs are not as they were written ({len(problems) + more} problem(s))")
     signals = None if prometheus is None else _signals(access, prometheus, tally.period)
     verified = Logs(logs.reports, len(problems) + more)
-    figures = assemble(tally, verified, title=title, policy=plan, signals=signals)
+    figures = assemble(tally, verified, title=title, policy=plan, evidence=files, signals=signals)
     if output is not None:
         _write(output, figures)
     if as_json:
@@ -118,6 +126,20 @@ def _policy(directory: Path) -> Policy:
     except PolicyError as error:
         show_problems(error.problems)
         stop(f"--policy: {directory} is no good policy")
+
+
+def _evidence(directory: Path | None, policy: Policy | None) -> EvidenceSet | None:
+    """The files of a directory, or else those beside the policy; None without either. Tells which are none."""
+    if directory is None:
+        found = None if policy is None else policy.evidence
+    else:
+        try:
+            found = read_directory(directory)
+        except EvidenceError as error:
+            stop(f"--evidence: {error}")
+    for name, problem in ({} if found is None else found.unusable).items():
+        err(printable(f"{name} {problem}"))
+    return found
 
 
 def _signals(access: Access, url: httpx.URL, period: Period) -> Signals:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sluicegate.server.report.evaluations import Evaluations
 from sluicegate.server.report.suppression import Figure
 
 
@@ -98,6 +99,15 @@ class ChangeRow:
 
 
 @dataclass(frozen=True, slots=True)
+class CitedEvidence:
+    """A document that a step is based on."""
+
+    sha256: str
+    content: str | None
+    """In a few words; None where it is not among the evidence that was given."""
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedTransition:
     """A step that the release plan of --policy records."""
 
@@ -105,17 +115,53 @@ class PlannedTransition:
     from_stage: str
     to_stage: str
     signers: int
-    evidence: int
-    """Documents that it is based on."""
+    evidence: tuple[CitedEvidence, ...]
     is_in_logs: bool
 
 
 @dataclass(frozen=True, slots=True)
-class PolicyRow:
-    """To whom the policy of --policy opens a model."""
+class StageRow:
+    """A stage of the release plan of --policy."""
 
+    id: str
+    name: str
+    is_active: bool
+    open_to: tuple[tuple[str, str | None], ...]
+    """Each model of the plan, by its id, with whom the stage opens it to; None: nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequirementRow:
+    """What a stage requires of a model, held against the evidence at the end of the period."""
+
+    stage: str
+    requirement: str
+    """A gate's id, or `finding:` and a partner."""
     model: str
-    open_to: str | None
+    state: str
+    """Of RequirementState."""
+    evidence_sha256: str | None
+    """Of the file that decided."""
+
+
+@dataclass(frozen=True, slots=True)
+class FindingRow:
+    """A count of findings; of several names together where one alone would be too few."""
+
+    names: tuple[str, ...]
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class FindingFigures:
+    """Findings that were filed in the period. A table is None where there are too few to tell."""
+
+    filed: Figure
+    by_kind: tuple[FindingRow, ...] | None
+    by_severity: tuple[FindingRow, ...] | None
+    by_status: tuple[FindingRow, ...] | None
+    """At the end of the period."""
+    by_model: tuple[FindingRow, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,8 +264,13 @@ class Figures:
     """At most."""
     withdrawals: tuple[WithdrawalRow, ...]
     changes: tuple[ChangeRow, ...]
+    stages: tuple[StageRow, ...]
+    """In the plan's order; empty: no policy was given. So the next two."""
+    requirements: tuple[RequirementRow, ...]
     planned: tuple[PlannedTransition, ...]
-    policy: tuple[PolicyRow, ...]
+    findings: FindingFigures
+    evaluations: Evaluations | None
+    """None: no evidence was given."""
     outages: tuple[OutageRow, ...]
     logs: tuple[LogRow, ...]
     signals: Signals | None

@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from sluicegate.server.report import plots
+from sluicegate.server.report.evaluations import IntervalRow
 from sluicegate.server.report.figures import Figures
 from sluicegate.server.report.making import OTHER_CLASS
 from sluicegate.server.report.period import duration_text
@@ -19,6 +20,7 @@ from sluicegate.server.report.suppression import SMALLEST, Figure
 
 TEMPLATES = Path(__file__).parent / "templates"
 SHOWN_REVISION = 12
+SHOWN_DIGEST = 16
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#+!|~&-])")
 
 
@@ -49,6 +51,9 @@ def _environment(*, is_html: bool) -> Environment:
         "seconds": seconds_text,
         "duration": duration_text,
         "plural": lambda number, noun: noun if number == 1 else f"{noun}s",
+        "rate": rate_text,
+        "interval": interval_text,
+        "digest": lambda digest: "" if digest is None else digest[:SHOWN_DIGEST],
         "revision": lambda revision: "none" if revision is None else revision[:SHOWN_REVISION],
         "time": time_text,
         "q": quoted,
@@ -71,6 +76,18 @@ def figure_text(figure: Figure) -> str:
 
 def seconds_text(seconds: float | None) -> str:
     return "" if seconds is None else f"{number_text(int(seconds))}.{round(seconds % 1 * 1000):03}{NARROW_SPACE}s"
+
+
+def rate_text(rate: float | None) -> str:
+    """In per cent, with 4 digits."""
+    return "" if rate is None else f"{100 * rate:.4g}{NARROW_SPACE}%"
+
+
+def interval_text(interval: IntervalRow | None) -> str:
+    """Its ends, and how often such intervals cover the rate."""
+    if interval is None:
+        return ""
+    return f"{100 * interval.low:.4g} to {rate_text(interval.high)} ({rate_text(interval.confidence)})"
 
 
 def time_text(at: str | None) -> str:

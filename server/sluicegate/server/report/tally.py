@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from sluicegate.server.audit import Closing, Opening, Withdrawn
+from sluicegate.server.audit import Closing, FindingFiled, FindingReviewed, Opening, Withdrawn
 from sluicegate.server.audit.entries import Denials, Interrupted
 from sluicegate.server.audit.form import Record
 from sluicegate.server.audit.problems import Report
 from sluicegate.server.report.calls import CallCounts
 from sluicegate.server.report.events import EventBook
+from sluicegate.server.report.findings import FindingBook
 from sluicegate.server.report.period import Period
 from sluicegate.server.report.withdrawals import WithdrawalBook
 
@@ -19,6 +20,7 @@ class Tally:
         self.period = period
         self.calls = CallCounts(period)
         self.withdrawals = WithdrawalBook()
+        self.findings = FindingBook(period)
         self.events = EventBook(period)
 
     def follow(self, report: Report, record: Record) -> None:
@@ -35,6 +37,10 @@ class Tally:
                     self.withdrawals.ended(at, call, entry)
             case Withdrawn() as entry if at in self.period:
                 self.withdrawals.ordered(at, entry)
+            case FindingFiled() as entry:
+                self.findings.filed(at, entry)
+            case FindingReviewed() as entry:
+                self.findings.reviewed(at, entry)
             case Denials() as entry:
                 self.calls.counted(entry)
             case _:
