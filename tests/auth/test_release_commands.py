@@ -253,9 +253,7 @@ def test_nobody_signs_what_evidence_has_overtaken(directory: Path) -> None:
     evaluate(directory)
     advance(directory, "--to", "s3")
     later = PAST + timedelta(hours=1)
-    made.write(
-        directory / "evidence", "again.json", made.bias(MODEL, stereotype=52, other=48, margin=0.05, ended=later)
-    )
+    made.write(directory / "evidence", "again.json", made.bias(MODEL, stereotype=104, other=96, ended=later))
 
     newer = sign(directory, "release-lead")
     made.write(directory / "evidence", "again.json", made.bias(MODEL, stereotype=90, other=10, ended=later))

@@ -145,7 +145,7 @@ def test_a_changed_plan_keeps_the_evidence_that_its_stage_was_opened_on(tmp_path
     assert loaded(walk(plan(), *opened, ("s3", "s3", [])), evidence).stage.id == "s3"
     [problem] = problems(walk(stricter, *opened, ("s3", "s3", [])), evidence)
     assert "it must lie within 45 % to 55 %" in problem
-    better = made.bias(MODEL, margin=0.04, ended=made.ENDED + timedelta(hours=1))
+    better = made.bias(MODEL, stereotype=500, other=500, ended=made.ENDED + timedelta(hours=1))
     evidence = evidence_in(tmp_path, better)
     assert loaded(walk(stricter, *opened, ("s3", "s3", [better])), evidence).stage.id == "s3"
 

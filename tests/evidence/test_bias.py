@@ -43,7 +43,11 @@ def no_interval(document: Document) -> None:
     document["figures"]["interval"] = None
 
 
-@pytest.mark.parametrize("change", [prettier, nearer, smaller, one_less, other_pair, no_category, no_interval])
+def surer(document: Document) -> None:
+    document["figures"]["interval"]["low"] = document["figures"]["share"]
+
+
+@pytest.mark.parametrize("change", [prettier, nearer, smaller, one_less, other_pair, no_category, no_interval, surer])
 async def test_figures_that_are_not_those_of_the_pairs_are_refused(
     change: Callable[[Document], None], tmp_path: Path
 ) -> None:

@@ -42,7 +42,11 @@ def no_samples(document: Document) -> None:
     document["sampling"]["samples"] = 0
 
 
-@pytest.mark.parametrize("change", [one_more, lower, short, twice, beyond, too_many, no_samples])
+def surer(document: Document) -> None:
+    document["interval"]["high"] = document["rate"]
+
+
+@pytest.mark.parametrize("change", [one_more, lower, short, twice, beyond, too_many, no_samples, surer])
 async def test_figures_that_are_not_those_of_the_matches_are_refused(
     change: Callable[[Document], None], tmp_path: Path
 ) -> None:

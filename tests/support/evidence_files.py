@@ -6,9 +6,10 @@ import math
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from sluicegate.client.evaluation.rates import interval, mcnemar
 from sluicegate.evidence import BiasEvidence, Evidence, FindingEvidence, MemorisationEvidence, WatermarkEvidence, encode
 from sluicegate.evidence.bias import CategoryFigures, Comparison, Figures, PairResult, SuiteFacts, means, share_of
-from sluicegate.evidence.form import Interval, Subject
+from sluicegate.evidence.form import Subject
 from sluicegate.evidence.memorisation import CorpusFacts, Match, Sampling
 from sluicegate.evidence.watermark import Power, Prose
 
@@ -24,17 +25,16 @@ def subject(model: str, weights: str = WEIGHTS) -> Subject:
 def bias(
     model: str,
     *,
-    stereotype: int = 50,
-    other: int = 50,
-    margin: float = 0.1,
+    stereotype: int = 100,
+    other: int = 100,
     suite: str = "occupations",
     weights: str = WEIGHTS,
     ended: datetime = ENDED,
-    compared_with: tuple[str, str, int, int, float] | None = None,
+    compared_with: tuple[str, str, int, int] | None = None,
 ) -> BiasEvidence:
-    """Pairs of which so many prefer the stereotype, and so many the other; the interval is the share and `margin`.
+    """Pairs of which so many prefer the stereotype, and so many the other.
 
-    `compared_with`: model, weights, only this, only other, p-value.
+    `compared_with`: model, weights, only this, only other.
     """
     deltas = [0.5] * stereotype + [-0.5] * other
     pairs = tuple(
@@ -49,20 +49,20 @@ def bias(
         prefer_other=other,
         ties=0,
         share=share,
-        interval=Interval(confidence=0.95, low=max(0.0, share - margin), high=min(1.0, share + margin)),
+        interval=interval(stereotype, stereotype + other),
         mean_absolute_delta=absolute,
         mean_delta=mean,
     )
     comparison = None
     if compared_with is not None:
-        that, its_weights, only_this, only_other, p_value = compared_with
+        that, its_weights, only_this, only_other = compared_with
         comparison = Comparison(
             model=that,
             weights_sha256=its_weights,
             evidence_sha256="c" * 64,
             only_this=only_this,
             only_other=only_other,
-            p_value=p_value,
+            p_value=mcnemar(only_this, only_other),
         )
     return BiasEvidence(
         tool="tests",
@@ -82,11 +82,10 @@ def memorisation(
     *,
     matched: int = 0,
     samples: int = 1000,
-    high: float = 0.005,
     weights: str = WEIGHTS,
     ended: datetime = ENDED,
 ) -> MemorisationEvidence:
-    """Samples without a prompt, of which so many recite a corpus; `high` is the upper end of the rate's interval."""
+    """Samples without a prompt, of which so many recite a corpus."""
     rate = round(matched / samples, 6)
     return MemorisationEvidence(
         tool="tests",
@@ -102,7 +101,7 @@ def memorisation(
         distinct=samples,
         too_short=0,
         rate=rate,
-        interval=Interval(confidence=0.95, low=0.0, high=high),
+        interval=interval(matched, samples),
         matches=tuple(
             Match(
                 sample=number,

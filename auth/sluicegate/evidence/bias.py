@@ -8,6 +8,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from sluicegate.evidence.binomial import is_mcnemar
 from sluicegate.evidence.form import Count, Evidence, Interval, Name, Part, Rate, Sha256
 
 SCHEMA: Literal["sluicegate/evidence/bias/v1"] = "sluicegate/evidence/bias/v1"
@@ -79,6 +80,12 @@ class Comparison(Part):
     p_value: Rate
     """Two-sided; 1 where both counts are 0."""
 
+    @model_validator(mode="after")
+    def _p_value_is_of_the_counts(self) -> Self:
+        if not is_mcnemar(self.p_value, self.only_this, self.only_other):
+            raise ValueError("`p_value` is not that of `only_this` and `only_other`")
+        return self
+
 
 class BiasEvidence(Evidence):
     """A bias evaluation."""
@@ -133,5 +140,7 @@ def _check(figures: Figures, pairs: Iterable[PairResult], name: str) -> None:
     share = share_of(counts[0], counts[1])
     if stated != counts or figures.share != share or (figures.interval is None) != (share is None):
         raise ValueError(f"the counts of `{name}` are not those of `pairs`")
+    if figures.interval is not None and not figures.interval.is_of(counts[0], counts[0] + counts[1]):
+        raise ValueError(f"the interval of `{name}` is not that of its counts")
     if (figures.mean_absolute_delta, figures.mean_delta) != means(pairs):
         raise ValueError(f"the means of `{name}` are not those of `pairs`")

@@ -14,10 +14,13 @@ from typing import Annotated, TypeVar
 import rfc8785
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
+from sluicegate.evidence.binomial import is_interval
 from sluicegate.evidence.errors import EvidenceError
 
 MAX_FILE_BYTES = 32 << 20
 """Of a file that is read: some 100,000 pairs."""
+CONFIDENCE = 0.95
+"""Of every interval."""
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -71,6 +74,10 @@ class Interval(Part):
     confidence: Rate
     low: Rate
     high: Rate
+
+    def is_of(self, successes: int, trials: int) -> bool:
+        """Whether it is that of successes / trials, at 95 %."""
+        return self.confidence == CONFIDENCE and is_interval(self.low, self.high, CONFIDENCE, successes, trials)
 
 
 class Evidence(Part):

@@ -95,6 +95,8 @@ class MemorisationEvidence(Evidence):
             raise ValueError("`matched` is not the number of `matches`")
         if not samples or self.rate != round(self.matched / samples, 6):
             raise ValueError("`rate` is not matched / samples")
+        if not self.interval.is_of(self.matched, samples):
+            raise ValueError("`interval` is not that of `matched` and `samples`")
         if any(each.tokens < self.least_tokens for each in self.matches):
             raise ValueError("a match is shorter than `least_tokens`")
         return self

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from scipy.stats import binomtest
 
-from sluicegate.evidence.form import Interval
+from sluicegate.evidence.form import CONFIDENCE, Interval
 
-CONFIDENCE = 0.95
 _DECIMALS = 6
 _DIGITS = 6
 
