@@ -191,6 +191,7 @@ def test_no_other_shape_than_an_e_mail_address_fills_the_hold_back() -> None:
         ("a@" + "b.c-" * 2_000 + "!", "[EMAIL]!"),
         (f"{LONG_EMAIL} {LONG_EMAIL}", "[EMAIL] [EMAIL]"),
         (f"{LONG_EMAIL}-4111 1111 1111 1111.", "[EMAIL][CARD]."),  # it begins in the run, and goes on behind it
+        (f"{LONG_EMAIL}-192.0.2.7-x y", "[EMAIL] y"),  # it is in the run
         (f"{LONG_EMAIL}\u200b.\u200bx\u200b y", "[EMAIL] y"),
         (f"{LONG_EMAIL}\u2100y", "[EMAIL]y"),
         ("1" * 200, "1" * 200),
