@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from sluicegate.auth import Grant, Reason
+from sluicegate.server.candidate import Candidate
 from sluicegate.server.engine import messages
 from sluicegate.server.engine.client import EngineStream
 from sluicegate.server.engine.errors import EngineLost
 from sluicegate.server.errors import CallRefused, FieldViolation
-from sluicegate.server.guard import Redaction, TextStream
+from sluicegate.server.guard import Redaction
 from sluicegate.server.models import HostedModel
 from sluicegate.server.monitoring import Observation
 from sluicegate.server.output import Delta, Finished, FinishReason, Mark, Started, Usage
@@ -58,7 +59,7 @@ class Generation:
         self._clock = clock
         self._is_cut_by_quota = is_cut_by_quota
         self._candidates = [
-            _Candidate(
+            Candidate(
                 request.stop_sequences,
                 functools.partial(observation.add, index),
                 None if stops_at is None else stops_at(),
@@ -234,83 +235,6 @@ class Generation:
         self.last_token = self._clock()
         self.first_token = self.first_token or self.last_token
         self.usage.output_tokens += 1
-
-
-class _Candidate:
-    """Book-keeping of one candidate's output."""
-
-    def __init__(
-        self,
-        stop_sequences: tuple[str, ...],
-        observe: Callable[[str, float | None], None],
-        flags: LexiconScanner | None,
-        redaction: Redaction | None,
-    ) -> None:
-        self.text = TextStream(stop_sequences, self._see, redaction)
-        self._redaction = redaction
-        self._observe = observe
-        self._flags = flags
-        self._is_flagged = False
-        self._logprob: float | None = None
-        self.finished: FinishReason | None = None
-        self.output_tokens = 0
-        self._released: list[str] = []
-        self._tokens: list[messages.Token] = []
-
-    @property
-    def stopped(self) -> FinishReason | None:
-        """What its own text ended it by."""
-        if self._is_flagged:
-            return FinishReason.FLAGGED
-        return FinishReason.STOP_SEQUENCE if self.text.stop_sequence is not None else None
-
-    @property
-    def redactions(self) -> Counter[PiiType]:
-        return Counter() if self._redaction is None else self._redaction.counts
-
-    def feed(self, token: messages.Token, data: bytes) -> None:
-        self.output_tokens += 1
-        self._logprob = token.logprob
-        released = self.text.feed(data)
-        if not self._is_flagged:
-            self._released.append(released)
-            self._tokens.append(token)
-
-    @property
-    def stop_sequence(self) -> str | None:
-        return None if self._is_flagged else self.text.stop_sequence
-
-    def finish(self, reason: FinishReason) -> None:
-        self._release_all()
-        self.finished = FinishReason.FLAGGED if self._is_flagged else reason
-
-    def break_off(self) -> None:
-        """Another end than its own. What redaction held back stays back: there is no end to decide by."""
-        if self._redaction is None:
-            self._release_all()
-
-    def _release_all(self) -> None:
-        """Let go what was held back: nothing comes after it."""
-        if self._is_flagged:
-            return
-        self._logprob = None
-        released = self.text.flush()
-        if self._flags is not None and self._flags.end():
-            self._is_flagged = True
-        if not self._is_flagged:
-            self._released.append(released)
-
-    def take(self, index: int, shown: Callable[[Sequence[messages.Token]], tuple[messages.Token, ...]]) -> Delta | None:
-        """What may leave now, as one Delta; None if there is nothing."""
-        text, tokens = "".join(self._released), shown(self._tokens)
-        self._released, self._tokens = [], []
-        return Delta(index, text, tokens) if text or tokens else None
-
-    def _see(self, text: str) -> None:
-        """Characters as they come, before anything of them is held back: tokens may be shown before their text."""
-        self._observe(text, self._logprob)
-        if self._flags is not None and self._flags.feed(text):
-            self._is_flagged = True
 
 
 REFUSED_FIELDS = {"candidates": "config.candidate_count", "tokens": "token_ids.ids"}
