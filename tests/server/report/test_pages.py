@@ -145,7 +145,7 @@ def test_both_pages_have_the_same_figures_and_the_page_needs_no_plots() -> None:
         "s1 → example-lab",
         "aaaaaaaaaaaa → bbbbbbbbbbbb",
         "bias",
-        "40 to 60",
+        "42.87 to 57.1",
         "0000000000000000",
     ):
         assert any(text in each for each in without_plots.texts), text
