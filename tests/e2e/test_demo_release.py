@@ -47,7 +47,7 @@ def test_the_story_is_as_narrated_and_its_report_has_it(tmp_path: Path) -> None:
         "2 different signers must",
         "s3 is active in release.yaml, signed by release-lead, safety-lead",
         "an accepted finding of high or critical severity stands against demo-m",
-        "stream 2, exit code 4",
+        "ended with STAGE_CHANGED, ",
     ):
         assert text in written
     report = (tmp_path / ".demo-release/report/report.md").read_text()

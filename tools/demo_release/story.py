@@ -155,7 +155,8 @@ def _back(world: ReleaseWorld) -> tuple[Step, ...]:
         ),
         Rollback(
             say="The operator goes back to s2, alone and at once, while visitors' streams run.",
-            streams=(stream,) * 2,
+            stream=stream,
+            visitors=6,
             line=f"sluicegate release rollback s2 --justification 'the finding of the lab'{_as(world, OPERATOR)}",
             model=MODEL,
         ),
@@ -186,7 +187,7 @@ def _report(world: ReleaseWorld) -> tuple[Step, ...]:
         Command(
             say="It has the steps, what they rest on, what was found, and the way back.",
             line=f"cat {_path(output / 'report.md')}",
-            shows=("s2", "s3"),
+            shows=("closed: stage", "s2 → s3", "bias of demo", "a finding on demo", "occupations"),
         ),
     )
 

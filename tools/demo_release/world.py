@@ -101,10 +101,9 @@ def _write_signers(world: ReleaseWorld) -> None:
 
 
 def _write_settings(world: ReleaseWorld) -> None:
-    """Signatures on, and more slots: many streams run when the stage goes back."""
+    """Signatures on; with slots for one visitor at a time, so that some still stream when the stage goes back."""
     settings = yaml.safe_load(world.base.settings.read_text(encoding="utf-8"))
     settings["policy"]["signatures"] = yaml.safe_load(world.trust.read_text(encoding="utf-8"))
-    settings["models"] = {name: {**entry, "slots": 32} for name, entry in settings["models"].items()}
     world.base.settings.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
 
 

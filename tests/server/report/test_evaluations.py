@@ -42,7 +42,12 @@ def test_the_latest_of_each_topic_and_of_all_weights_are_told() -> None:
     ]
     assert [(row.tokens, row.texts, row.rate) for row in told.watermark] == [(200, 100, 0.97)]
     [row] = told.memorisation
-    assert (row.samples, row.matched, row.rate, row.interval) == (1_000, 3, 0.003, IntervalRow(0.95, 0.000619, 0.008742))
+    assert (row.samples, row.matched, row.rate, row.interval) == (
+        1_000,
+        3,
+        0.003,
+        IntervalRow(0.95, 0.000619, 0.008742),
+    )
     assert (row.origin.at, row.origin.evidence_sha256) == ("2026-01-10T12:00:00.000Z", f"{5:064}")
 
 
