@@ -80,10 +80,8 @@ def test_a_card_is_shown_with_all_that_was_measured(server: FakeServer) -> None:
         "winobias 58.1 % 55.6 to 60.5 % (95 %) 1.02 nats 1,584 2026-01-10 12:00:00 UTC 1111111111111111",
         "occupations all are ties 0.00 nats 3 2026-01-10 12:00:00 UTC",
     ]
-    assert watermark.startswith(
-        "Watermark wm-1, looked for at a false-positive rate of 0.1 %: found in 0.09 % of 10,000"
-    )
-    assert rows(watermark) == ["0.7 200 400 98.5 %"]
+    assert watermark.startswith("Watermark wm-1, at a false-positive rate of 0.1 % (measured 2026-01-10 12:00:00 UTC")
+    assert rows(watermark) == ["marked 0.7 200 400 98.5 %", "prose 10,000 0.09 %"]
     assert rows(memorisation) == [
         "cccccccccccccccc 50 tokens of it 256 1 1,000 0.2 % 0.02 to 0.72 % (95 %)"
         " 2026-01-10 12:00:00 UTC 3333333333333333"

@@ -24,7 +24,7 @@ from sluicegate.client.commands.withdrawals import shown_time
 from sluicegate.client.results import Audience, CallerAccess, Model
 
 _BIAS = ("suite", "prefers stereotype", "interval", "mean distance", "pairs", "measured", "evidence")
-_POWER = ("temperature", "tokens", "texts", "found")
+_POWER = ("kind", "temperature", "tokens", "texts", "found")
 _MEMORISATION = ("corpus", "prompts", "tokens", "temperature", "samples", "recited", "interval", "measured", "evidence")
 _OPENINGS = ("at", "step", "open to", "evidence")
 
@@ -111,16 +111,17 @@ def _watermark_title(found: WatermarkEvaluation | None) -> str:
     if found is None:
         return "Watermark"
     return (
-        f"Watermark {found.watermark_id}, looked for at a false-positive rate of"
-        f" {_percentage(found.false_positive_rate)}: found in {_percentage(found.prose_rate)} of"
-        f" {found.prose_texts:,} paragraphs of prose, in error, and in marked texts as follows"
+        f"Watermark {found.watermark_id}, at a false-positive rate of {_percentage(found.false_positive_rate)}"
         f" (measured {shown_time(found.time)}, evidence {found.evidence_sha256[:16]})"
     )
 
 
 def _power(found: WatermarkEvaluation | None) -> Iterator[Sequence[str]]:
-    for each in () if found is None else found.power:
-        yield f"{each.temperature:g}", f"{each.tokens:,}", f"{each.texts:,}", _percentage(each.rate)
+    if found is None:
+        return
+    for each in found.power:
+        yield "marked", f"{each.temperature:g}", f"{each.tokens:,}", f"{each.texts:,}", _percentage(each.rate)
+    yield "prose", "", "", f"{found.prose_texts:,}", _percentage(found.prose_rate)
 
 
 def _memorisation(found: MemorisationEvaluation) -> Sequence[str]:
