@@ -64,6 +64,7 @@ QUIET = {
         "Outside agreed hours",
         "Personal data in outputs",
         "Personal data by type",
+        "Personal data taken out",
         "Flagged words by category",
         "Outputs that look memorised",
         "Texts not looked at",
