@@ -16,8 +16,17 @@ from sluicegate.evidence import EvidenceSet, Filed
 from sluicegate.server.audit import Decision, FindingFiled, PolicyChanged, Withdrawn
 from sluicegate.server.audit.entries import Entry, Outage
 from sluicegate.server.report.assembling import Logs, assemble
+from sluicegate.server.report.evaluations import IntervalRow
 from sluicegate.server.report.figures import AlertRow, Figures, SignalRow, Signals
-from sluicegate.server.report.pages import figure_text, html_page, markdown_page, quoted, seconds_text
+from sluicegate.server.report.pages import (
+    figure_text,
+    html_page,
+    interval_text,
+    markdown_page,
+    quoted,
+    rate_text,
+    seconds_text,
+)
 from sluicegate.server.report.suppression import Figure
 from sluicegate.server.report.tally import Tally
 
@@ -197,6 +206,18 @@ def test_seconds_have_three_places() -> None:
         "",
         "1\u202f234.000\u202fs",
     )
+
+
+def test_rates_are_in_per_cent_with_four_digits() -> None:
+    assert [rate_text(each) for each in (None, 0.0, 0.0009, 0.985, 0.58123)] == [
+        "",
+        "0\u202f%",
+        "0.09\u202f%",
+        "98.5\u202f%",
+        "58.12\u202f%",
+    ]
+    assert interval_text(IntervalRow(0.95, 0.4, 0.6)) == "40 to 60\u202f% (95\u202f%)"
+    assert interval_text(None) == ""
 
 
 def test_markdown_is_quoted() -> None:
