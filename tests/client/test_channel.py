@@ -71,6 +71,16 @@ async def test_a_stream_that_was_refused_before_its_first_message_is_retried(ser
     assert len(server.calls) == 2
 
 
+async def test_nothing_is_retried_where_the_caller_does_not_want_it(server: FakeServer) -> None:
+    server.will("Generate", [OVERLOADED], [generated("text")])
+
+    async with Client(server.target, retry=False) as client:
+        with pytest.raises(Unavailable):
+            await client.generate("gpt2-124m", "Once")
+
+    assert len(server.calls) == 1
+
+
 async def test_a_stream_that_broke_off_is_never_repeated(server: FakeServer) -> None:
     server.will("StreamGenerate", [started(), delta("text"), OVERLOADED])
 

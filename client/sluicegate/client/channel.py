@@ -80,12 +80,12 @@ def service_config(health_check: str | None) -> str:
     return json.dumps(config)
 
 
-def open_channel(target: str, *, tls: Tls | None, health_check: str | None) -> grpc.aio.Channel:
+def open_channel(target: str, *, tls: Tls | None, health_check: str | None, retry: bool) -> grpc.aio.Channel:
     """Open the channel; call it on the event loop that will use it. Nothing is sent yet."""
     options: list[tuple[str, str | int]] = [
         ("grpc.service_config", service_config(health_check)),
         ("grpc.service_config_disable_resolution", 1),
-        ("grpc.enable_retries", 1),
+        ("grpc.enable_retries", int(retry)),
         ("grpc.keepalive_time_ms", KEEPALIVE_MILLISECONDS),
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.max_send_message_length", MAX_REQUEST_BYTES),

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 
+import grpc
+
 from sluicegate.client import card_wire, finding_wire, provenance_wire, release_wire, wire, withdrawal_wire
 from sluicegate.client.calls import Caller, Deadline, Reading
 from sluicegate.client.cards import ModelCard
@@ -64,8 +66,8 @@ _PAGE_SIZE = 100
 class _Services:
     """An open channel and its stubs."""
 
-    def __init__(self, target: str, tls: Tls | None, health_check: str | None) -> None:
-        self.channel = open_channel(target, tls=tls, health_check=health_check)
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.channel = channel
         self.generation = cast("GenerationServiceAsyncStub", GenerationServiceStub(self.channel))
         self.models = cast("ModelServiceAsyncStub", ModelServiceStub(self.channel))
         self.access = cast("AccessServiceAsyncStub", AccessServiceStub(self.channel))
@@ -82,7 +84,7 @@ class Client:
     `token` is a token source, or a token; None calls anonymously. `timeout` is the default for each call
     in seconds, `math.inf` for no limit. `health_check` names a service of the server's health: replicas that
     do not serve it are passed over (the check carries no token, so use "" or a service that anyone may
-    ask for).
+    ask for). `retry`: a call that no replica could take (Unavailable) is sent again by itself, up to three times.
 
     Raises InsecureTransport if a token would leave this machine without TLS. Every call may raise
     TokenUnavailable and the CallErrors; see errors.py.
@@ -96,6 +98,7 @@ class Client:
         tls: Tls | None = None,
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
         health_check: str | None = None,
+        retry: bool = True,
     ) -> None:
         if not is_target(target):
             raise ConfigurationError(
@@ -108,6 +111,7 @@ class Client:
         self._tls = tls
         self._timeout = timeout
         self._health_check = health_check
+        self._retry = retry
         self._caller = Caller(StaticToken(token) if isinstance(token, str) else token)
         self._open: _Services | None = None
         self._is_closed = False
@@ -483,5 +487,7 @@ class Client:
             raise ConfigurationError("the client is closed")
         if self._open is None:
             asyncio.get_running_loop()
-            self._open = _Services(self._target, self._tls, self._health_check)
+            self._open = _Services(
+                open_channel(self._target, tls=self._tls, health_check=self._health_check, retry=self._retry)
+            )
         return self._open

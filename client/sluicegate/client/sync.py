@@ -128,8 +128,9 @@ class SyncClient:
         tls: Tls | None = None,
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
         health_check: str | None = None,
+        retry: bool = True,
     ) -> None:
-        self._client = Client(target, token=token, tls=tls, timeout=timeout, health_check=health_check)
+        self._client = Client(target, token=token, tls=tls, timeout=timeout, health_check=health_check, retry=retry)
         self._loop = LoopThread()
 
     def __enter__(self) -> Self:
