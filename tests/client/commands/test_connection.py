@@ -7,7 +7,7 @@ from client_server import FakeServer
 from client_terminal import sluicegate
 
 from sluicegate.client import Client
-from sluicegate.client.commands.connection import Connection
+from sluicegate.client.commands.connection import Connection, Server
 from sluicegate.client.errors import ConfigurationError, InsecureTransport, TokenUnavailable
 from sluicegate.v1.access_service_pb2 import GetCallerIdentityResponse
 
@@ -67,9 +67,9 @@ def test_a_token_does_not_go_out_in_the_clear() -> None:
 def test_each_tls_option_turns_tls_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
     monkeypatch.setenv("SLUICEGATE_TOKEN", "abc")
     values: dict[str, Connection] = {
-        "ca": Connection(target="server.example:1", ca=tmp_path / "ca.pem"),
-        "cert": Connection(target="server.example:1", cert=tmp_path / "c.pem", key=tmp_path / "c.key"),
-        "server_name": Connection(target="server.example:1", server_name="other.example"),
+        "ca": Connection(server=Server(target="server.example:1", ca=tmp_path / "ca.pem")),
+        "cert": Connection(server=Server(target="server.example:1", cert=tmp_path / "c.pem", key=tmp_path / "c.key")),
+        "server_name": Connection(server=Server(target="server.example:1", server_name="other.example")),
     }
 
     assert isinstance(values[setting].client(), Client)
@@ -79,8 +79,8 @@ def test_without_any_of_them_there_is_no_tls(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("SLUICEGATE_TOKEN", "abc")
 
     with pytest.raises(InsecureTransport):
-        Connection(target="server.example:1").client()
-    assert isinstance(Connection(target="server.example:1", tls=True).client(), Client)
+        Connection(server=Server(target="server.example:1")).client()
+    assert isinstance(Connection(server=Server(target="server.example:1", tls=True)).client(), Client)
 
 
 def test_client_credentials_are_taken_together(secret: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from sluicegate.client.commands.connection import Connection
+from sluicegate.client.commands.connection import Connection, Server
 from sluicegate.client.commands.groups import with_option_groups
 from sluicegate.client.commands.sampling import Sampling
 from sluicegate.client.errors import ConfigurationError
@@ -24,6 +24,12 @@ class Colour:
 class Size:
     width: Annotated[int, typer.Option("--width")]
     height: Annotated[int, typer.Option("--height")] = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Door:
+    colour: Colour
+    handles: Annotated[int, typer.Option("--handles")] = 1
 
 
 def run(*arguments: str, env: dict[str, str] | None = None) -> tuple[str, Colour]:
@@ -63,6 +69,22 @@ def test_a_field_without_a_default_is_required() -> None:
 
     assert (missing.exit_code, given.exit_code, got) == (2, 0, [Size(width=2)])
     assert "Missing option '--width'" in missing.output
+
+
+def test_the_fields_of_a_group_in_a_group_are_options_too() -> None:
+    got: list[Door] = []
+
+    @with_option_groups
+    def paint(*, door: Door) -> None:
+        """Paint it."""
+        got.append(door)
+
+    app = typer.Typer()
+    app.command()(paint)
+    result = CliRunner().invoke(app, ["--depth", "3", "--handles", "2"], env={"TEST_HUE": "blue"})
+
+    assert result.exit_code == 0, result.output
+    assert got == [Door(colour=Colour(hue="blue", depth=3), handles=2)]
 
 
 def test_the_command_keeps_its_name_and_its_help() -> None:
@@ -116,7 +138,7 @@ def test_a_bias_that_is_none_is_refused(bias: str) -> None:
 
 
 def test_no_option_takes_a_secret() -> None:
-    names = set(get_type_hints(Connection))
+    names = {*get_type_hints(Connection), *get_type_hints(Server)}
 
     assert "token_file" in names
     assert names.isdisjoint({"token", "client_secret", "password"})
