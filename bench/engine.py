@@ -29,9 +29,9 @@ from bench.model import Growth, Point, StepModel, growth
 from bench.peers.conversation import Round
 from bench.peers.results import Measured, measured, rotated
 from bench.peers.serving import Output
-from bench.plot import Series, svg
 from bench.terminal import document, headline, run, say, table
 from bench.work import LENGTHS, SHAPES, Lengths, Request, output_tokens, requests
+from sluicegate.client.load.plot import Series, svg
 from sluicegate.server.engine.errors import EngineError
 from sluicegate.server.engine.supervisor import Engine
 from sluicegate.server.observe.log import configure
@@ -355,7 +355,14 @@ def plotted(options: argparse.Namespace, sweeps: Sequence[Sweep]) -> str:
         for batch in SWEEP_BATCHES
     ]
     title = f"Decode steps of GPT-2 {options.shape}, {found.dtype}, {options.threads} threads"
-    return svg(title, "tokens in the cache of each row", "milliseconds a step", series)
+    return svg(
+        title,
+        "tokens in the cache of each row",
+        "milliseconds a step",
+        series,
+        x_ticks={context: str(context) for context in SWEEP_CONTEXTS},
+        note="line: floor",
+    )
 
 
 if __name__ == "__main__":
