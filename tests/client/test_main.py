@@ -50,7 +50,7 @@ def test_help_lists_every_command_and_every_exit_code() -> None:
     assert result.exit_code == 0
     assert all(
         name in result.stdout
-        for name in ("generate", "batch", "score", "models", "whoami", "check", "release", "withdraw", "serve")
+        for name in ("generate", "batch", "bench", "score", "models", "whoami", "check", "release", "withdraw", "serve")
     )
     assert all(f"{code.value:>3}  {meaning}" in result.stdout for code, meaning in MEANINGS.items())
 

@@ -10,6 +10,7 @@ import typer
 from sluicegate.client import extensions
 from sluicegate.client.commands.access import check, quotas, whoami
 from sluicegate.client.commands.batch import batch
+from sluicegate.client.commands.bench import bench
 from sluicegate.client.commands.bias import build_bias
 from sluicegate.client.commands.detect import detect
 from sluicegate.client.commands.exits import SEE, epilog
@@ -32,7 +33,7 @@ def build_app() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback()(_sluicegate)
-    for command in (generate, batch, score, detect, whoami, quotas, check):
+    for command in (generate, batch, bench, score, detect, whoami, quotas, check):
         app.command(epilog=SEE)(command)
     app.add_typer(build_models(), name="models", epilog=SEE)
     app.add_typer(build_bias(), name="bias", epilog=SEE)
