@@ -14,6 +14,8 @@ from bench.driving import Answer
 from bench.figures import gaps, quantile
 from bench.work import Request, text
 from sluicegate.client import SluicegateError
+from sluicegate.client.load.mix import poisson as times
+from sluicegate.client.parallel import for_each
 
 Ask = Callable[[Request, float], Awaitable[Answer]]
 """Send one request; the answer's arrivals count from the given moment (perf_counter)."""
@@ -67,15 +69,13 @@ def latency(answers: Sequence[Answer]) -> Latency:
 
 async def closed_loop(ask: Ask, work: Sequence[Request], streams: int) -> Outcome:
     """So many streams at once; each takes the next request when its last is answered."""
-    waiting = list(reversed(work))
     answers = list[Answer]()
 
-    async def stream() -> None:
-        while waiting:
-            answers.append(await ask(waiting.pop(), time.perf_counter()))
+    async def one(request: Request) -> None:
+        answers.append(await ask(request, time.perf_counter()))
 
     begun = time.perf_counter()
-    await asyncio.gather(*(stream() for _ in range(streams)))
+    await for_each(work, one, streams)
     tokens = sum(len(answer.ids) for answer in answers)
     return Outcome(tokens, time.perf_counter() - begun, len(answers), 0, 0, latency(answers))
 
@@ -94,9 +94,8 @@ def poisson(
     work: Sequence[Request], per_second: float, *, partners: int, cancelled_share: float, seed: int = 3
 ) -> list[Arrival]:
     """The work's requests at random times, `per_second` of them on average; the same for the same arguments."""
-    draws, at, arrivals = random.Random(seed), 0.0, list[Arrival]()  # noqa: S311
-    for request in work:
-        at += draws.expovariate(per_second)
+    draws, arrivals = random.Random(seed), list[Arrival]()  # noqa: S311
+    for request, at in zip(work, times(per_second, seed), strict=False):
         is_cancelled = draws.random() < cancelled_share
         cancel_after = draws.randint(1, request.output) if is_cancelled else None
         arrivals.append(Arrival(at, draws.randrange(partners), request, cancel_after))
