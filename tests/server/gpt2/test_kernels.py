@@ -197,3 +197,4 @@ def test_command_builds_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     assert main() == 0
     assert [Path(line).name.split("-")[0] for line in capsys.readouterr().out.split()] == [t.name for t in TIERS]
     assert len(list((tmp_path / "built").iterdir())) == len(TIERS)
+    assert (tmp_path / "built").stat().st_mode & 0o005 == 0o005, "another user runs the server"

@@ -20,6 +20,8 @@ def main() -> int:
     if not tiers:
         sys.stderr.write("this processor has no AVX2: torch's own operators serve it\n")
         return 1
+    # Whoever runs the server reads it: by itself it would be made for this user alone, as a cache is.
+    arguments.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
     for tier in tiers:
         try:
             sys.stdout.write(f"{find_or_build(tier, arguments.directory)}\n")
