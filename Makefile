@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo demo-monitoring demo-release test e2e soak check fix protos bench ci
+.PHONY: help setup demo demo-monitoring demo-release test e2e soak fuzz check fix protos bench ci
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
@@ -30,6 +30,9 @@ e2e: setup ## The server as a process with foreign clients against it, and the H
 
 soak: setup ## Minutes of load, cancels and reloads; reports as it goes
 	$(BIN)/python -m pytest -m soak -s tests/soak
+
+fuzz: setup ## Change inputs at random for an hour, or MINUTES=...; keeps in fuzz-findings what it finds
+	$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),60)
 
 check: setup ## Lint, format, types and all that is generated, without changing a file
 	$(BIN)/python tools/check.py
