@@ -19,8 +19,8 @@ from sluicegate.server.report.plots import NARROW_SPACE
 from sluicegate.server.report.suppression import SMALLEST, Figure
 
 TEMPLATES = Path(__file__).parent / "templates"
-SHOWN_REVISION = 12
-SHOWN_DIGEST = 16
+SHOWN_DIGITS = 12
+"""Of revisions and digests."""
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#+!|~&-])")
 
 
@@ -53,8 +53,9 @@ def _environment(*, is_html: bool) -> Environment:
         "plural": lambda number, noun: noun if number == 1 else f"{noun}s",
         "rate": rate_text,
         "interval": interval_text,
-        "digest": lambda digest: "" if digest is None else digest[:SHOWN_DIGEST],
-        "revision": lambda revision: "none" if revision is None else revision[:SHOWN_REVISION],
+        "digest": lambda digest: "" if digest is None else digest[:SHOWN_DIGITS],
+        "revision": lambda revision: "none" if revision is None else revision[:SHOWN_DIGITS],
+        "date": lambda at: at[:10],
         "time": time_text,
         "q": quoted,
     }
