@@ -162,6 +162,7 @@ def test_a_written_value_is_read_as_it_was(value: object) -> None:
 
 
 @given(_DOCUMENTS, _DOCUMENTS, st.sampled_from([True, False, None]))
+@example({"a": [None, None, ""]}, {"a": [None, None, "\x85"]}, True)
 def test_any_change_gives_what_was_wanted_or_is_refused(before: Document, after: Document, flow: bool | None) -> None:
     raw = yaml.safe_dump(before, default_flow_style=flow, allow_unicode=True, sort_keys=False).encode()
     try:

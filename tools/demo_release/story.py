@@ -129,6 +129,11 @@ def _opened(world: ReleaseWorld) -> tuple[Step, ...]:
             line=f"{until}; {_generate(world, VISITOR, '-n', '40', '--seed', '1')}",
         ),
         Command(
+            say="The model's card tells everybody what was measured.",
+            line=f"sluicegate models show {MODEL}{_as(world, VISITOR)}",
+            shows=("occupations", "s2 -> s3"),
+        ),
+        Command(
             say="And the plan says what it rests on.",
             line=f"sluicegate release transitions{_as(world, OPERATOR)}",
             shows=("s2 -> s3", "2 valid"),

@@ -97,7 +97,8 @@ def write_value(value: object, quote: str | None = None) -> str:
         case bool():
             return "true" if value else "false"
         case str() if quote or not _is_plain(value):
-            quoted: str = yaml.safe_dump(value, default_style=quote or '"', allow_unicode=True, width=math.inf)
+            style = quote if quote and value.isprintable() else '"'  # only between these there are escapes
+            quoted: str = yaml.safe_dump(value, default_style=style, allow_unicode=True, width=math.inf)
             return quoted.rstrip("\n")
         case _:
             return str(value)
