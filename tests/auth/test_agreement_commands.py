@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -13,7 +14,7 @@ from auth_cli import run
 from policies import agreement, release, write_policy
 from signers import DEPLOYMENT, SIGNERS, TRUST, sign_agreement, signed_plan, trust_file
 
-from sluicegate.auth import SigningKey, load_policy, write_signing_key
+from sluicegate.auth import SigningKey, load_policy, replacing, write_signing_key
 from sluicegate.auth.agreements import Agreement
 
 PAPER = b"%PDF-1.7 as agreed"
@@ -365,11 +366,16 @@ def test_what_was_changed_while_it_was_looked_at_is_not_written_over(
     assert path.read_bytes() == meanwhile
 
 
-def test_a_directory_that_may_not_be_written_is_told_of(directory: Path, paper: Path) -> None:
+def test_a_directory_that_may_not_be_written_is_told_of(
+    directory: Path, paper: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     draft(directory, paper)
-    (directory / "agreements").chmod(0o500)
-    if os.access(directory / "agreements", os.W_OK):
-        pytest.skip("root writes anywhere")
+
+    def refuse(**_: object) -> None:
+        """As a directory of another user's does; root, whom tests may run as, writes anywhere."""
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(replacing, "NamedTemporaryFile", refuse)
 
     result = sign(directory)
 

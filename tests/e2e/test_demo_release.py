@@ -51,7 +51,7 @@ def test_the_story_is_as_narrated_and_its_report_has_it(tmp_path: Path) -> None:
     ):
         assert text in written
     report = (tmp_path / ".demo-release/report/report.md").read_text()
-    assert "demo-m" in report
+    assert "bias of demo\\-m, occupations" in report
     assert not list((tmp_path / ".demo-release/policy").glob("pending-*"))
 
 
