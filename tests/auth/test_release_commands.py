@@ -15,7 +15,7 @@ from auth_cli import run
 from policies import Document, agreement, release, write_policy
 from signers import SIGNERS, TRUST, sign_agreement, trust_file
 
-from sluicegate.auth import SigningKey, load_policy, write_signing_key
+from sluicegate.auth import PolicyError, SigningKey, load_policy, write_signing_key
 from sluicegate.auth.pending import PENDING_FILE
 from sluicegate.evidence import digest
 
@@ -161,11 +161,45 @@ def test_going_back_by_hand_is_to_be_recorded_first(directory: Path) -> None:
     assert release_file(directory)["transitions"][-1]["to"] == "s1"
 
 
+def test_a_plan_that_nobody_changed_is_not_signed_again(directory: Path) -> None:
+    test_a_stage_is_opened_on_evidence_by_two_signers(directory)
+
+    refused = advance(directory, "--to", "s3")
+
+    assert refused.exit_code == 1
+    assert "with nothing in it that is yet to be signed" in refused.stderr
+
+
 def test_a_changed_plan_is_signed_for_its_stage(directory: Path) -> None:
     test_a_stage_is_opened_on_evidence_by_two_signers(directory)
-    unchanged = advance(directory, "--to", "s3")
-    assert unchanged.exit_code == 1
-    assert "its signers signed this plan" in unchanged.stderr
+    path = directory / "release.yaml"
+    path.write_text(path.read_text().replace("60%", "59%"))
+    with pytest.raises(PolicyError, match="signed for another plan"):
+        stage(directory)
+
+    for done in (
+        advance(directory, "--to", "s3"),
+        sign(directory, "legal-lead"),
+        sign(directory, "safety-lead"),
+        advance(directory),
+    ):
+        assert done.exit_code == 0, done.stderr
+    assert stage(directory) == "s3"
+    assert [(each["from"], each["to"]) for each in release_file(directory)["transitions"]] == [
+        ("s1", "s3"),
+        ("s3", "s3"),
+    ]
+
+
+def test_a_change_that_the_evidence_does_not_meet_is_not_signed(directory: Path) -> None:
+    test_a_stage_is_opened_on_evidence_by_two_signers(directory)
+    path = directory / "release.yaml"
+    path.write_text(path.read_text().replace("60%", "51%"))
+
+    refused = advance(directory, "--to", "s3")
+
+    assert refused.exit_code == 1
+    assert "it must lie within 40 % to 51 %" in refused.stderr
 
 
 Change = Callable[[Path], object]

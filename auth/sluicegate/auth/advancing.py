@@ -44,13 +44,16 @@ class Step:
 
 
 class PolicyFiles:
-    """A policy directory as it was read, by whoever changes its release plan. Raises PolicyError if it is not good."""
+    """A policy directory as it was read, by whoever changes its release plan. Raises PolicyError if it is not good.
+
+    Whether its signatures hold shows when a step is taken: a plan that was changed holds again with the step only.
+    """
 
     def __init__(self, directory: Path, trust: TrustRoot) -> None:
         self._directory = directory
         self._trust = trust
         self._contents = read_policy_files(directory)
-        self.policy: Policy = parse_policy(directory, self._contents, trust, read_evidence(directory))
+        self.policy: Policy = parse_policy(directory, self._contents, None, read_evidence(directory))
         self._release = parse_document(self._contents[RELEASE_FILE])
         self.plan_sha256 = plan_digest(self._release)
 
@@ -73,8 +76,8 @@ class PolicyFiles:
                 f" release advance --to {plan.active}"
             )
         if before.id == to and not self._is_changed:
-            raise SigningError(f"{to} is where the plan stands, and its signers signed this plan")
-        since = before.id if before.id != to else None
+            raise SigningError(f"{to} is where the plan stands, with nothing in it that is yet to be signed")
+        since = before.id if before.id != to else self._opened_from
         asked = stage_requirements(plan, to, since=since) if after.opens_wider_than(before) or before is after else ()
         return Step(before, after, tuple(judge(plan, each, self.policy.evidence, now) for each in asked))
 
@@ -143,6 +146,11 @@ class PolicyFiles:
         found = self._release.get("transitions", [])
         assert isinstance(found, list)
         return found
+
+    @property
+    def _opened_from(self) -> str | None:
+        """The stage before the one that is reached."""
+        return next((each.from_ for each in reversed(self.policy.plan.transitions) if each.from_ != each.to), None)
 
     @property
     def _is_changed(self) -> bool:
