@@ -8,12 +8,13 @@ from contextlib import asynccontextmanager, suppress
 
 
 class Line:
-    """Connections to a server through this process. `target` is where to connect to."""
+    """Connections to a server through this process. `target` is where to connect to, `connections` how many came."""
 
     def __init__(self, server: str) -> None:
         self._host, _, self._port = server.rpartition(":")
         self._writers: list[asyncio.StreamWriter] = []
         self.target = ""
+        self.connections = 0
 
     def cut(self) -> None:
         """Reset every connection, on both sides."""
@@ -22,6 +23,7 @@ class Line:
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry the bytes of one connection both ways."""
+        self.connections += 1
         self._writers.append(writer)
         far_reader, far_writer = await asyncio.open_connection(self._host, int(self._port))
         self._writers.append(far_writer)

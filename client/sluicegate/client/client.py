@@ -259,7 +259,10 @@ class Client:
         return card_wire.card(await self._caller.unary(method, request, self._deadline(timeout)))
 
     def watch_models(self, *, timeout: float | None = None) -> ModelWatch:
-        """The models now, and again at each change. Without a timeout of its own it has none."""
+        """The models now, and again at each change. Without a timeout of its own it has none.
+
+        Ends with Unavailable when its replica goes or its connection has grown old: begin another one then.
+        """
         request = model_service_pb2.WatchModelsRequest()
         deadline = Deadline.after(timeout)
         return ModelWatch(Reading(self._caller, lambda: self._services().models.WatchModels, request, deadline))

@@ -230,6 +230,7 @@ class Limits(Section):
     queued_share: Share = 0.25
     call_seconds: Seconds = 600.0
     stalled_reader_seconds: Seconds = 20.0
+    connection_age_seconds: Seconds = 1_800.0
     streams_per_connection: Annotated[int, Field(ge=1, le=100_000)] = 1_000
     message_bytes: Annotated[int, Field(ge=65_536, le=16 << 20)] = 1 << 20
     metadata_bytes: Annotated[int, Field(ge=8_192, le=1 << 20)] = 16 << 10

@@ -9,15 +9,18 @@ from typing import Any
 
 import grpc
 import pytest
+from cut import line_to
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
-from harness import LONG_SECONDS, SMALL, Server, bearer, connected, refusal, serving
+from harness import LONG_SECONDS, SMALL, Server, bearer, connected, refusal, serving, until
 
 from sluicegate.server.errors import SettingsError
 from sluicegate.server.rpc.methods import EXEMPT_SERVICES, own_services
 from sluicegate.v1.access_service_pb2 import GetCallerIdentityRequest
 from sluicegate.v1.access_service_pb2_grpc import AccessServiceStub
-from sluicegate.v1.generation_service_pb2 import GenerateRequest, TokenizeRequest
+from sluicegate.v1.generation_pb2 import GenerationConfig
+from sluicegate.v1.generation_service_pb2 import GenerateRequest, StreamGenerateRequest, TokenizeRequest
+from sluicegate.v1.generation_service_pb2_grpc import GenerationServiceStub
 from sluicegate.v1.model_service_pb2 import WatchModelsRequest
 
 
@@ -88,6 +91,31 @@ async def test_a_connection_has_no_more_streams_than_the_limit(tmp_path: Path) -
         assert len((await third).models) > 0
         for each in watches[1:]:
             each.cancel()
+
+
+async def test_an_old_connection_takes_no_new_calls_and_its_stream_goes_on_to_its_end(tmp_path: Path) -> None:
+    async with (
+        serving(tmp_path, limits={"connection_age_seconds": 0.1}) as server,
+        line_to(server.target) as line,
+        connected(line.target) as channel,
+    ):
+        server.engine.pause_after(2)
+        generation: Any = GenerationServiceStub(channel)
+        access: Any = AccessServiceStub(channel)
+        request = StreamGenerateRequest(model=SMALL, text="The", config=GenerationConfig(max_output_tokens=5))
+        stream = aiter(generation.StreamGenerate(request, metadata=bearer(), timeout=LONG_SECONDS))
+        await anext(stream)
+
+        async def call_comes_by_another() -> bool:
+            await access.GetCallerIdentity(GetCallerIdentityRequest(), metadata=bearer(), timeout=LONG_SECONDS)
+            return line.connections == 2
+
+        await until(call_comes_by_another)
+        server.engine.resume()
+        messages = [message async for message in stream]
+
+        assert messages[-1].HasField("finished")
+        assert messages[-1].usage.output_tokens == 5
 
 
 async def test_more_metadata_than_the_limit_is_refused_and_the_connection_lives_on(server: Server) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import grpc
 import structlog
 from grpc_reflection.v1alpha import reflection
 
 from sluicegate.server.auditing import Auditing
-from sluicegate.server.config import Settings
+from sluicegate.server.config import Limits, Settings
 from sluicegate.server.errors import SettingsError
 from sluicegate.server.limiters import Limiters
 from sluicegate.server.observe.metrics import Metrics
@@ -77,6 +79,9 @@ def build_server(
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.keepalive_time_ms", 30_000),  # finds clients that vanished without a word
         ("grpc.keepalive_timeout_ms", 20_000),
+        # A client looks its target's name up again only when it loses a connection. gRPC adds a jitter of a tenth.
+        ("grpc.max_connection_age_ms", math.ceil(limits.connection_age_seconds * 1_000)),
+        ("grpc.max_connection_age_grace_ms", math.ceil(_longest_stream_seconds(limits) * 1_000)),
     ]
     return grpc.aio.server(interceptors=interceptors, options=options)
 
@@ -106,6 +111,11 @@ def add_services(
     if with_reflection:
         names = [service.full_name for service in own_services()]
         reflection.enable_server_reflection([*names, *sorted(EXEMPT_SERVICES)], server, pool())
+
+
+def _longest_stream_seconds(limits: Limits) -> float:
+    """What the longest generation may take, and the slowest reader of its end: only watches last longer."""
+    return limits.call_seconds + limits.stalled_reader_seconds
 
 
 def bind(server: grpc.aio.Server, settings: Settings) -> str:
