@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import hypothesis
 import pytest
+
+# What whoever runs the tests has set for servers of their own is not for these, nor for the programs that they start.
+for _name in [name for name in os.environ if name.startswith("SLUICEGATE_")]:
+    del os.environ[_name]
 
 # Suites that several test files share are modules of tests/support; their assertions must explain themselves, too, and
 # pytest has to know of them before any of those files is imported.

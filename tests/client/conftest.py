@@ -13,8 +13,6 @@ def server() -> Iterator[FakeServer]:
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("TARGET", "TOKEN", "TOKEN_FILE", "TLS", "CA", "CERT", "KEY", "ISSUER", "TIMEOUT"):
-        monkeypatch.delenv(f"SLUICEGATE_{name}", raising=False)
+def _no_proxy_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
