@@ -49,7 +49,10 @@ HTML_FILE, MARKDOWN_FILE = "report.html", "report.md"
 def report(
     *,
     since: Annotated[str, typer.Option("--from", metavar="TIME", parser=parse_time, help="First time; UTC.")],
-    until: Annotated[str, typer.Option(metavar="TIME", parser=parse_time, help="Before this time, or now; UTC.")],
+    until: Annotated[
+        str,
+        typer.Option(metavar="TIME", parser=parse_time, help="Before this time; UTC. If it is yet to come, until now."),
+    ],
     audit: Annotated[list[Path], typer.Option(metavar="DIR", help="A log directory. Repeatable: one a replica.")],
     public_key: Keys = None,
     anchor: Anchors = None,
