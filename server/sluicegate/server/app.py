@@ -138,7 +138,7 @@ async def running(
         keep = functools.partial(_keep, stack, failed=failed)
         opened = opened_auditing(settings, store, in_force, metrics, clock=clock, keep=keep)
         auditing = await stack.enter_async_context(opened)
-        _keep(stack, lambda: auditing.run(changes), "audit", failed)
+        _keep(stack, lambda: auditing.run(changes, lambda: withdrawals.version), "audit", failed)
         _keep(stack, withdrawals.run, "withdrawals", failed)
         metrics.control.withdrawals_age_seconds.set_function(lambda: withdrawals.age_seconds or 0.0)
         keep(policy_figures.run, "policy figures")

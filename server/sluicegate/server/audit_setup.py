@@ -21,6 +21,8 @@ from sluicegate.server.audit import (
     Limits,
     OwnCalls,
     Pseudonyms,
+    WithdrawalsInForce,
+    has_forgotten,
     open_audit_log,
     read_key,
     read_secret,
@@ -28,7 +30,7 @@ from sluicegate.server.audit import (
 from sluicegate.server.auditing import Auditing, NoLog
 from sluicegate.server.background import Keep
 from sluicegate.server.observe.metrics import Metrics
-from sluicegate.server.state import Store
+from sluicegate.server.state import Store, StoreUnsuitable
 
 TRIAL = "trial"
 """The deployment's name where signatures are off, and with them its name."""
@@ -61,6 +63,17 @@ def _hooks(metrics: Metrics, anchoring: Anchoring) -> Hooks:
 def recorded_calls(terms: config.Audit | Literal["off"], auditing: Auditing) -> OwnCalls | None:
     """The calls that this replica has on record, to be replayed; None where there is no log."""
     return None if terms == "off" else OwnCalls(terms.directory, auditing.names)
+
+
+async def _require(store: Store, told: WithdrawalsInForce) -> None:
+    """Raise StoreUnsuitable for a store that lacks the withdrawals that this replica went by, StateUnavailable."""
+    if await has_forgotten(store, told):
+        raise StoreUnsuitable(
+            f"the state store has forgotten withdrawals: this replica went by change {told.change} of the withdrawals "
+            f"in store {told.store}, which it does not know. Was it restored from an older copy? Look for the newer "
+            "one. If there is none, make the withdrawals again that the audit logs of all replicas show since, where "
+            "callers do not reach this server, and start with `--new-state` once"
+        )
 
 
 @asynccontextmanager
@@ -98,6 +111,8 @@ async def opened_auditing(
         others=others,
         must_be_anchored=not settings.state.is_new,
     ) as opened:
+        if opened.last_withdrawals is not None and not settings.state.is_new:
+            await _require(store, opened.last_withdrawals)
         metrics.control.audit_checkpoint_age_seconds.set_function(lambda: opened.last_checkpoint_age)
         auditing = Auditing(opened, names, policy, signatures_checked=trust != "off", denials_per_minute=limit)
         try:

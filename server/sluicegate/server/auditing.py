@@ -19,14 +19,14 @@ import structlog
 
 from sluicegate.auth import AccessRequest, Grant, Policy, Principal, Reason
 from sluicegate.server import audit_entries
-from sluicegate.server.audit import AuditUnavailable, Closing, Event, Opening, PolicyChanged, Pseudonyms
+from sluicegate.server.audit import AuditUnavailable, Closing, Event, Opening, PolicyChanged, Pseudonyms, in_force
 from sluicegate.server.audit_entries import AuditedCall
 from sluicegate.server.caller import Caller
 from sluicegate.server.changes import Changes
 from sluicegate.server.limiters import Budgets
 from sluicegate.server.output import FinishReason, Usage
 from sluicegate.server.signals import PiiType
-from sluicegate.server.state import Finding, Review, Withdrawal
+from sluicegate.server.state import Finding, Review, Version, Withdrawal
 
 log = structlog.get_logger()
 
@@ -88,6 +88,8 @@ class Auditing:
         self._denials = Budgets(denials_per_minute, clock)
         self._told: tuple[str, str] | None = None
         """Revision and stage of the last entry about the policy."""
+        self._told_version: Version | None = None
+        """Of the last entry about the list of withdrawals."""
         self._open: set[CallRecord] = set()
         self._none_open = asyncio.Event()
         self._none_open.set()
@@ -127,11 +129,12 @@ class Auditing:
         """A call was refused, and gets no entry of its own."""
         self.log.count_denial(reason)
 
-    async def run(self, changes: Changes) -> None:
-        """Tell of the policy in force, and of each one after it, until cancelled."""
+    async def run(self, changes: Changes, withdrawals: Callable[[], Version | None]) -> None:
+        """Tell of the policy and the withdrawals in force, and of each that come after, until cancelled."""
         seen = changes.count
         while True:
             self.tell_policy()
+            self.tell_withdrawals(withdrawals())
             seen = await changes.beyond(seen)
 
     def tell_policy(self) -> None:
@@ -150,6 +153,12 @@ class Auditing:
                 signatures_checked=self._signatures_checked,
             )
         )
+
+    def tell_withdrawals(self, version: Version | None) -> None:
+        """Tell which withdrawals are in force, if they are others than before."""
+        if version is not None and version != self._told_version:
+            self._told_version = version
+            self.log.note(in_force(version))
 
     def withdrawn(self, operator: Principal, withdrawal: Withdrawal) -> None:
         """An operator closes a door. The entry is kept until the disk takes it: closing waits for no disk."""

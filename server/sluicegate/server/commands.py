@@ -45,7 +45,10 @@ def serve(
     ] = None,
     new_state: Annotated[
         bool,
-        typer.Option("--new-state", help="Start though the state store knows nothing of this audit log."),
+        typer.Option(
+            "--new-state",
+            help="Start though the state store knows nothing of this audit log, or has forgotten withdrawals.",
+        ),
     ] = False,
     replica: Annotated[str | None, typer.Option(help="Name instead of the file's `audit.replica`.")] = None,
     audit_directory: Annotated[

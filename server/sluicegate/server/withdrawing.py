@@ -75,9 +75,10 @@ class WithdrawalWatch:
         self._clock = clock
         self._sleep = sleep
         self._refreshing = asyncio.Lock()
-        self._version: Version | None = None
         self._confirmed_at: float | None = None
         self._problem: str | None = None
+        self.version: Version | None = None
+        """Of the list; None before the first."""
         self.entries: tuple[Withdrawal, ...] = ()
 
     @property
@@ -89,9 +90,9 @@ class WithdrawalWatch:
         """Ask the store now. Raises StateError and keeps the list, whose age then grows."""
         async with self._refreshing:  # of two answers that cross, the older one would open a door again
             asked = self._clock()
-            if self._version is None:
+            if self.version is None:
                 self._take(await self._store.entries())
-            elif (snapshot := await self._store.changes(self._version)) is not None:
+            elif (snapshot := await self._store.changes(self.version)) is not None:
                 self._take(snapshot)
             self._confirmed_at = asked
 
@@ -107,7 +108,7 @@ class WithdrawalWatch:
                 self._tell(None)
 
     def _take(self, snapshot: Snapshot) -> None:
-        self._version, self.entries = snapshot.version, snapshot.entries
+        self.version, self.entries = snapshot.version, snapshot.entries
         self._in_force.narrow(as_withdrawals(snapshot.entries))
         log.info("withdrawals_loaded", entries=len(snapshot.entries), epoch=snapshot.version.epoch)
         self._on_change()

@@ -25,10 +25,10 @@ from audit_logs import (
 )
 
 from sluicegate.auth import Reason, SigningKey, write_signing_key
-from sluicegate.server.audit import Head
+from sluicegate.server.audit import Head, WithdrawalsInForce, in_force
 from sluicegate.server.audit.entries import Denials, Withdrawn
 from sluicegate.server.audit.form import time_text
-from sluicegate.server.state import open_store
+from sluicegate.server.state import ModelTarget, Withdrawal, open_store
 
 KEY_OPTION = ("--public-key", PUBLIC_KEY)
 
@@ -111,6 +111,30 @@ def test_a_state_store_that_knows_nothing_of_the_log_proves_nothing(log: Path, t
     result = run("verify", log, *KEY_OPTION, "--state", state_with(tmp_path, elsewhere=Head("f" * 32, 7, "f" * 64)))
 
     assert (result.exit_code, "[not_anchored]" in result.stderr) == (1, True)
+
+
+def test_a_state_store_that_has_forgotten_withdrawals_is_told_from_one_that_knows_them(tmp_path: Path) -> None:
+    url, log = f"sqlite:////{tmp_path}/state.db", tmp_path / "log"
+
+    async def changed(*ids: str) -> WithdrawalsInForce:
+        """What a replica would tell of the store after these withdrawals."""
+        store = await open_store(url)
+        for id_ in ids:
+            await store.withdraw(Withdrawal(id_, ModelTarget("gpt2-1558m"), 1_770_000_000, "Misuse.", "olga"))
+        version = (await store.entries()).version
+        await store.close()
+        return in_force(version)
+
+    head = write_log(log, [asyncio.run(changed()), asyncio.run(changed("w-1", "w-2")), *calls(1)])
+    state_with(tmp_path, replica_1=head)
+    knows = run("verify", log, *KEY_OPTION, "--state", url)
+    (tmp_path / "state.db").unlink()
+    asyncio.run(changed("w-1"))
+    state_with(tmp_path, replica_1=head)
+    forgot = run("verify", log, *KEY_OPTION, "--state", url)
+
+    assert (knows.exit_code, knows.stderr) == (0, "")
+    assert (forgot.exit_code, "[store_forgot]" in forgot.stderr, "change 2" in forgot.stderr) == (1, True, True)
 
 
 def test_the_key_may_be_given_as_its_file(log: Path, tmp_path: Path) -> None:

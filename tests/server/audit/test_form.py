@@ -27,11 +27,13 @@ from sluicegate.server.audit.entries import (
     PolicyChanged,
     Rotation,
     TornPiece,
+    WithdrawalsInForce,
     Withdrawn,
 )
 from sluicegate.server.audit.form import NO_HASH, chained, check, parse_line, time_text
 
 AT = "2026-01-20T07:00:00.000Z"
+IN_FORCE = WithdrawalsInForce(store="5" * 32, change=7, mark="w-7")
 EVERY_KIND: list[Entry] = [
     Header(
         format="sluicegate/audit/v1",
@@ -45,12 +47,26 @@ EVERY_KIND: list[Entry] = [
         open_calls={"call-1": 64},
         torn=(TornPiece(file="audit.torn", bytes=3, sha256="a" * 64),),
     ),
+    Header(
+        format="sluicegate/audit/v1",
+        log="0" * 32,
+        deployment="example",
+        replica="replica-1",
+        public_key="A" * 43,
+        file=2,
+        previous=None,
+        unsigned=0,
+        open_calls={},
+        withdrawals=IN_FORCE,
+    ),
     opening("call-1"),
     opening("call-1", audience=None, client=None, subject=None, jti_hash=None, kid=None, purpose=None, network=None),
     closing("call-1", redactions={"email": 2}, flags={"hate": 1}, watermark_key="wm-1"),
     closing("call-1", finish=None, code="UNAVAILABLE", reason=Reason.ENGINE_LOST),
     Interrupted(call="call-1"),
     Withdrawn(id="w-1", justification="Misuse.", withdrawal="model", target="gpt2-774m", by=("a" * 32, "b" * 32)),
+    IN_FORCE,
+    WithdrawalsInForce(store="5" * 32, change=0, mark=None),
     PolicyChanged(revision="5f0c", previous_revision=None, stage="s2", previous_stage=None, signatures_checked=True),
     FindingFiled(
         id="f-1",

@@ -23,10 +23,11 @@ from audit_logs import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from sluicegate.server.audit import AuditLogInUse, Head
 from sluicegate.server.audit.chain import CHECKPOINT_ENTRIES
-from sluicegate.server.audit.entries import Checkpoint, Entry, Header, Interrupted, Link, Rotation
+from sluicegate.server.audit.entries import Checkpoint, Entry, Header, Interrupted, Link, Rotation, WithdrawalsInForce
 from sluicegate.server.audit.journal import open_journal
 
 
@@ -63,6 +64,20 @@ def test_a_restart_goes_on_with_the_chain_in_a_new_file(tmp_path: Path) -> None:
     assert header.previous == Link(file=1, entry=first.entry, hash=first.hash)
     assert second.log == first.log
     assert kinds(directory, anchors=[first, second]) == []
+
+
+def test_the_withdrawals_in_force_are_known_in_every_file_and_at_the_next_start(tmp_path: Path) -> None:
+    directory = tmp_path / "log"
+    first, second = (WithdrawalsInForce(store="a" * 32, change=each, mark=f"w-{each}") for each in (1, 2))
+
+    write_log(directory, [first, second, *calls(40)], file_bytes=8000)
+
+    headers = [entry for entry in entries(directory) if isinstance(entry, Header)]
+    assert [each.withdrawals for each in headers] == [UNSET] + [second] * (len(files(directory)) - 1)
+    assert len(headers) > 2
+    assert verify(directory).reports[0].withdrawals == second
+    with open_journal(directory, IDENTITY, KEY) as journal:
+        assert journal.withdrawals == second
 
 
 def test_a_full_file_is_closed_and_the_next_begun(tmp_path: Path) -> None:

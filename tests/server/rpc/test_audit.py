@@ -37,6 +37,7 @@ from sluicegate.server.audit import (
     Opening,
     PolicyChanged,
     Pseudonyms,
+    WithdrawalsInForce,
     Withdrawn,
     read_secret,
 )
@@ -502,7 +503,7 @@ async def test_an_opening_that_comes_late_is_followed_by_the_end_that_the_call_h
 ) -> None:
     monkeypatch.setattr("sluicegate.server.audit_setup.Limits", partial(Limits, patience_seconds=0.05))
     async with serving(tmp_path, demo_plan(on_audit_lost={"public": "serve"})) as server:
-        await written(server, PolicyChanged)
+        await written(server, WithdrawalsInForce)
         disk = HungDisk(monkeypatch)
         disk.hang()
         if is_behind_another:

@@ -10,6 +10,7 @@ from sluicegate.server.audit.entries import (
     FindingReviewed,
     Opening,
     PolicyChanged,
+    WithdrawalsInForce,
     Withdrawn,
 )
 from sluicegate.server.audit.errors import (
@@ -26,6 +27,7 @@ from sluicegate.server.audit.log import AuditLog, Hooks, open_audit_log
 from sluicegate.server.audit.pseudonyms import Pseudonyms, create_secret, read_secret
 from sluicegate.server.audit.replaying import OwnCalls
 from sluicegate.server.audit.replicas import Verification
+from sluicegate.server.audit.witness import has_forgotten, in_force
 from sluicegate.server.audit.writer import Limits
 
 __all__ = [
@@ -52,8 +54,11 @@ __all__ = [
     "PolicyChanged",
     "Pseudonyms",
     "Verification",
+    "WithdrawalsInForce",
     "Withdrawn",
     "create_secret",
+    "has_forgotten",
+    "in_force",
     "open_audit_log",
     "parse_head",
     "read_key",

@@ -28,6 +28,7 @@ from sluicegate.server.audit.options import (
     Until,
     WithReason,
     heads,
+    store_problems,
 )
 from sluicegate.server.audit.problems import Problem, Report
 from sluicegate.server.audit.replicas import Verification
@@ -64,7 +65,7 @@ def audit_verify(
         directories, public_keys=public_key or (), anchors=anchor or (), replicas=heads(state), is_part=part
     )
     logs.read_all()
-    problems = logs.problems()
+    problems = [*logs.problems(), *store_problems(state, logs.reports)]
     if as_json:
         reports = [_report_members(report) for report in logs.reports]
         print_json({"verified": not problems, "logs": reports, "problems": [asdict(each) for each in problems]})

@@ -13,7 +13,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Annotated
 
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from sluicegate.auth import Audience, Reason
 
@@ -127,6 +127,21 @@ class Withdrawn:
     signers: tuple[Name, ...] = ()
     """Whose signatures the lifting had."""
     justification: Words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WithdrawalsInForce:
+    """This replica goes by another list of withdrawals than before: the one after this change in the state store.
+
+    A store that does not know the change has forgotten withdrawals, or is another one.
+    """
+
+    store: Name
+    """Random id of the store."""
+    change: Count
+    """Number of the change; 0 before the first."""
+    mark: Name | None
+    """Random mark of the change; None before the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,10 +261,12 @@ class Header:
     """Entries since the last checkpoint."""
     open_calls: Mapping[Name, Count]
     """Calls open when this file began, each with its reserved tokens."""
+    withdrawals: WithdrawalsInForce | UnsetType = UNSET
+    """In force when this file began; no such member where no entry before says."""
     torn: tuple[TornPiece, ...] = ()
 
 
-Event = Withdrawn | PolicyChanged | FindingFiled | FindingReviewed
+Event = Withdrawn | WithdrawalsInForce | PolicyChanged | FindingFiled | FindingReviewed
 """What happens beside calls."""
 Entry = Header | Opening | Closing | Interrupted | Event | Denials | Outage | Checkpoint | Rotation
 
@@ -260,6 +277,7 @@ KINDS: Mapping[str, type[Entry]] = MappingProxyType(
         "closing": Closing,
         "interrupted": Interrupted,
         "withdrawal": Withdrawn,
+        "in_force": WithdrawalsInForce,
         "policy": PolicyChanged,
         "finding": FindingFiled,
         "review": FindingReviewed,

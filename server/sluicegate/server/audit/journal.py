@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec import UNSET
 
 from sluicegate.auth.encoding import encode_base64url
 from sluicegate.server.audit.chain import Draft, Head, Signer
-from sluicegate.server.audit.entries import FORMAT, Entry, Header, Interrupted, Rotation
+from sluicegate.server.audit.entries import FORMAT, Entry, Header, Interrupted, Rotation, WithdrawalsInForce
 from sluicegate.server.audit.errors import AuditSetupError
 from sluicegate.server.audit.files import LogFile, create_file, file_name, locked
-from sluicegate.server.audit.recovery import LogEnd, follow_calls, recover
+from sluicegate.server.audit.recovery import LogEnd, recover
 
 DEFAULT_FILE_BYTES = 16 << 20
 """A start reads the last file: a few seconds at this size."""
@@ -68,6 +69,11 @@ class Journal:
     def open_calls(self) -> int:
         """How many calls are open."""
         return len(self._end.open_calls)
+
+    @property
+    def withdrawals(self) -> WithdrawalsInForce | None:
+        """Those in force by the last entry that says so."""
+        return self._end.withdrawals
 
     def commit(self, entries: Sequence[Entry], *, sign: bool = False) -> None:
         """Make entries durable, all or none, with a checkpoint at the end if `sign`.
@@ -125,13 +131,14 @@ class Journal:
             previous=self._end.link,
             unsigned=self._end.position.unsigned,
             open_calls=dict(self._end.open_calls),
+            withdrawals=self._end.withdrawals or UNSET,
             torn=self._end.torn,
         )
 
     def _take_over(self, draft: Draft, entries: Sequence[Entry]) -> None:
         self._end.position = draft.position
         for entry in entries:
-            follow_calls(self._end.open_calls, entry)
+            self._end.follow(entry)
         if draft.signed is not None:
             self.head = draft.signed
             self.checkpointed = self._clock.steady()

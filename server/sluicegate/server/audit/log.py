@@ -67,6 +67,8 @@ class AuditLog:
         self._limits = limits
         self._hooks = hooks
         self._clock = clock
+        self.last_withdrawals = journal.withdrawals
+        """Those that the server went by when it last wrote this log; None where that does not say."""
         self._open: set[str] = set()
         self._writer = Writer(journal, opened, limits, clock, _OnLoop(hooks, self._settle))
         self._writer.start()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -15,7 +15,11 @@ from sluicegate.auth.encoding import decode_base64url
 from sluicegate.auth.terminal import stop
 from sluicegate.server.audit.chain import Head, parse_head
 from sluicegate.server.audit.form import time_text
-from sluicegate.server.state import StateError, open_store
+from sluicegate.server.audit.problems import Problem, ProblemKind, Report
+from sluicegate.server.audit.witness import has_forgotten
+from sluicegate.server.state import StateError, Store, open_store
+
+_Answer = TypeVar("_Answer")
 
 
 def _public_key(text: str) -> str:
@@ -76,14 +80,44 @@ def heads(url: str | None) -> dict[str, Head] | None:
     if url is None:
         return None
 
-    async def read() -> Mapping[str, str]:
+    try:
+        return {replica: parse_head(text) for replica, text in _asked(url, Store.anchors).items()}
+    except ValueError as error:
+        stop(f"--state: {error}")
+
+
+def store_problems(url: str | None, reports: Sequence[Report]) -> list[Problem]:
+    """What a state store has forgotten of what these logs tell. Ask after they were read: both may grow meanwhile."""
+    if url is None:
+        return []
+
+    async def ask(store: Store) -> list[Problem]:
+        return [
+            Problem(
+                ProblemKind.STORE_FORGOT,
+                str(report.directory),
+                None,
+                None,
+                f"ends under change {report.withdrawals.change} of the withdrawals; the state store does not know it",
+            )
+            for report in reports
+            if report.withdrawals is not None and await has_forgotten(store, report.withdrawals)
+        ]
+
+    return _asked(url, ask)
+
+
+def _asked(url: str, question: Callable[[Store], Awaitable[_Answer]]) -> _Answer:
+    """A store's answer; without one the command ends."""
+
+    async def ask() -> _Answer:
         store = await open_store(url, must_exist=True)
         try:
-            return await store.anchors()
+            return await question(store)
         finally:
             await store.close()
 
     try:
-        return {replica: parse_head(text) for replica, text in asyncio.run(read()).items()}
-    except (StateError, ValueError) as error:
+        return asyncio.run(ask())
+    except StateError as error:
         stop(f"--state: {error}")

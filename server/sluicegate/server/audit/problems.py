@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum, auto, unique
 from pathlib import Path
 
+from sluicegate.server.audit.entries import WithdrawalsInForce
+
 MAX_PROBLEMS = 100
 
 
@@ -53,6 +55,8 @@ class ProblemKind(StrEnum):
     """The log ends before the anchored entry."""
     NOT_ANCHORED = auto()
     """The state store that was given has no head of the log."""
+    STORE_FORGOT = auto()
+    """The state store that was given does not know the withdrawals that the log's server went by last."""
     ANCHOR_DIFFERS = auto()
     """The entry of the anchor's number is another one."""
     CALL_OPENED_TWICE = auto()
@@ -109,6 +113,8 @@ class Report:
     signed_to: int | None = None
     """Number of the last entry that a good signature covers, before anything was found."""
     open_calls: int = 0
+    withdrawals: WithdrawalsInForce | None = None
+    """In force at the end of the log; None where it does not say."""
     problems: list[Problem] = field(default_factory=list)
     """At most MAX_PROBLEMS."""
     more_problems: int = 0

@@ -16,7 +16,17 @@ from itertools import count
 from pathlib import Path
 
 from sluicegate.server.audit.chain import Head, Position
-from sluicegate.server.audit.entries import Closing, Decision, Entry, Header, Interrupted, Link, Opening, TornPiece
+from sluicegate.server.audit.entries import (
+    Closing,
+    Decision,
+    Entry,
+    Header,
+    Interrupted,
+    Link,
+    Opening,
+    TornPiece,
+    WithdrawalsInForce,
+)
 from sluicegate.server.audit.errors import AuditLogDamaged
 from sluicegate.server.audit.files import TORN_SUFFIX, LogFileName, list_files, sync_directory, torn_pieces
 from sluicegate.server.audit.form import NO_HASH, Record, parse_line
@@ -39,6 +49,8 @@ class LogEnd:
     position: Position = field(default_factory=Position)
     open_calls: dict[str, int] = field(default_factory=dict)
     """Calls that have an Opening and no end, with their reserved tokens."""
+    withdrawals: WithdrawalsInForce | None = None
+    """In force at the end; None where no entry says."""
     torn: tuple[TornPiece, ...] = ()
     """What is kept beside the log and not named in it yet."""
 
@@ -49,16 +61,17 @@ class LogEnd:
             return None
         return Link(file=self.file, entry=self.position.next - 1, hash=self.position.hash.hex())
 
-
-def follow_calls(open_calls: dict[str, int], entry: Entry) -> None:
-    """Keep the book of open calls over one entry."""
-    match entry:
-        case Opening(decision=Decision.ALLOWED):
-            open_calls[entry.call] = entry.reserved_tokens
-        case Closing() | Interrupted():
-            open_calls.pop(entry.call, None)
-        case _:
-            pass
+    def follow(self, entry: Entry) -> None:
+        """Keep the books of what is open and in force over one entry."""
+        match entry:
+            case Opening(decision=Decision.ALLOWED):
+                self.open_calls[entry.call] = entry.reserved_tokens
+            case Closing() | Interrupted():
+                self.open_calls.pop(entry.call, None)
+            case WithdrawalsInForce():
+                self.withdrawals = entry
+            case _:
+                pass
 
 
 def recover(
@@ -119,17 +132,17 @@ def _read_end(directory: Path, file: LogFileName, header: Header) -> LogEnd:
         hash=NO_HASH if link is None else bytes.fromhex(link.hash),
         unsigned=header.unsigned,
     )
-    open_calls = dict(header.open_calls)
+    end = LogEnd(header.log, header.file, position, dict(header.open_calls), header.withdrawals or None)
     for line in read_lines(path):
         if _is_torn(line):
             _set_aside(path, line.start)
             break
         record = _record(path, line)
-        if record.number != position.next or not record.follows(position.hash):
+        if record.number != end.position.next or not record.follows(end.position.hash):
             raise AuditLogDamaged(f"{path}:{line.number}: does not follow from the line before; {_VERIFY}")
-        position = position.after(record)
-        follow_calls(open_calls, record.entry)
-    return LogEnd(header.log, header.file, position, open_calls)
+        end.position = end.position.after(record)
+        end.follow(record.entry)
+    return end
 
 
 def _record(path: Path, line: Line) -> Record:

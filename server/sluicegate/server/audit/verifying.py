@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from sluicegate.server.audit.calls import CallBook
 from sluicegate.server.audit.chain import CHECKPOINT_ENTRIES, Head, Position, checkpoint_payload, holds
-from sluicegate.server.audit.entries import FORMAT, Checkpoint, Header, Rotation
+from sluicegate.server.audit.entries import FORMAT, Checkpoint, Header, Rotation, WithdrawalsInForce
 from sluicegate.server.audit.files import LogFileName, list_files
 from sluicegate.server.audit.form import Record, parse_line
 from sluicegate.server.audit.problems import Problem, ProblemKind, Report
@@ -130,6 +130,7 @@ class LogCheck:
     def _begin_log(self, header: Header, record: Record) -> None:
         report = self.report
         report.log, report.deployment, report.replica = header.log, header.deployment, header.replica
+        report.withdrawals = header.withdrawals or None
         own = self._replicas.get(header.replica)
         if own is not None and own.log != header.log:
             text = f"is not the log that replica {header.replica} had: {own} was anchored"
@@ -180,6 +181,8 @@ class LogCheck:
                 self._find(ProblemKind.HEADER_MISPLACED, "does not link to the entry before", record)
             case Rotation():
                 self._promised = True
+            case WithdrawalsInForce():
+                report.withdrawals = record.entry
             case _:
                 pass
         for kind, text in self._calls.follow(record.entry):
