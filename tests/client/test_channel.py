@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
 import grpc
 import pytest
-from client_server import FakeServer, Refusal, delta, finished, generated, started
+from client_server import FakeServer, Pause, Refusal, Step, delta, finished, generated, started
 
-from sluicegate.client import Client, ConfigurationError, InsecureTransport, QuotaExceeded, Tls, Unavailable
+from sluicegate.client import Cancelled, Client, ConfigurationError, InsecureTransport, QuotaExceeded, Tls, Unavailable
 from sluicegate.client.channel import SERVICES, service_config
 from sluicegate.v1 import (
     access_service_pb2,
@@ -19,6 +20,7 @@ from sluicegate.v1 import (
     withdrawal_service_pb2,
 )
 
+MANY = 24
 OVERLOADED = Refusal(code=grpc.StatusCode.UNAVAILABLE, reason="SERVER_OVERLOADED", retry_after=0, pushback_ms="1")
 
 
@@ -40,10 +42,10 @@ def test_the_service_config_names_every_service_of_the_api() -> None:
     assert [each["service"] for each in config["name"]] == list(SERVICES)
 
 
-def test_only_unavailable_is_retried() -> None:
+def test_only_what_no_server_took_is_retried() -> None:
     (config,) = json.loads(service_config(None))["methodConfig"]
 
-    assert config["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
+    assert config["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE", "CANCELLED"]
 
 
 def test_a_health_check_is_asked_for_only_by_name() -> None:
@@ -69,6 +71,39 @@ async def test_a_stream_that_was_refused_before_its_first_message_is_retried(ser
 
     assert len(events) == 3
     assert len(server.calls) == 2
+
+
+async def test_a_call_that_a_stopping_server_dropped_is_retried(server: FakeServer) -> None:
+    server.will("Generate", [Refusal(code=grpc.StatusCode.CANCELLED, pushback_ms="1")], [generated("text")])
+
+    async with Client(server.target) as client:
+        generation = await client.generate("gpt2-124m", "Once")
+
+    assert generation.text == "text"
+
+
+async def test_a_call_that_a_server_cancelled_on_purpose_is_not(server: FakeServer) -> None:
+    server.will("Generate", [Refusal(code=grpc.StatusCode.CANCELLED, pushback_ms="-1")], [generated("text")])
+
+    async with Client(server.target) as client:
+        with pytest.raises(Cancelled):
+            await client.generate("gpt2-124m", "Once")
+
+    assert len(server.calls) == 1
+
+
+async def test_many_calls_that_are_refused_at_once_are_all_retried(server: FakeServer) -> None:
+    together = Pause()
+    refused: list[Step] = [together, OVERLOADED]
+    server.will("Generate", *[refused] * MANY, [generated("text")])
+
+    async with Client(server.target) as client:
+        calls = [asyncio.create_task(client.generate("gpt2-124m", "Once")) for _ in range(MANY)]
+        await asyncio.to_thread(server.wait_for_calls, MANY)
+        together.over.set()
+        generations = await asyncio.gather(*calls)
+
+    assert [each.text for each in generations] == ["text"] * MANY
 
 
 async def test_nothing_is_retried_where_the_caller_does_not_want_it(server: FakeServer) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sluicegate.client.targets import is_local, is_local_url
+from sluicegate.client.targets import is_local, is_local_url, is_target
 
 LOCAL = [
     "localhost",
@@ -97,3 +97,30 @@ def test_urls_on_this_machine_are_local(url: str) -> None:
 )
 def test_other_urls_are_not_local(url: str) -> None:
     assert not is_local_url(url)
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["server.example:443", "dns:///server.example:443", "ipv4:10.0.0.1:1,10.0.0.2:2", "ipv6:[2001:db8::1]:1,[::1]:1"],
+)
+def test_a_target_is_a_name_or_a_list_of_addresses(target: str) -> None:
+    assert is_target(target)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "one.example:443,two.example:443",
+        "dns:///one.example:443,two.example:443",
+        "ipv4:10.0.0.1:1, 10.0.0.2:2",
+        "ipv4:10.0.0.1:1,",
+        "ipv4:10.0.0.1",
+        "ipv4:one.example:1",
+        "ipv4:[::1]:1",
+        "ipv6:[2001:db8::1]",
+        "ipv6:[10.0.0.1]:1",
+        "ipv6:10.0.0.1:1",
+    ],
+)
+def test_what_grpc_would_not_connect_to_is_no_target(target: str) -> None:
+    assert not is_target(target)

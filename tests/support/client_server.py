@@ -15,6 +15,8 @@ from google.protobuf import any_pb2
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1.health import HealthServicer
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
 from sluicegate.v1 import (
     access_service_pb2,
@@ -85,7 +87,14 @@ class Hold:
     """Say nothing more until the client has ended the call."""
 
 
-Step = Message | Refusal | Hold
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Say nothing until the test sets `over`, then go on."""
+
+    over: threading.Event = field(default_factory=threading.Event)
+
+
+Step = Message | Refusal | Hold | Pause
 
 
 @dataclass(slots=True)
@@ -108,9 +117,13 @@ class Call:
 
 
 class FakeServer:
-    """`script[method]` holds what each call in turn does; the last entry is for all that follow."""
+    """`script[method]` holds what each call in turn does; the last entry is for all that follow.
+
+    `health` is what its health says: SERVING of "" until a test sets it, and of other services nothing.
+    """
 
     def __init__(self) -> None:
+        self.health = HealthServicer()
         self.script: dict[str, list[Sequence[Step]]] = {}
         self.calls: list[Call] = []
         self.target = ""
@@ -175,6 +188,8 @@ class FakeServer:
                     case Hold():
                         call.wait_for_end()
                         return
+                    case Pause():
+                        step.over.wait(LONG_SECONDS)
                     case _:
                         yield step
 
@@ -209,9 +224,10 @@ def packed(detail: Message) -> any_pb2.Any:
 def serving(credentials: grpc.ServerCredentials | None = None) -> Iterator[FakeServer]:
     """A server on a free port of the loopback interface."""
     fake = FakeServer()
-    with ThreadPoolExecutor(max_workers=16) as workers:
+    with ThreadPoolExecutor(max_workers=32) as workers:
         server = grpc.server(workers, options=[("grpc.so_reuseport", 0)])
         server.add_generic_rpc_handlers(tuple(fake.handlers()))
+        add_HealthServicer_to_server(fake.health, server)
         if credentials is None:
             port = server.add_insecure_port("127.0.0.1:0")
         else:

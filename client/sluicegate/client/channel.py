@@ -26,6 +26,10 @@ MAX_RESPONSE_BYTES = 32 << 20
 KEEPALIVE_MILLISECONDS = 20_000
 """The server takes pings every 10 s; most load balancers drop what was silent for a minute or more."""
 
+LOOKUP_INTERVAL_MILLISECONDS = 2_000
+"""gRPC looks a name up when it loses a connection, but by itself no sooner than 30 s after it did so last. Until
+then a client would know no live address of two replicas that are replaced one after the other."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tls:
@@ -53,11 +57,13 @@ class Tls:
 def service_config(health_check: str | None) -> str:
     """The gRPC service config, JSON.
 
-    Only UNAVAILABLE is retried: it says that the call was not served, and another replica may. Every
-    method here is safe to repeat until its first message (what was closed twice is closed, and a finding is
-    filed once for each request's id), and gRPC itself never repeats a stream whose initial metadata has
-    arrived. The server's `grpc-retry-pushback-ms` replaces the backoff, which gRPC jitters by a fifth.
-    Throttling ends retries while most calls fail.
+    UNAVAILABLE is retried: it says that the call was not served, and another replica may. So is CANCELLED,
+    with which gRPC's C core (1.85) drops a call that arrives in the moment in which its server stops; where a
+    server of ours cancels on purpose, it forbids the retry. Every method here is safe to repeat until its
+    first message (what was closed twice is closed, and a finding is filed once for each request's id), and
+    gRPC itself never repeats a stream whose initial metadata has arrived. The server's
+    `grpc-retry-pushback-ms` replaces the backoff, which gRPC jitters by a fifth. Throttling ends retries
+    while most calls fail; its tokens are enough for a hundred calls at once that lose their replica.
     """
     config: dict[str, object] = {
         "loadBalancingConfig": [{"round_robin": {}}],
@@ -69,11 +75,11 @@ def service_config(health_check: str | None) -> str:
                     "initialBackoff": "0.2s",
                     "maxBackoff": "5s",
                     "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
+                    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
                 },
             }
         ],
-        "retryThrottling": {"maxTokens": 20, "tokenRatio": 0.5},
+        "retryThrottling": {"maxTokens": 200, "tokenRatio": 0.5},
     }
     if health_check is not None:
         config["healthCheckConfig"] = {"serviceName": health_check}
@@ -86,6 +92,7 @@ def open_channel(target: str, *, tls: Tls | None, health_check: str | None, retr
         ("grpc.service_config", service_config(health_check)),
         ("grpc.service_config_disable_resolution", 1),
         ("grpc.enable_retries", int(retry)),
+        ("grpc.dns_min_time_between_resolutions_ms", LOOKUP_INTERVAL_MILLISECONDS),
         ("grpc.keepalive_time_ms", KEEPALIVE_MILLISECONDS),
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.max_send_message_length", MAX_REQUEST_BYTES),

@@ -80,11 +80,14 @@ class _Services:
 class Client:
     """Calls a Sluicegate server. Belongs to the event loop of its first call; any number of tasks may use it.
 
-    `target` is gRPC's: `host:port`, `dns:///host:port` (balanced over all addresses), `unix:/path`.
-    `token` is a token source, or a token; None calls anonymously. `timeout` is the default for each call
-    in seconds, `math.inf` for no limit. `health_check` names a service of the server's health: replicas that
-    do not serve it are passed over (the check carries no token, so use "" or a service that anyone may
-    ask for). `retry`: a call that no replica could take (Unavailable) is sent again by itself, up to three times.
+    `target` is gRPC's: `host:port` or `dns:///host:port`, whose addresses get calls in turn, `unix:/path`, or
+    several replicas as `ipv4:ADDRESS:PORT,ADDRESS:PORT` (with `tls.server_name`). `token` is a token source,
+    or a token; None calls anonymously. `timeout` is the default for each call in seconds, `math.inf` for no
+    limit. `health_check` names a service of the server's health, "" the server: replicas that do not serve it
+    are passed over. Not for a target that is a proxy, which would pass the question to any one replica. It
+    carries no token, so `models/ID` is for models that callers without one may know of; of others no replica
+    serves it. `retry`: a call that no replica could take (Unavailable) is sent again by itself, up to three
+    times.
 
     Raises InsecureTransport if a token would leave this machine without TLS. Every call may raise
     TokenUnavailable and the CallErrors; see errors.py.
@@ -102,7 +105,8 @@ class Client:
     ) -> None:
         if not is_target(target):
             raise ConfigurationError(
-                "the target is `host:port`, `dns:///host:port` or `unix:/path`, not a URL, and without spaces"
+                "the target is `host:port`, `dns:///host:port`, `unix:/path`, or several replicas as "
+                "`ipv4:ADDRESS:PORT,ADDRESS:PORT`; not a URL, and without spaces"
             )
         if token is not None:
             require_private(target, tls)

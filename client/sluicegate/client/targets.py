@@ -8,13 +8,20 @@ from urllib.parse import urlsplit
 
 _PLAIN = re.compile(r"([^:]+)(?::[0-9]{1,5})?")
 _BRACKETED = re.compile(r"\[([^\[\]]+)\](?::[0-9]{1,5})?")
+_LISTED = {"ipv4": re.compile(r"([0-9.]+):[0-9]{1,5}"), "ipv6": re.compile(r"\[([^\[\]]+)\]:[0-9]{1,5}")}
 
 
 def is_target(target: str) -> bool:
-    """Whether this can be a gRPC target at all: no URL, and no blank but in the path of a unix socket."""
+    """Whether this can be a gRPC target at all: no URL, and no blank but in the path of a unix socket.
+
+    Several are `ipv4:` or `ipv6:` and addresses, each with its port; of names there is one.
+    """
     if not target or ("://" in target and not target.startswith(("dns://", "unix://"))):
         return False
-    return target.startswith(("unix:", "unix-abstract:")) or not re.search(r"[\s\x00-\x1f]", target)
+    scheme, _, rest = target.partition(":")
+    if scheme in _LISTED:
+        return all(_is_listed(scheme, address) for address in rest.split(","))
+    return scheme in ("unix", "unix-abstract") or not re.search(r"[\s\x00-\x1f,]", target)
 
 
 def is_local(target: str) -> bool:
@@ -52,6 +59,15 @@ def is_loopback(host: str) -> bool:
         return True
     try:
         return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_listed(scheme: str, address: str) -> bool:
+    """Whether this is an address of the scheme's version with a port: gRPC takes no other into its list."""
+    match = _LISTED[scheme].fullmatch(address)
+    try:
+        return match is not None and f"ipv{ip_address(match[1]).version}" == scheme
     except ValueError:
         return False
 

@@ -63,6 +63,13 @@ def test_details_are_packed_whole(reason: Reason) -> None:
     assert request.request_id == "request-1"
 
 
+@pytest.mark.parametrize("reason", Reason)
+def test_what_was_cancelled_on_purpose_and_nothing_else_is_not_to_be_retried(reason: Reason) -> None:
+    pushback = dict(trailers(CallRefused(reason), "1")).get("grpc-retry-pushback-ms")
+
+    assert pushback == ("-1" if STATUSES[reason].code is StatusCode.CANCELLED else None)
+
+
 def test_the_pushback_is_in_whole_milliseconds() -> None:
     assert (
         dict(trailers(CallRefused(Reason.SERVER_OVERLOADED, retry_after_seconds=0.0126), "1"))["grpc-retry-pushback-ms"]

@@ -39,7 +39,9 @@ def token_option(flag: str, text: str, *, metavar: str | None = None) -> Any:
 class Server:
     """Where the server is, and how to reach it."""
 
-    target: Annotated[str, _option("--target", "host:port, dns:///host:port or unix:/path")] = DEFAULT_TARGET
+    target: Annotated[str, _option("--target", "host:port, dns:///host:port, ipv4:A:PORT,B:PORT or unix:/path")] = (
+        DEFAULT_TARGET
+    )
     timeout: Annotated[float, _option("--timeout", "Seconds for each call; inf for no limit")] = 60.0
     tls: Annotated[bool, _option("--tls", "Use TLS; so does each option below")] = False
     ca: Annotated[Path | None, _option("--ca", "Authorities to trust, PEM", metavar="FILE")] = None

@@ -18,6 +18,7 @@ from sluicegate.server.errors import CallRefused
 DOMAIN = "sluicegate"
 DETAILS_TRAILER = "grpc-status-details-bin"
 PUSHBACK_TRAILER = "grpc-retry-pushback-ms"
+NO_RETRY = "-1"  # gRFC A6: a pushback that is no time forbids the retry
 USAGE_TRAILER = "sluicegate-usage-bin"
 
 
@@ -156,6 +157,9 @@ def trailers(refused: CallRefused, request_id: str) -> tuple[tuple[str, str | by
     if refused.retry_after_seconds is not None:
         # Never 0: gRPC's C core (1.85) leaves a call that is pushed back by 0 ms waiting for its deadline.
         pairs.append((PUSHBACK_TRAILER, str(max(1, round(refused.retry_after_seconds * 1000)))))
+    elif status_code(refused.reason) is StatusCode.CANCELLED:
+        # Our clients retry CANCELLED, with which gRPC drops calls when a server stops. This one was meant to end.
+        pairs.append((PUSHBACK_TRAILER, NO_RETRY))
     return tuple(pairs)
 
 
