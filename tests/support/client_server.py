@@ -221,10 +221,10 @@ def packed(detail: Message) -> any_pb2.Any:
 
 
 @contextmanager
-def serving(credentials: grpc.ServerCredentials | None = None) -> Iterator[FakeServer]:
-    """A server on a free port of the loopback interface."""
+def serving(credentials: grpc.ServerCredentials | None = None, *, at_once: int = 32) -> Iterator[FakeServer]:
+    """A server on a free port of the loopback interface, for so many calls at once."""
     fake = FakeServer()
-    with ThreadPoolExecutor(max_workers=32) as workers:
+    with ThreadPoolExecutor(max_workers=at_once) as workers:
         server = grpc.server(workers, options=[("grpc.so_reuseport", 0)])
         server.add_generic_rpc_handlers(tuple(fake.handlers()))
         add_HealthServicer_to_server(fake.health, server)
