@@ -242,12 +242,13 @@ def of_decision(desk: Desk) -> Samples:
 async def of_quotas(desk: Desk, store: Store, name: str) -> Samples:
     """What a call holds, from when it asks until it has it, and from its end until that is booked."""
     caller, meter = desk.caller(), Meter(store, desk.policy)
-    grant = desk.grant(desk.call(caller))
+    call = desk.call(caller)
+    grant = desk.grant(call)
     reserving: list[float] = []
     settling: list[float] = []
     for _ in desk.tokens:
         usage = Usage(prompt_tokens=12)
-        with desk.live.entry(grant) as entry:
+        with desk.live.entry(call, grant, usage) as entry:
             begun = time.perf_counter()
             async with meter.reserved(entry, caller, usage, WANTED):
                 held = time.perf_counter()
@@ -271,7 +272,7 @@ async def of_all(desk: Desk, store: Store, name: str) -> Samples:
         caller = desk.authenticator.identify(context)
         call = desk.call(caller)
         grant = desk.grant(call)
-        with desk.live.entry(grant) as entry, desk.judge.watching(entry, caller, REQUEST):
+        with desk.live.entry(call, grant, usage) as entry, desk.judge.watching(entry, caller, REQUEST):
             async with meter.reserved(entry, caller, usage, WANTED):
                 await call.record.open(grant, reserved_tokens=512)
                 before.append((time.perf_counter() - begun) * 1e6)

@@ -12,6 +12,7 @@ from sluicegate.client import Cancelled, Client, ConfigurationError, InsecureTra
 from sluicegate.client.channel import SERVICES, service_config
 from sluicegate.v1 import (
     access_service_pb2,
+    engine_service_pb2,
     finding_service_pb2,
     generation_service_pb2,
     model_service_pb2,
@@ -27,6 +28,7 @@ OVERLOADED = Refusal(code=grpc.StatusCode.UNAVAILABLE, reason="SERVER_OVERLOADED
 def test_the_service_config_names_every_service_of_the_api() -> None:
     files = (
         access_service_pb2,
+        engine_service_pb2,
         finding_service_pb2,
         generation_service_pb2,
         model_service_pb2,

@@ -1,45 +1,54 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AbstractContextManager
 
 import pytest
+from audits import call_of
 from issuer import NOW, PEER
 from policies import policy
 
 from sluicegate.auth import AccessRequest, Grant, Principal, Reason
+from sluicegate.server.caller import Caller
 from sluicegate.server.errors import CallRefused
-from sluicegate.server.live import LiveCalls
+from sluicegate.server.live import STALLED_SECONDS, CallState, LiveCall, LiveCalls
+from sluicegate.server.output import Usage
+
+ALICE = Principal(
+    "https://issuer.example",
+    "alice",
+    "app",
+    "token-1",
+    "key-1",
+    frozenset({"generate:gpt2-124m"}),
+    (),
+    NOW,
+    NOW + 900,
+    None,
+    None,
+    None,
+)
 
 
 def a_grant() -> Grant:
-    principal = Principal(
-        "https://issuer.example",
-        "alice",
-        "app",
-        "token-1",
-        "key-1",
-        frozenset({"generate:gpt2-124m"}),
-        (),
-        NOW,
-        NOW + 900,
-        None,
-        None,
-        None,
-    )
-    outcome = policy().decide(principal, AccessRequest("generate", "gpt2-124m"), PEER, NOW)
+    outcome = policy().decide(ALICE, AccessRequest("generate", "gpt2-124m"), PEER, NOW)
     assert isinstance(outcome, Grant)
     return outcome
 
 
-async def hold(live: LiveCalls, entered: asyncio.Event) -> None:
-    with live.entry(a_grant()):
+def entry(live: LiveCalls, request_id: str = "request-1") -> AbstractContextManager[LiveCall]:
+    return live.entry(call_of(Caller(ALICE, PEER), policy(), request_id=request_id), a_grant(), Usage(1))
+
+
+async def hold(live: LiveCalls, entered: asyncio.Event, request_id: str) -> None:
+    with entry(live, request_id):
         entered.set()
         await asyncio.Event().wait()
 
 
-async def held(live: LiveCalls) -> asyncio.Task[None]:
+async def held(live: LiveCalls, request_id: str = "request-1") -> asyncio.Task[None]:
     entered = asyncio.Event()
-    task = asyncio.create_task(hold(live, entered))
+    task = asyncio.create_task(hold(live, entered, request_id))
     await entered.wait()
     return task
 
@@ -81,7 +90,7 @@ async def test_a_cancellation_by_the_client_wins_over_an_end_at_the_same_moment(
 
 async def test_the_end_of_the_last_call_is_told() -> None:
     live = LiveCalls()
-    tasks = [await held(live) for _ in range(2)]
+    tasks = [await held(live, request_id) for request_id in ("request-1", "request-2")]
     ended = asyncio.create_task(live.ended())
 
     live.end_all(Reason.SERVER_DRAINING)
@@ -94,3 +103,29 @@ async def test_the_end_of_the_last_call_is_told() -> None:
 async def test_without_calls_there_is_nothing_to_wait_for() -> None:
     async with asyncio.timeout(1):
         await LiveCalls().ended()
+
+
+async def test_a_call_is_found_by_its_id_while_it_is_under_way() -> None:
+    live = LiveCalls()
+    task = await held(live, "request-1")
+
+    found, other = live.find("request-1"), live.find("request-2")
+    task.cancel()
+    await asyncio.wait({task})
+
+    assert found is not None
+    assert (found.id, other, live.find("request-1")) == ("request-1", None, None)
+
+
+async def test_a_call_waits_until_it_starts_and_is_stalled_while_its_reader_takes_nothing() -> None:
+    with entry(LiveCalls()) as call:
+        states = [call.state(0.0)]
+        call.start()
+        states.append(call.state(0.0))
+        call.writing_since = 10.0
+        states += [call.state(10.0 + STALLED_SECONDS / 2), call.state(10.0 + STALLED_SECONDS)]
+        call.writing_since = None
+        states.append(call.state(20.0))
+
+    running = CallState.RUNNING
+    assert states == [CallState.QUEUED, running, running, CallState.STALLED, running]

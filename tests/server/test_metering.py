@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from audits import call_of
 from issuer import NOW, FakeClock
 from policies import agreement, policy, release
 
@@ -50,11 +51,12 @@ class Bench:
         self.switch = switch
         self.meter = Meter(store, lambda: in_force, clock=clock)
         self.live = LiveCalls()
+        self.call = call_of(CALLER, in_force)
         self.begun = asyncio.Event()
 
     async def running(self, held: Grant) -> None:
         """A call that holds what it wants until it is ended."""
-        with self.live.entry(held) as call:
+        with self.live.entry(self.call, held, Usage(1)) as call:
             async with self.meter.reserved(call, CALLER, Usage(1), WANTED):
                 self.begun.set()
                 await asyncio.Event().wait()
@@ -119,7 +121,7 @@ async def test_without_the_ledger_a_call_is_refused(tmp_path: Path, held: Grant)
     async with bench(tmp_path) as at:
         at.switch.is_down = True
 
-        with pytest.raises(CallRefused) as refused, at.live.entry(held) as call:
+        with pytest.raises(CallRefused) as refused, at.live.entry(at.call, held, Usage(1)) as call:
             async with at.meter.reserved(call, CALLER, Usage(1), WANTED):
                 pass
 
@@ -131,10 +133,10 @@ async def test_the_policy_may_serve_the_public_without_the_ledger_and_refuse_par
     async with bench(tmp_path, {"public": "serve", "partner": "refuse"}) as at:
         at.switch.is_down = True
 
-        with at.live.entry(grant()) as call:
+        with at.live.entry(at.call, grant(), Usage(1)) as call:
             async with at.meter.reserved(call, CALLER, Usage(1), WANTED) as hold:
                 assert hold.output_tokens is None
-        with pytest.raises(CallRefused), at.live.entry(PARTNER) as call:
+        with pytest.raises(CallRefused), at.live.entry(at.call, PARTNER, Usage(1)) as call:
             async with at.meter.reserved(call, CALLER, Usage(1), WANTED):
                 pass
 
@@ -142,12 +144,12 @@ async def test_the_policy_may_serve_the_public_without_the_ledger_and_refuse_par
 async def test_recovery_needs_no_restart(tmp_path: Path) -> None:
     async with bench(tmp_path) as at:
         at.switch.is_down = True
-        with pytest.raises(CallRefused), at.live.entry(PARTNER) as call:
+        with pytest.raises(CallRefused), at.live.entry(at.call, PARTNER, Usage(1)) as call:
             async with at.meter.reserved(call, CALLER, Usage(1), WANTED):
                 pass
         at.switch.is_down = False
 
-        with at.live.entry(PARTNER) as call:
+        with at.live.entry(at.call, PARTNER, Usage(1)) as call:
             async with at.meter.reserved(call, CALLER, Usage(1), WANTED) as hold:
                 assert hold.output_tokens == 100
 
@@ -155,7 +157,7 @@ async def test_recovery_needs_no_restart(tmp_path: Path) -> None:
 async def test_a_running_call_outlives_a_short_loss_of_the_ledger(tmp_path: Path) -> None:
     async with bench(tmp_path) as at:
         usage = Usage(1)
-        with at.live.entry(PARTNER) as call:
+        with at.live.entry(at.call, PARTNER, Usage(1)) as call:
             async with at.meter.reserved(call, CALLER, usage, WANTED):
                 at.switch.is_down = True
                 await at.meter.renew()
@@ -212,7 +214,7 @@ async def test_a_caller_without_limits_needs_no_ledger(tmp_path: Path) -> None:
     async with bench(tmp_path) as at:
         at.switch.is_down = True
 
-        with at.live.entry(nothing) as call:
+        with at.live.entry(at.call, nothing, Usage(1)) as call:
             async with at.meter.reserved(call, CALLER, Usage(1), WANTED) as hold:
                 assert hold.reservation is None
 
@@ -223,11 +225,11 @@ async def test_anonymous_callers_are_counted_by_network(tmp_path: Path) -> None:
     neighbour = Caller(anonymous(), Peer(ip_address("2001:db8::ffff")))
     async with bench(tmp_path) as at:
         for caller in callers:
-            with at.live.entry(limits) as call:
+            with at.live.entry(at.call, limits, Usage(1)) as call:
                 async with at.meter.reserved(call, caller, Usage(1), WANTED):
                     pass
 
-        with pytest.raises(CallRefused) as refused, at.live.entry(limits) as call:
+        with pytest.raises(CallRefused) as refused, at.live.entry(at.call, limits, Usage(1)) as call:
             async with at.meter.reserved(call, neighbour, Usage(1), WANTED):
                 pass
 

@@ -14,7 +14,7 @@ def no_audit(policy: Policy) -> Auditing:
     return Auditing(NoLog(), Pseudonyms(SECRET), lambda: policy, signatures_checked=False, denials_per_minute=1_000_000)
 
 
-def call_of(caller: Caller, policy: Policy, deadline: float | None = None) -> Call:
+def call_of(caller: Caller, policy: Policy, deadline: float | None = None, *, request_id: str = "request-1") -> Call:
     """A call that nobody made, of this caller."""
-    record = no_audit(policy).record(caller, "request-1", "Generate", 0.0)
-    return Call(caller, "request-1", 0.0, deadline, record)
+    record = no_audit(policy).record(caller, request_id, "Generate", 0.0)
+    return Call(caller, request_id, 0.0, deadline, record)

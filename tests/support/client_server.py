@@ -20,6 +20,7 @@ from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
 from sluicegate.v1 import (
     access_service_pb2,
+    engine_service_pb2,
     finding_service_pb2,
     generation_pb2,
     generation_service_pb2,
@@ -150,6 +151,7 @@ class FakeServer:
             release_service_pb2,
             withdrawal_service_pb2,
             finding_service_pb2,
+            engine_service_pb2,
         ):
             for service in file.DESCRIPTOR.services_by_name.values():
                 methods = {}

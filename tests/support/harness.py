@@ -40,6 +40,7 @@ from sluicegate.server.rpc.status import DETAILS_TRAILER, PUSHBACK_TRAILER, USAG
 from sluicegate.server.settings_file import load_settings
 from sluicegate.server.tokenizer import Tokenizer
 from sluicegate.v1.access_service_pb2_grpc import AccessServiceStub
+from sluicegate.v1.engine_service_pb2_grpc import EngineServiceStub
 from sluicegate.v1.finding_service_pb2_grpc import FindingServiceStub
 from sluicegate.v1.generation_pb2 import Usage
 from sluicegate.v1.generation_service_pb2_grpc import GenerationServiceStub
@@ -47,6 +48,7 @@ from sluicegate.v1.model_service_pb2_grpc import ModelServiceStub
 
 if TYPE_CHECKING:
     from sluicegate.v1.access_service_pb2_grpc import AccessServiceAsyncStub
+    from sluicegate.v1.engine_service_pb2_grpc import EngineServiceAsyncStub
     from sluicegate.v1.finding_service_pb2_grpc import FindingServiceAsyncStub
     from sluicegate.v1.generation_service_pb2_grpc import GenerationServiceAsyncStub
     from sluicegate.v1.model_service_pb2_grpc import ModelServiceAsyncStub
@@ -59,6 +61,7 @@ MODELS = ("gpt2-124m", "gpt2-355m", "gpt2-774m", "gpt2-1558m", "gpt2-next")
 EVERY_SCOPE = " ".join(
     [f"{action}:{model}" for action in ("generate", "score", "logprobs") for model in MODELS]
     + ["detect:watermark", "release:read", "release:withdraw", "findings:read", "findings:write", "findings:manage"]
+    + ["engine:read", "engine:manage"]
 )
 AUDIT = {"directory": "audit", "key": "audit.jwk", "secret": "audit.secret", "replica": "gate-0"}
 SCRIPTED_WEIGHTS = "00" * 32
@@ -136,6 +139,7 @@ class Server:
 
     running: Running
     channel: grpc.aio.Channel
+    operator_channel: grpc.aio.Channel
     clock: FakeClock
     engine: Engine
     directory: Path
@@ -144,6 +148,10 @@ class Server:
     def target(self) -> str:
         """Where it listens."""
         return self.running.address
+
+    def channel_of(self, path: str) -> grpc.aio.Channel:
+        """To the listener that has this method."""
+        return self.operator_channel if path.startswith("/sluicegate.v1.EngineService/") else self.channel
 
     @property
     def generation(self) -> GenerationServiceAsyncStub:
@@ -160,6 +168,11 @@ class Server:
     @property
     def findings(self) -> FindingServiceAsyncStub:
         return cast("FindingServiceAsyncStub", FindingServiceStub(self.channel))
+
+    @property
+    def engines(self) -> EngineServiceAsyncStub:
+        """On the operators' listener."""
+        return cast("EngineServiceAsyncStub", EngineServiceStub(self.operator_channel))
 
     @property
     def health(self) -> Any:
@@ -220,6 +233,7 @@ def write_server(
         "models": {SMALL: {"device": "cpu", "slots": 4}},
         "drain": {"announce_seconds": 0, "grace_seconds": 0},
         "metrics": {"listen": None},
+        "operators": {"listen": "127.0.0.1:0"},
         "audit": AUDIT,
     }
     settings["limits"] = {**NO_LIMITERS, **settings.get("limits", {})}
@@ -252,8 +266,11 @@ async def serving(
     launch = _watched(thread_launcher(load or engine.load), engine.clients)
     async with running(load_settings(path), launch, clock) as server:
         try:
-            async with connected(server.address, credentials, channel_options) as channel:
-                yield Server(server, channel, clock, engine, directory)
+            async with (
+                connected(server.address, credentials, channel_options) as channel,
+                connected(server.operators_address or server.address, credentials) as operator_channel,
+            ):
+                yield Server(server, channel, operator_channel, clock, engine, directory)
         finally:
             engine.resume()
     if settings.get("audit") is None:

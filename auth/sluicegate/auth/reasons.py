@@ -120,6 +120,10 @@ class Reason(StrEnum):
     """No such finding, or none that the caller may see."""
     FINDING_RATE_LIMIT = auto()
     """Too many findings in 24 hours, of this reporter or of the public."""
+    REQUEST_UNKNOWN = auto()
+    """No call of this id is under way on this replica, or it is not the caller's to end."""
+    CANCELLED_BY_OPERATOR = auto()
+    """An operator ended the call."""
     STAGE_CHANGED = auto()
     """In a stream: the new stage does not open the model to this caller."""
     SERVER_DRAINING = auto()

@@ -27,6 +27,7 @@ TEMPLATES = (
     "release:read",
     "release:withdraw",
     "audit:read",
+    "engine:read",
     "engine:manage",
 )
 """Every scope that any method may ask for; `{model}` stands for a model id."""

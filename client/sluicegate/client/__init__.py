@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     )
     from sluicegate.client.channel import Tls
     from sluicegate.client.client import Client
+    from sluicegate.client.engines import ActiveRequest, EngineLoad, ModelLoad, RequestState
     from sluicegate.client.errors import (
         AccessDenied,
         AuthenticationFailed,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
         FindingStatus,
     )
     from sluicegate.client.oidc import ClientCredentials
+    from sluicegate.client.operations import EngineOperations, SyncEngineOperations
     from sluicegate.client.provenance import Detection, Verdict, WatermarkCheck
     from sluicegate.client.releases import (
         AccessChange,
@@ -114,6 +116,7 @@ __all__ = [
     "AccessChange",
     "AccessDenied",
     "AccessShift",
+    "ActiveRequest",
     "Agreement",
     "AgreementTarget",
     "Attachment",
@@ -137,6 +140,8 @@ __all__ = [
     "Detokenized",
     "DifferenceEffect",
     "DifferenceSigning",
+    "EngineLoad",
+    "EngineOperations",
     "Event",
     "FieldViolation",
     "FileToken",
@@ -160,6 +165,7 @@ __all__ = [
     "MemorisationEvaluation",
     "Model",
     "ModelCard",
+    "ModelLoad",
     "ModelState",
     "ModelTarget",
     "ModelWatch",
@@ -176,6 +182,7 @@ __all__ = [
     "Replay",
     "ReplayGroup",
     "ReplayState",
+    "RequestState",
     "RequirementState",
     "Score",
     "ServerFault",
@@ -189,6 +196,7 @@ __all__ = [
     "StreamOptions",
     "SubjectTarget",
     "SyncClient",
+    "SyncEngineOperations",
     "SyncGenerationStream",
     "SyncModelWatch",
     "Tls",
@@ -213,9 +221,11 @@ _MODULES = (
     "cards",
     "channel",
     "client",
+    "engines",
     "errors",
     "findings",
     "oidc",
+    "operations",
     "provenance",
     "releases",
     "requests",

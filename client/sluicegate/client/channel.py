@@ -19,6 +19,7 @@ SERVICES = (
     "sluicegate.v1.WithdrawalService",
     "sluicegate.v1.ReleaseService",
     "sluicegate.v1.FindingService",
+    "sluicegate.v1.EngineService",
 )
 MAX_REQUEST_BYTES = 4 << 20
 MAX_RESPONSE_BYTES = 32 << 20

@@ -25,6 +25,7 @@ from sluicegate.client.findings import (
     FindingSeverity,
     FindingStatus,
 )
+from sluicegate.client.operations import EngineOperations
 from sluicegate.client.provenance import Detection
 from sluicegate.client.releases import PolicySimulation, ReleasePlan, StageTransition
 from sluicegate.client.requests import GenerationConfig, Prompt, StreamOptions
@@ -42,6 +43,7 @@ from sluicegate.v1 import (
     withdrawal_service_pb2,
 )
 from sluicegate.v1.access_service_pb2_grpc import AccessServiceStub
+from sluicegate.v1.engine_service_pb2_grpc import EngineServiceStub
 from sluicegate.v1.finding_service_pb2_grpc import FindingServiceStub
 from sluicegate.v1.generation_service_pb2_grpc import GenerationServiceStub
 from sluicegate.v1.model_service_pb2_grpc import ModelServiceStub
@@ -52,6 +54,7 @@ from sluicegate.v1.withdrawal_service_pb2_grpc import WithdrawalServiceStub
 if TYPE_CHECKING:
     # The generated stubs serve both worlds at run time; only their types differ.
     from sluicegate.v1.access_service_pb2_grpc import AccessServiceAsyncStub
+    from sluicegate.v1.engine_service_pb2_grpc import EngineServiceAsyncStub
     from sluicegate.v1.finding_service_pb2_grpc import FindingServiceAsyncStub
     from sluicegate.v1.generation_service_pb2_grpc import GenerationServiceAsyncStub
     from sluicegate.v1.model_service_pb2_grpc import ModelServiceAsyncStub
@@ -74,6 +77,7 @@ class _Services:
         self.provenance = cast("ProvenanceServiceAsyncStub", ProvenanceServiceStub(self.channel))
         self.release = cast("ReleaseServiceAsyncStub", ReleaseServiceStub(self.channel))
         self.findings = cast("FindingServiceAsyncStub", FindingServiceStub(self.channel))
+        self.engine = cast("EngineServiceAsyncStub", EngineServiceStub(self.channel))
         self.withdrawals = cast("WithdrawalServiceAsyncStub", WithdrawalServiceStub(self.channel))
 
 
@@ -135,6 +139,11 @@ class Client:
         services, self._open = self._open, None
         if services is not None:
             await services.channel.close()
+
+    @property
+    def engine(self) -> EngineOperations:
+        """What operators ask of one replica, at its operators' listener: make that the client's target."""
+        return EngineOperations(self._caller, lambda: self._services().engine, self._deadline)
 
     def stream(
         self,

@@ -16,7 +16,7 @@ SluicegateError
     ├── QuotaExceeded           wait for `retry_after` seconds, or ask for less
     ├── Unavailable             try again; another replica may answer at once
     ├── DeadlineExceeded        allow more time, or ask for less
-    ├── Cancelled               nothing: this side ended the call
+    ├── Cancelled               nothing if this side ended the call; else see `reason`
     ├── ReaderStalled           read the stream faster
     └── ServerFault             report it with the request id
 """
@@ -163,7 +163,7 @@ class DeadlineExceeded(CallError):
 
 
 class Cancelled(CallError):
-    """The call was cancelled."""
+    """The call was cancelled: by this side, or by whom `reason` names."""
 
 
 class ReaderStalled(CallError):

@@ -22,6 +22,7 @@ from sluicegate.client.findings import (
     FindingStatus,
 )
 from sluicegate.client.loop_thread import LoopThread
+from sluicegate.client.operations import SyncEngineOperations
 from sluicegate.client.provenance import Detection
 from sluicegate.client.releases import PolicySimulation, ReleasePlan, StageTransition
 from sluicegate.client.requests import GenerationConfig, Prompt, StreamOptions
@@ -144,6 +145,11 @@ class SyncClient:
     def close(self) -> None:
         """Cancel what runs and close the connections. The client cannot be used again."""
         self._loop.close(self._client.close)
+
+    @property
+    def engine(self) -> SyncEngineOperations:
+        """What operators ask of one replica, at its operators' listener: make that the client's target."""
+        return SyncEngineOperations(self._client.engine, self._loop)
 
     def stream(
         self,

@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import structlog
 
 from sluicegate.auth import (
@@ -57,6 +58,7 @@ from sluicegate.server.metering import Meter
 from sluicegate.server.metrics_setup import Endpoint
 from sluicegate.server.models import Models
 from sluicegate.server.observe.metrics import Metrics
+from sluicegate.server.operating import Operating
 from sluicegate.server.policy_figures import PolicyFigures
 from sluicegate.server.queueing import Queue
 from sluicegate.server.quota_figures import QuotaFigures
@@ -64,16 +66,19 @@ from sluicegate.server.requirements import watched_requirements
 from sluicegate.server.rpc.access import AccessServicer
 from sluicegate.server.rpc.authenticator import Authenticator
 from sluicegate.server.rpc.drain import Draining
+from sluicegate.server.rpc.engine import EngineServicer
 from sluicegate.server.rpc.findings import FindingServicer
 from sluicegate.server.rpc.generation import GenerationServicer
 from sluicegate.server.rpc.health import HealthServicer
-from sluicegate.server.rpc.listener import add_services, bind, build_server
-from sluicegate.server.rpc.methods import own_services
+from sluicegate.server.rpc.listener import Build, add_services, bind, build_server
+from sluicegate.server.rpc.methods import caller_services, operator_services
 from sluicegate.server.rpc.models import ModelServicer
+from sluicegate.server.rpc.operators import OperatorListener
 from sluicegate.server.rpc.peer import Peers
 from sluicegate.server.rpc.probes import ProbeListener
 from sluicegate.server.rpc.provenance import ProvenanceServicer
 from sluicegate.server.rpc.release import ReleaseServicer
+from sluicegate.server.rpc.tls import server_credentials
 from sluicegate.server.rpc.withdrawals import WithdrawalServicer
 from sluicegate.server.scoring import Scoring
 from sluicegate.server.serving import Serving
@@ -100,6 +105,7 @@ class Running:
     address: str
     metrics_address: str | None
     health_address: str | None
+    operators_address: str | None
     draining: Draining
     failed: asyncio.Event
 
@@ -144,15 +150,12 @@ async def running(
         keep(policy_figures.run, "policy figures")
         meter = _open_meter(keep, store, in_force, metrics)
 
-        peers = Peers(settings.trusted_proxies)
-        authenticator = Authenticator(verifier, peers, in_force)
+        authenticator = Authenticator(verifier, Peers(settings.trusted_proxies), in_force)
         limiters = _limiters(settings.limits, clock)
-        server = build_server(
-            settings, peers, authenticator, limiters, metrics=metrics, auditing=auditing, tracing=tracing
-        )
-        stack.push_async_callback(server.stop, None)
-        address = bind(server, settings)
+        build = functools.partial(build_server, settings, limiters, metrics=metrics, auditing=auditing, tracing=tracing)
+        server, address = _callers(stack, settings, build, authenticator)
         probes = _probes(stack, settings.health.listen)
+        operators = _operators(stack, settings, build, Authenticator(verifier, Peers(), in_force))
 
         monitor = await opened_signals(stack, settings, store, lexicon, metrics, clock=clock, keep=keep)
         launch = launch or process_launcher(arguments=worker_arguments(settings))
@@ -173,7 +176,7 @@ async def running(
         )
         catalog = _open_catalog(keep, gate, models, changes, metrics)
         health = HealthServicer(
-            tuple(service.full_name for service in own_services()), authenticator, gate, models, changes
+            tuple(service.full_name for service in caller_services()), authenticator, gate, models, changes
         )
         add_services(
             server,
@@ -220,11 +223,13 @@ async def running(
         )
         await server.start()
         await probes.start(health)
+        await operators.start(EngineServicer(Operating(models, live, auditing)))
         log.info(
             "serving",
             address=address,
             metrics=metrics_address,
             health=probes.address,
+            operators=operators.address,
             models=list(models.hosted),
             stage=in_force().stage.id,
         )
@@ -232,6 +237,7 @@ async def running(
             address,
             metrics_address,
             probes.address,
+            operators.address,
             Draining(server, health, catalog, live, settings.drain),
             failed,
         )
@@ -247,6 +253,24 @@ def _probes(stack: AsyncExitStack, listen: str | None) -> ProbeListener:
     probes = ProbeListener(listen)
     stack.push_async_callback(probes.stop)
     return probes
+
+
+def _callers(
+    stack: AsyncExitStack, settings: config.Settings, build: Build, authenticator: Authenticator
+) -> tuple[grpc.aio.Server, str]:
+    """A server at the callers' port, and its address."""
+    server = build(authenticator, caller_services())
+    stack.push_async_callback(server.stop, None)
+    return server, bind(server, "listen", settings.listen, server_credentials("tls", settings.tls))
+
+
+def _operators(
+    stack: AsyncExitStack, settings: config.Settings, build: Build, authenticator: Authenticator
+) -> OperatorListener:
+    """Take the operators' port. It closes late: operators see a drain to its end."""
+    listener = OperatorListener(build(authenticator, operator_services()), settings)
+    stack.push_async_callback(listener.stop)
+    return listener
 
 
 def _watch_policy(settings: config.Policy, metrics: Metrics, changed: Callable[[], None]) -> PolicyWatch:

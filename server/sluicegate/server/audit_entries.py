@@ -9,7 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sluicegate.auth import AccessRequest, Agreement, Audience, Claim, Grant, Peer, Policy, Principal, Reason
-from sluicegate.server.audit import OTHER, Decision, FindingFiled, FindingReviewed, Opening, Pseudonyms, Withdrawn
+from sluicegate.server.audit import (
+    OTHER,
+    Decision,
+    FindingFiled,
+    FindingReviewed,
+    Opening,
+    Operated,
+    Pseudonyms,
+    Withdrawn,
+)
 from sluicegate.server.caller import Caller
 from sluicegate.server.state import (
     AgreementTarget,
@@ -134,6 +143,12 @@ def finding_reviewed(names: Pseudonyms, operator: Principal, finding: Finding, r
         by=(by,) if by is not None else (),
         justification=review.justification,
     )
+
+
+def operated(names: Pseudonyms, operator: Principal, operation: str, target: str, justification: str) -> Operated:
+    """The entry of an operator's order to an engine."""
+    by = names.subject(operator)
+    return Operated(operation=operation, target=target, by=(by,) if by is not None else (), justification=justification)
 
 
 def _agreement(claim: Claim | None) -> str | None:

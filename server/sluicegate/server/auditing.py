@@ -171,6 +171,10 @@ class Auditing:
         entry = audit_entries.withdrawn(self.names, operator, withdrawal, lifted_for=justification, signers=signers)
         await self.log.record(entry)
 
+    def operated(self, operator: Principal, operation: str, target: str, justification: str) -> None:
+        """An operator steps in. The entry is kept until the disk takes it: an operator waits for no disk."""
+        self.log.note(audit_entries.operated(self.names, operator, operation, target, justification))
+
     def finding_filed(self, reporter: Principal, finding: Finding) -> None:
         """A finding is in the store. The entry is kept until the disk takes it."""
         self.log.note(audit_entries.finding_filed(self.names, reporter, finding))
@@ -205,6 +209,11 @@ class CallRecord:
         """Of the key that its output is marked by."""
         self.redactions: Mapping[PiiType, int] = {}
         """Personal data that was taken out of its output."""
+
+    @property
+    def action(self) -> str:
+        """What the call asks for: generate, score or tokenize; else its method's name."""
+        return self._call.action
 
     def asks(self, action: str, request: AccessRequest) -> None:
         """What the call asks for; until then it is known by its method."""

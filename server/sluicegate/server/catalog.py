@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from enum import Enum, auto
 
 from sluicegate.auth import Audience, Denied, Grant, ModelEntry, Policy, Reason
 from sluicegate.server.caller import Call, Caller
@@ -12,15 +11,7 @@ from sluicegate.server.cards import ModelCard, model_card
 from sluicegate.server.changes import Changes
 from sluicegate.server.errors import CallRefused
 from sluicegate.server.gate import Gate
-from sluicegate.server.models import HostedModel, Models
-
-
-class ModelState(Enum):
-    """Whether a model answers now."""
-
-    LOADING = auto()
-    READY = auto()
-    UNAVAILABLE = auto()
+from sluicegate.server.models import HostedModel, Models, ModelState
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +91,6 @@ class Catalog:
             raise CallRefused(denied.reason, denied.detail)
 
     def _view(self, policy: Policy, model: str, caller: Caller) -> ModelView:
-        hosted = self._models.find(model)
-        if hosted is not None:
-            state = ModelState.READY
-        else:
-            state = ModelState.LOADING if model in self._models.hosted else ModelState.UNAVAILABLE
         access = self._gate.best(caller, model)
         return ModelView(
             id=model,
@@ -112,8 +98,8 @@ class Catalog:
             source=policy.models[model].source if policy.weights_directory(model) is None else "",
             stage=policy.stage.id,
             open_to=policy.stage.open.get(model),
-            state=state,
-            hosted=hosted,
+            state=self._models.state(model),
+            hosted=self._models.find(model),
             denied=access.reason if isinstance(access, Denied) else None,
             agreement=access.agreement if isinstance(access, Grant) else None,
         )

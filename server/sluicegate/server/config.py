@@ -316,6 +316,13 @@ class Health(Section):
     listen: Address | None = None
 
 
+class Operators(Section):
+    """A listener of its own for EngineService. Without a `tls` of its own it has that of the callers' listener."""
+
+    listen: Address | None = None
+    tls: Tls | None = None
+
+
 class Log(Section):
     """The log, on standard error."""
 
@@ -349,6 +356,7 @@ class Settings(Section):
     metrics: Metrics = Metrics()
     tracing: Tracing | None = None
     health: Health = Health()
+    operators: Operators = Operators()
     findings: Findings = Findings()
     signals: Signals = Signals()
     watermark: Watermark | None = None
@@ -387,6 +395,19 @@ class Settings(Section):
         except CycleError as error:
             circle = " for ".join(error.args[1])
             raise ValueError(f"models: {circle} is a circle of drafts; a smaller model drafts for a larger") from None
+        return self
+
+    @property
+    def operators_tls(self) -> Tls | None:
+        """The transport security of the operators' listener."""
+        return self.operators.tls or self.tls
+
+    @model_validator(mode="after")
+    def _operators_are_not_overheard(self) -> Self:
+        listen = self.operators.listen
+        is_near = listen is None or listen.startswith("unix:") or LOOPBACK.match(listen) is not None
+        if not is_near and self.operators_tls is None:
+            raise ValueError("operators.listen: needs tls, of its own or the server's; or listen on loopback")
         return self
 
     @model_validator(mode="after")

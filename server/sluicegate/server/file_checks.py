@@ -17,8 +17,9 @@ from sluicegate.server.watermark_setup import keyring_of
 def check_files(settings: Settings) -> None:
     """Raise SettingsError with every file that cannot be used, and every extra that is missing."""
     checks: list[Callable[[], object]] = [lambda: Endpoint(settings.metrics)]
-    if (tls := settings.tls) is not None:
-        checks.append(CertificateFiles("tls", tls.certificate, tls.key, tls.client_ca).read)
+    for section, tls in (("tls", settings.tls), ("operators.tls", settings.operators.tls)):
+        if tls is not None:
+            checks.append(CertificateFiles(section, tls.certificate, tls.key, tls.client_ca).read)
     if (tracing := settings.tracing) is not None:
         checks.append(lambda: check_tracing(tracing))
     checks.append(lambda: state_url(settings.state))

@@ -55,7 +55,7 @@ class Generations:
         with (
             self._booked(call, grant) as books,
             serving.monitor.generation(grant, request.prompt, hosted.tokenizer, request.candidates) as observation,
-            serving.live.entry(grant) as entry,
+            serving.live.entry(call, grant, usage) as entry,
             serving.judge.watching(entry, call.caller, request.access()),
             engine_faults(),
         ):
@@ -75,6 +75,7 @@ class Generations:
                     stops_at=partial(LexiconScanner, serving.lexicon, at_once=True) if grant.stop_flagged else None,
                     clock=serving.clock,
                 )
+                generation.live = entry
                 async with self._running(call, generation, submit):
                     observation.begin()
                     yield generation
@@ -90,6 +91,7 @@ class Generations:
             generation.stream = await self._serving.models.engines.submit(submit)
             try:
                 await generation.wait_started()
+                generation.live.start()
                 call.trace.begin(Phase.PREFILL)
             except BaseException:
                 await generation.stream.close()

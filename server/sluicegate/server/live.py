@@ -5,20 +5,61 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum, auto
 
 from sluicegate.auth import Grant, Reason
+from sluicegate.server.caller import Call
 from sluicegate.server.errors import CallRefused
+from sluicegate.server.output import Usage
+
+STALLED_SECONDS = 1.0
+"""A reader that takes nothing for this long is told of as stalled; every write waits for it a little."""
+
+
+class CallState(Enum):
+    """Where a call is."""
+
+    QUEUED = auto()
+    """It has no slots yet."""
+    RUNNING = auto()
+    """It is worked on."""
+    STALLED = auto()
+    """It is worked on, and its reader takes nothing."""
 
 
 class LiveCall:
-    """One call under way, in the task that made it."""
+    """One call under way, in the task that made it.
 
-    def __init__(self, grant: Grant) -> None:
+    Who works on it says how far it is: `start`, and `writing_since`, the event loop's time at which a write to its
+    reader began, None between writes.
+    """
+
+    def __init__(self, call: Call, grant: Grant, usage: Usage) -> None:
         task = asyncio.current_task()
         assert task is not None
+        self.call = call
         self.grant = grant
+        self.usage = usage
+        self._has_started = False
+        self.writing_since: float | None = None
         self._task = task
         self.refusal: CallRefused | None = None
+
+    @property
+    def id(self) -> str:
+        """The request id."""
+        return self.call.request_id
+
+    def start(self) -> None:
+        """It waits no longer: from now on it is worked on."""
+        self._has_started = True
+
+    def state(self, now: float) -> CallState:
+        """Where it is, at this time of the event loop."""
+        if not self._has_started:
+            return CallState.QUEUED
+        is_stalled = self.writing_since is not None and now - self.writing_since >= STALLED_SECONDS
+        return CallState.STALLED if is_stalled else CallState.RUNNING
 
     def end(self, refusal: CallRefused) -> None:
         """End it wherever it waits: for a slot, for a token, or for its reader. The first refusal counts."""
@@ -31,12 +72,19 @@ class LiveCalls:
     """All calls that an engine works for, queued ones included. Event loop only."""
 
     def __init__(self) -> None:
-        self._calls: set[LiveCall] = set()
+        self._calls: dict[str, LiveCall] = {}
         self._none = asyncio.Event()
         self._none.set()
 
     def __len__(self) -> int:
         return len(self._calls)
+
+    def __iter__(self) -> Iterator[LiveCall]:
+        return iter(list(self._calls.values()))
+
+    def find(self, request_id: str) -> LiveCall | None:
+        """The call of this id, if it is under way."""
+        return self._calls.get(request_id)
 
     async def ended(self) -> None:
         """Wait until there is none."""
@@ -44,27 +92,27 @@ class LiveCalls:
 
     def end_all(self, reason: Reason) -> None:
         """End every call with a status."""
-        for call in list(self._calls):
+        for call in self:
             call.end(CallRefused(reason))
 
     @contextmanager
-    def entry(self, grant: Grant) -> Iterator[LiveCall]:
+    def entry(self, call: Call, grant: Grant, usage: Usage) -> Iterator[LiveCall]:
         """Be one of the calls while the context is open. Raises the refusal that the call is ended with.
 
         As asyncio.timeout does with its own, it takes back only the cancellation that it sent: one of the client's
         stays one.
         """
-        call = LiveCall(grant)
-        self._calls.add(call)
+        live = LiveCall(call, grant, usage)
+        self._calls[live.id] = live
         self._none.clear()
         try:
-            yield call
+            yield live
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if call.refusal is None or task is None or task.uncancel() > 0:
+            if live.refusal is None or task is None or task.uncancel() > 0:
                 raise
-            raise call.refusal from None
+            raise live.refusal from None
         finally:
-            self._calls.discard(call)
+            del self._calls[live.id]
             if not self._calls:
                 self._none.set()

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from sluicegate.auth import Policy, Reason
 from sluicegate.server.engine.engines import Engines
@@ -17,6 +18,14 @@ from sluicegate.server.watermark import Keyring
 
 NOT_READY_RETRY_SECONDS = 2.0
 LONG_TEXT = 4_096  # characters; above this, encoding would hold the event loop for milliseconds
+
+
+class ModelState(Enum):
+    """Whether a model answers now."""
+
+    LOADING = auto()
+    READY = auto()
+    UNAVAILABLE = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +115,12 @@ class Models:
             end_of_text=facts.vocabulary_size - 1 if end is None else end,  # where GPT-2 has it
             watermark_id=key.id if key is not None else None,
         )
+
+    def state(self, model: str) -> ModelState:
+        """Whether the model answers, and else whether it is about to."""
+        if self.find(model) is not None:
+            return ModelState.READY
+        return ModelState.LOADING if model in self.hosted else ModelState.UNAVAILABLE
 
     def weights(self) -> dict[str, str]:
         """The digest of the weights of each model that answers now."""

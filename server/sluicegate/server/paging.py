@@ -30,6 +30,13 @@ def page(items: Sequence[Item], key: Callable[[Item], str], size: int, token: st
     return shown, key(shown[-1]) if shown and last < len(items) else ""
 
 
+def page_after(items: Sequence[Item], key: Callable[[Item], str], size: int, token: str) -> tuple[Sequence[Item], str]:
+    """The same of items that come and go, in the order of their keys: the one that the token names may be gone."""
+    rest = [item for item in items if key(item) > token]
+    shown = rest[: min(size or DEFAULT_PAGE, LARGEST_PAGE)]
+    return shown, key(shown[-1]) if len(shown) < len(rest) else ""
+
+
 def foreign_token() -> CallRefused:
     """The refusal of a page token that this caller could not have got."""
     rule = "is a `next_page_token` of this caller; begin again without one"

@@ -14,6 +14,7 @@ from sluicegate.server.engine.client import EngineStream
 from sluicegate.server.engine.errors import EngineLost
 from sluicegate.server.errors import CallRefused, FieldViolation
 from sluicegate.server.guard import Redaction
+from sluicegate.server.live import LiveCall
 from sluicegate.server.models import HostedModel
 from sluicegate.server.monitoring import Observation
 from sluicegate.server.output import Delta, Finished, FinishReason, Mark, Started, Usage
@@ -71,6 +72,7 @@ class Generation:
         self._pending: Sequence[messages.Event] = ()
         self._failure: CallRefused | None = None
         self.stream: EngineStream
+        self.live: LiveCall
         self.grant = grant
         self._started: Started | None = None
         self.usage = usage

@@ -53,14 +53,14 @@ class Scoring:
         )
         usage, wanted = Usage(prompt_tokens=len(ids)), Wanted(scored_tokens=len(ids))
         with (
-            serving.live.entry(grant) as entry,
+            serving.live.entry(call, grant, usage) as entry,
             serving.judge.watching(entry, call.caller, request.access()),
             engine_faults(),
         ):
             async with serving.meter.reserved(entry, call.caller, usage, wanted):
                 with serving.queue.place(request.model, message.identity):
                     await call.record.open(grant)
-                    answer = await serving.models.engines.score(message)
+                    answer = await serving.models.engines.score(message, on_started=entry.start)
                 usage.scored = isinstance(answer, messages.Scored)
         if not isinstance(answer, messages.Scored):
             ended = answer.finish if isinstance(answer, messages.Finished) else messages.Finish.FAILED

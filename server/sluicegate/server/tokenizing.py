@@ -37,7 +37,9 @@ class Tokenizing:
         request = AccessRequest(action="generate", model=model, purpose=purpose)
         grant = serving.gate.admit(call, request, counted_as="tokenize")
         hosted = serving.models.ready(model)
-        with serving.live.entry(grant) as entry:
-            async with serving.meter.reserved(entry, call.caller, Usage(prompt_tokens=0), Wanted()):
+        usage = Usage(prompt_tokens=0)
+        with serving.live.entry(call, grant, usage) as entry:
+            async with serving.meter.reserved(entry, call.caller, usage, Wanted()):
                 await call.record.open(grant)
+                entry.start()
                 yield hosted

@@ -389,6 +389,20 @@ async def test_an_engine_that_cannot_be_understood_is_lost_since_its_streams_wou
 # Scoring
 
 
+async def test_a_score_tells_when_it_holds_its_slot() -> None:
+    wire = Wire()
+    told: list[str] = []
+    score = Score(request="a", model="m", ids=[1, 2])
+    scoring = await waiting(wire.client.score(score, on_started=lambda: told.append("started")))
+
+    before = list(told)
+    wire.tell(Started(request="a", queue_seconds=0.0))
+    wire.tell(Scored(request="a", logprobs=[-1.0], top=[()]))
+    await scoring
+
+    assert (before, told) == ([], ["started"])
+
+
 async def test_scoring_gives_the_last_event() -> None:
     wire = Wire()
     scoring = await waiting(wire.client.score(Score(request="a", model="m", ids=[1, 2])))

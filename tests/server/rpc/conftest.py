@@ -28,6 +28,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
 async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
     """One server for a module whose tests leave no trace in it; they run in the module's event loop."""
     models = {SMALL: {"device": "cpu", "slots": 8}}
-    async with serving(tmp_path_factory.mktemp("shared"), demo_plan(), [open_agreement()], models=models) as server:
+    directory, terms = tmp_path_factory.mktemp("shared"), [open_agreement()]
+    async with serving(directory, demo_plan(), terms, models=models) as server:
         server.engine.say("The end.")
         yield server

@@ -38,6 +38,7 @@ from operators import operator
 from sluicegate.auth import Reason, create_signing_key
 from sluicegate.auth.encoding import encode_base64url
 from sluicegate.v1.access_service_pb2 import GetCallerIdentityRequest
+from sluicegate.v1.engine_service_pb2 import CancelRequestRequest, ListActiveRequestsRequest
 from sluicegate.v1.finding_service_pb2 import (
     FINDING_KIND_OTHER,
     FINDING_SEVERITY_LOW,
@@ -80,6 +81,21 @@ def report(server: Server) -> Any:
         kind=FINDING_KIND_OTHER, model=SMALL, severity=FINDING_SEVERITY_LOW, summary="Odd verse."
     )
     return server.findings.CreateFinding(request, metadata=GOOD, timeout=LONG_SECONDS)
+
+
+def cancel(server: Server, request_id: str) -> Any:
+    request = CancelRequestRequest(request_id=request_id, justification="a drill")
+    return server.engines.CancelRequest(request, metadata=GOOD, timeout=LONG_SECONDS)
+
+
+async def an_operators_cancellation(directory: Path) -> Refusal:
+    async with serving(directory) as server:
+        call = await begun(server)
+        active = await server.engines.ListActiveRequests(
+            ListActiveRequestsRequest(), metadata=GOOD, timeout=LONG_SECONDS
+        )
+        await cancel(server, active.requests[0].request_id)
+        return await refusal(call)
 
 
 async def begun(server: Server, model: str = SMALL) -> Any:
@@ -293,6 +309,8 @@ SCENARIOS: dict[Reason, Scenario] = {
         lambda server: server.findings.GetFinding(GetFindingRequest(id="none"), metadata=GOOD)
     ),
     Reason.FINDING_RATE_LIMIT: asked(report, before=1, findings={"reporter_per_day": 1}),
+    Reason.REQUEST_UNKNOWN: asked(lambda server: cancel(server, "none")),
+    Reason.CANCELLED_BY_OPERATOR: an_operators_cancellation,
     Reason.STAGE_CHANGED: a_stage_rolled_back,
     Reason.SERVER_DRAINING: a_drain,
     Reason.ENGINE_LOST: a_lost_engine,

@@ -11,14 +11,14 @@ from grpc_health.v1 import health_pb2
 from harness import LONG_SECONDS, SMALL, Server, bearer, demo_plan, open_agreement, read_refusal, refusal, serving
 from issuer import NOW, token
 
-from sluicegate.server.rpc.methods import own_services
+from sluicegate.server.rpc.methods import caller_services
 
 # Any: the type stubs of the package do not know List.
 messages: Any = health_pb2
 SERVING = messages.HealthCheckResponse.SERVING
 NOT_SERVING = messages.HealthCheckResponse.NOT_SERVING
 UNKNOWN = messages.HealthCheckResponse.SERVICE_UNKNOWN
-SERVICES = {"", *(service.full_name for service in own_services())}
+SERVICES = {"", *(service.full_name for service in caller_services())}
 MODELS = {model: {"device": "cpu", "slots": 1} for model in ("gpt2-124m", "gpt2-774m", "gpt2-next")}
 STRANGER, PARTNER, INSIDER = bearer(), bearer(client_id="lab-app"), bearer(client_id="eval-team")
 

@@ -48,7 +48,7 @@ OWN_METHODS = [f"/{service.full_name}/{method.name}" for service in own_services
 
 def raw(server: Server, path: str, body: bytes = b"", metadata: Any = ()) -> Any:
     """A call of any method with any bytes."""
-    call: Any = server.channel.unary_unary(path)
+    call: Any = server.channel_of(path).unary_unary(path)
     return call(body, metadata=metadata, timeout=LONG_SECONDS)
 
 
@@ -186,7 +186,7 @@ async def test_the_end_of_a_running_call_is_no_denial() -> None:
 
 
 async def test_every_method_that_is_served_declares_its_scope() -> None:
-    assert set(required_scopes()) == set(OWN_METHODS)
+    assert set(required_scopes(own_services())) == set(OWN_METHODS)
 
 
 async def test_calls_are_logged_by_id_method_and_end(server: Server, logs: Logs) -> None:

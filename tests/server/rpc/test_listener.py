@@ -15,7 +15,7 @@ from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 from harness import LONG_SECONDS, SMALL, Server, bearer, connected, refusal, serving, until
 
 from sluicegate.server.errors import SettingsError
-from sluicegate.server.rpc.methods import EXEMPT_SERVICES, own_services
+from sluicegate.server.rpc.methods import EXEMPT_SERVICES, caller_services
 from sluicegate.v1.access_service_pb2 import GetCallerIdentityRequest
 from sluicegate.v1.access_service_pb2_grpc import AccessServiceStub
 from sluicegate.v1.generation_pb2 import GenerationConfig
@@ -41,7 +41,7 @@ async def test_reflection_lists_the_services_to_anyone(server: Server) -> None:
     answer = await reflected(server, reflection_pb2.ServerReflectionRequest(list_services=""))
 
     names = {service.name for service in answer.list_services_response.service}
-    assert names == {*(service.full_name for service in own_services()), *EXEMPT_SERVICES}
+    assert names == {*(service.full_name for service in caller_services()), *EXEMPT_SERVICES}
 
 
 async def test_reflection_shows_the_files_of_a_service(server: Server) -> None:

@@ -79,6 +79,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "summary": "a drill",
     },
     "GetFindingRequest": {"id": "any"},
+    "CancelRequestRequest": {"request_id": "any", "justification": "a drill"},
     "ReviewFindingRequest": {"id": "any", "status": FINDING_STATUS_ACCEPTED, "justification": "a drill"},
 }
 """A request of each kind that breaks no rule; the others are good when empty."""
@@ -102,7 +103,8 @@ class Method:
     is_stream: bool
 
     def ask(self, server: Server, request: Message) -> Any:
-        make: Any = server.channel.unary_stream if self.is_stream else server.channel.unary_unary
+        channel = server.channel_of(self.path)
+        make: Any = channel.unary_stream if self.is_stream else channel.unary_unary
         return make(self.path)(request.SerializeToString(), metadata=bearer(), timeout=LONG_SECONDS)
 
 

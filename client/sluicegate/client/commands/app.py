@@ -13,6 +13,7 @@ from sluicegate.client.commands.batch import batch
 from sluicegate.client.commands.bench import bench
 from sluicegate.client.commands.bias import build_bias
 from sluicegate.client.commands.detect import detect
+from sluicegate.client.commands.engine import build_engine
 from sluicegate.client.commands.exits import SEE, epilog
 from sluicegate.client.commands.finding import build_finding
 from sluicegate.client.commands.generate import generate
@@ -40,6 +41,7 @@ def build_app() -> typer.Typer:
     app.add_typer(build_memorisation(), name="memorisation", epilog=SEE)
     app.add_typer(build_release(), name="release", epilog=SEE)
     app.add_typer(build_withdraw(), name="withdraw", epilog=SEE)
+    app.add_typer(build_engine(), name="engine", epilog=SEE)
     app.add_typer(build_finding(), name="finding", epilog=SEE)
     extensions.register(app)
     return app

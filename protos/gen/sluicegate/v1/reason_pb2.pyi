@@ -128,6 +128,10 @@ class _ReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTyp
     """There is no such finding, or it is not the caller's to see."""
     REASON_FINDING_RATE_LIMIT: _Reason.ValueType  # 58
     """Too many findings in 24 hours, of this reporter or of the public as a whole. `RetryInfo` says when there is room."""
+    REASON_REQUEST_UNKNOWN: _Reason.ValueType  # 59
+    """No call of this id is under way on this replica, or it is not the caller's to end."""
+    REASON_CANCELLED_BY_OPERATOR: _Reason.ValueType  # 60
+    """An operator ended the call; what was streamed is valid."""
     REASON_SERVER_DRAINING: _Reason.ValueType  # 48
     """The server is shutting down. Try another replica."""
     REASON_ENGINE_LOST: _Reason.ValueType  # 49
@@ -256,6 +260,10 @@ REASON_FINDING_UNKNOWN: Reason.ValueType  # 57
 """There is no such finding, or it is not the caller's to see."""
 REASON_FINDING_RATE_LIMIT: Reason.ValueType  # 58
 """Too many findings in 24 hours, of this reporter or of the public as a whole. `RetryInfo` says when there is room."""
+REASON_REQUEST_UNKNOWN: Reason.ValueType  # 59
+"""No call of this id is under way on this replica, or it is not the caller's to end."""
+REASON_CANCELLED_BY_OPERATOR: Reason.ValueType  # 60
+"""An operator ended the call; what was streamed is valid."""
 REASON_SERVER_DRAINING: Reason.ValueType  # 48
 """The server is shutting down. Try another replica."""
 REASON_ENGINE_LOST: Reason.ValueType  # 49

@@ -1,7 +1,7 @@
 """What stands in an audit log: one dataclass for each kind of entry.
 
 Never a prompt, an output, an address, a token, or a subject or client by name: there is no field for one. Texts are
-short names on one line, and an operator's own words about a withdrawal or a finding; people and clients come as
+short names on one line, and an operator's own words about what was ordered; people and clients come as
 pseudonyms (pseudonyms.py).
 """
 
@@ -189,6 +189,18 @@ class FindingReviewed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Operated:
+    """An operator's order to an engine of this replica; written, or to be written, when it is carried out."""
+
+    operation: Name
+    """cancel_request."""
+    target: Name
+    """The request id."""
+    by: tuple[Pseudonym, ...]
+    justification: Words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Denials:
     """How many calls without a verified caller were turned away, so that strangers cannot fill the disk."""
 
@@ -266,7 +278,7 @@ class Header:
     torn: tuple[TornPiece, ...] = ()
 
 
-Event = Withdrawn | WithdrawalsInForce | PolicyChanged | FindingFiled | FindingReviewed
+Event = Withdrawn | WithdrawalsInForce | PolicyChanged | FindingFiled | FindingReviewed | Operated
 """What happens beside calls."""
 Entry = Header | Opening | Closing | Interrupted | Event | Denials | Outage | Checkpoint | Rotation
 
@@ -281,6 +293,7 @@ KINDS: Mapping[str, type[Entry]] = MappingProxyType(
         "policy": PolicyChanged,
         "finding": FindingFiled,
         "review": FindingReviewed,
+        "operation": Operated,
         "denials": Denials,
         "outage": Outage,
         "checkpoint": Checkpoint,

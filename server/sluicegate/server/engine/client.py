@@ -157,13 +157,21 @@ class EngineClient:
         """Start a generation. Raises EngineUnavailable if the engine is gone, ValueError if the request is live."""
         return self._begin(message)
 
-    async def score(self, message: Score) -> Scored | Finished | Refused:
-        """Score a text: the request's last event. Cancelling aborts. Raises EngineUnavailable, EngineLost."""
+    async def score(
+        self, message: Score, *, on_started: Callable[[], None] | None = None
+    ) -> Scored | Finished | Refused:
+        """Score a text: the request's last event. Cancelling aborts. Raises EngineUnavailable, EngineLost.
+
+        `on_started` hears when it holds its slot.
+        """
         async with self._begin(message) as stream:
-            while True:
-                last = (await stream.next())[-1]
-                if isinstance(last, Scored | Finished | Refused):
-                    return last
+            async for events in stream:
+                for event in events:
+                    if isinstance(event, Scored | Finished | Refused):
+                        return event
+                    if on_started is not None:
+                        on_started()
+        raise AssertionError("a score's last event is its answer")
 
     async def load(self, message: Load) -> Loaded:
         """Load a model. Raises ModelLoadError with what to do about it, EngineLost if the engine died.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -17,7 +17,8 @@ class Engines:
     """Finds each model's engine. Event loop only. Every model is hosted by one engine."""
 
     def __init__(self, engines: Sequence[Engine]) -> None:
-        self._engines = tuple(engines)
+        self.each = tuple(engines)
+        """One for each device."""
         self._by_model = {model: engine for engine in engines for model in engine.models}
         if len(self._by_model) != sum(len(engine.models) for engine in engines):
             raise ValueError("a model is hosted twice")
@@ -35,7 +36,7 @@ class Engines:
     @property
     def figures(self) -> dict[str, Figures]:
         """The last figures of each model whose engine is up."""
-        return {model: figures for engine in self._engines for model, figures in engine.figures.items()}
+        return {model: figures for engine in self.each for model, figures in engine.figures.items()}
 
     def facts(self, model: str) -> Loaded | None:
         """What a model is, while it answers; else None, also for a model that is not hosted."""
@@ -50,15 +51,17 @@ class Engines:
         """Start a generation. Raises EngineUnavailable while the model does not answer."""
         return await self._engine(message.model).submit(message)
 
-    async def score(self, message: Score) -> Scored | Finished | Refused:
+    async def score(
+        self, message: Score, *, on_started: Callable[[], None] | None = None
+    ) -> Scored | Finished | Refused:
         """Score a text: the request's last event. Raises EngineUnavailable, EngineLost."""
-        return await self._engine(message.model).score(message)
+        return await self._engine(message.model).score(message, on_started=on_started)
 
     async def start(self) -> None:
         """Start all engines side by side. Raises the first one's error; none is left running then."""
         try:
             async with asyncio.TaskGroup() as starts:
-                for engine in self._engines:
+                for engine in self.each:
                     starts.create_task(engine.start())
         except BaseExceptionGroup as group:
             await self.aclose()
@@ -69,7 +72,7 @@ class Engines:
 
     async def aclose(self) -> None:
         """End all engines side by side; the first one's error is raised when all have ended."""
-        ends = await asyncio.gather(*(engine.aclose() for engine in self._engines), return_exceptions=True)
+        ends = await asyncio.gather(*(engine.aclose() for engine in self.each), return_exceptions=True)
         for end in ends:
             if end is not None:
                 raise end

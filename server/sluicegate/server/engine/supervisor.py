@@ -84,11 +84,23 @@ class Engine:
         self._worker: Worker | None = None
         self._supervision: asyncio.Task[None] | None = None
         self._facts: dict[str, Loaded] = {}  # of the models that answer now
+        self.restarts = 0
+        """How many workers were lost so far."""
 
     @property
     def models(self) -> tuple[str, ...]:
         """Ids of the models that it hosts, ready or not."""
         return tuple(load.model for load in self._loads)
+
+    @property
+    def device(self) -> str:
+        """Where its models are, as the settings say it."""
+        return self._loads[0].device
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its worker runs and has loaded what it is to load."""
+        return self._worker is not None
 
     @property
     def states(self) -> dict[str, ModelState]:
@@ -108,9 +120,11 @@ class Engine:
         """Start a generation. Raises EngineUnavailable while the model does not answer."""
         return await self._client(message.model).submit(message)
 
-    async def score(self, message: Score) -> Scored | Finished | Refused:
+    async def score(
+        self, message: Score, *, on_started: Callable[[], None] | None = None
+    ) -> Scored | Finished | Refused:
         """Score a text: the request's last event. Raises EngineUnavailable, EngineLost."""
-        return await self._client(message.model).score(message)
+        return await self._client(message.model).score(message, on_started=on_started)
 
     async def start(self) -> None:
         """Start the worker and load every model.
@@ -159,6 +173,7 @@ class Engine:
             self._announce({})
             self._worker = None
             await worker.stop(0)
+            self.restarts += 1
             if self._on_restart is not None:
                 self._on_restart()
             if lived >= HEALTHY_SECONDS:

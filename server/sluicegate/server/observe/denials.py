@@ -79,6 +79,7 @@ DENIAL_CLASSES: Mapping[Reason, DenialClass | None] = MappingProxyType(
         Reason.CONTEXT_LENGTH_EXCEEDED: None,
         Reason.SIGNATURES_REQUIRED: None,
         Reason.FINDING_UNKNOWN: None,
+        Reason.REQUEST_UNKNOWN: None,
         Reason.METHOD_UNKNOWN: None,
         # The server's own state, whoever calls.
         Reason.KEYS_STALE: None,
@@ -94,6 +95,7 @@ DENIAL_CLASSES: Mapping[Reason, DenialClass | None] = MappingProxyType(
         Reason.ENGINE_LOST: None,
         Reason.DEADLINE_EXCEEDED: None,
         Reason.READER_STALLED: None,
+        Reason.CANCELLED_BY_OPERATOR: None,
     }
 )
 """Every reason; None for those that deny the caller nothing that it lacks."""

@@ -26,7 +26,7 @@ class Authenticator:
 
     def __init__(self, verifier: TokenVerifier, peers: Peers, policy: Callable[[], Policy]) -> None:
         self._verifier = verifier
-        self._peers = peers
+        self.peers = peers
         self._policy = policy
 
     def identify(self, context: Context) -> Caller:
@@ -49,7 +49,7 @@ class Authenticator:
 
     def _identify(self, context: Context, *, serves_anonymous: bool) -> Caller:
         values = [value for key, value in context.invocation_metadata() or () if key == "authorization"]
-        peer = self._peers.of(context)
+        peer = self.peers.of(context)
         if not values and serves_anonymous:
             return Caller(anonymous(), peer)
         try:

@@ -12,6 +12,7 @@ from sluicegate.auth import Reason
 from sluicegate.server import output
 from sluicegate.server.errors import CallRefused
 from sluicegate.server.generation import Generations
+from sluicegate.server.live import LiveCall
 from sluicegate.server.rpc import call as rpc_call
 from sluicegate.server.rpc import requests, responses
 from sluicegate.server.rpc.validation import validate
@@ -74,16 +75,16 @@ class GenerationServicer(GenerationServiceServicer):
         async with self._generations.open(call, requests.stream(request)) as generation:
             rpc_call.current().usage = generation.usage
             usage, tokenizer = generation.usage, generation.tokenizer
-            async with self._reader_limit() as limit:
-                limit.reschedule(self._reader_deadline())
+            async with self._writes(generation.live) as writes:
+                writes.begin()
                 await self._begin(context, responses.event(generation.started, usage, tokenizer))
-                limit.reschedule(None)
+                writes.end()
                 while (events := await generation.next()) is not None:
                     # A write waits for the reader's flow control; meanwhile tokens pile up into one message.
                     for event in events:
-                        limit.reschedule(self._reader_deadline())
+                        writes.begin()
                         await context.write(responses.event(event, usage, tokenizer))
-                    limit.reschedule(None)
+                    writes.end()
 
     async def Score(
         self, request: generation_service_pb2.ScoreRequest, context: Context
@@ -126,19 +127,36 @@ class GenerationServicer(GenerationServiceServicer):
         call.first_write = None
 
     @asynccontextmanager
-    async def _reader_limit(self) -> AsyncIterator[asyncio.Timeout]:
+    async def _writes(self, live: LiveCall) -> AsyncIterator[_Writes]:
         """Ends a stream whose reader stalled, by the time that is set for each write: one timeout serves them all."""
         limit = asyncio.timeout(None)
         try:
             async with limit:
-                yield limit
+                yield _Writes(limit, live, self._stalled_reader_seconds)
         except TimeoutError:
             if not limit.expired():
                 raise
             raise CallRefused(Reason.READER_STALLED) from None
 
-    def _reader_deadline(self) -> float:
-        return asyncio.get_running_loop().time() + self._stalled_reader_seconds
+
+class _Writes:
+    """When a stream's reader was given something to take, and has taken it."""
+
+    def __init__(self, limit: asyncio.Timeout, live: LiveCall, seconds: float) -> None:
+        self._limit = limit
+        self._live = live
+        self._seconds = seconds
+
+    def begin(self) -> None:
+        """A write begins: the reader has its time from now on."""
+        now = asyncio.get_running_loop().time()
+        self._live.writing_since = now
+        self._limit.reschedule(now + self._seconds)
+
+    def end(self) -> None:
+        """The reader has taken all there was."""
+        self._live.writing_since = None
+        self._limit.reschedule(None)
 
 
 def _forget_failure(write: asyncio.Task[None]) -> None:

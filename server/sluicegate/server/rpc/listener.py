@@ -1,11 +1,13 @@
-"""The callers' listener: a grpc.aio server with its limits, interceptors and services."""
+"""The listeners for callers and for operators: grpc.aio servers with their limits, interceptors and services."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import grpc
 import structlog
+from google.protobuf.descriptor import ServiceDescriptor
 from grpc_reflection.v1alpha import reflection
 
 from sluicegate.server.auditing import Auditing
@@ -20,12 +22,10 @@ from sluicegate.server.rpc.findings import FindingServicer
 from sluicegate.server.rpc.generation import GenerationServicer
 from sluicegate.server.rpc.health import HealthServicer
 from sluicegate.server.rpc.interceptors import authentication, calls, errors, peer_limit
-from sluicegate.server.rpc.methods import EXEMPT_SERVICES, own_services, pool, required_scopes
+from sluicegate.server.rpc.methods import EXEMPT_SERVICES, caller_services, own_services, pool, required_scopes
 from sluicegate.server.rpc.models import ModelServicer
-from sluicegate.server.rpc.peer import Peers
 from sluicegate.server.rpc.provenance import ProvenanceServicer
 from sluicegate.server.rpc.release import ReleaseServicer
-from sluicegate.server.rpc.tls import server_credentials
 from sluicegate.server.rpc.withdrawals import WithdrawalServicer
 from sluicegate.v1.access_service_pb2_grpc import add_AccessServiceServicer_to_server
 from sluicegate.v1.finding_service_pb2_grpc import add_FindingServiceServicer_to_server
@@ -39,32 +39,35 @@ HEALTH_METHODS = frozenset(f"/grpc.health.v1.Health/{method}" for method in ("Ch
 REFLECTION_METHODS = frozenset({"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"})
 SHORTEST_PING_INTERVAL_MILLISECONDS = 10_000
 
+Build = Callable[[Authenticator, Sequence[ServiceDescriptor]], grpc.aio.Server]
+"""`build_server`, with what all listeners have in common filled in."""
+
 log = structlog.get_logger()
 
 
 def served_methods() -> frozenset[str]:
-    """The path of every method that is served, of our services and of the exempt ones."""
-    return frozenset(required_scopes()) | HEALTH_METHODS | REFLECTION_METHODS
+    """The path of every method that is served on one of the listeners, of our services and of the exempt ones."""
+    return frozenset(required_scopes(own_services())) | HEALTH_METHODS | REFLECTION_METHODS
 
 
 def build_server(
     settings: Settings,
-    peers: Peers,
-    authenticator: Authenticator,
     limiters: Limiters,
+    authenticator: Authenticator,
+    services: Sequence[ServiceDescriptor],
     *,
     metrics: Metrics,
     auditing: Auditing,
     tracing: Tracing,
 ) -> grpc.aio.Server:
-    """A server without services and without a port."""
-    scopes = required_scopes()
-    methods = served_methods()
+    """A server that is to have these services of ours. It has none yet, and no port."""
+    scopes = required_scopes(services)
+    methods = frozenset(scopes) | HEALTH_METHODS | REFLECTION_METHODS
     metrics.rpcs.expect(methods)
     interceptors = [
         errors(),
         calls(metrics, methods, auditing, tracing),
-        peer_limit(peers, limiters.peers, metrics),
+        peer_limit(authenticator.peers, limiters.peers, metrics),
         authentication(authenticator, limiters.denials, scopes, metrics, auditing),
     ]
     limits = settings.limits
@@ -99,7 +102,7 @@ def add_services(
     health: HealthServicer,
     with_reflection: bool,
 ) -> None:
-    """Register every service that the server has."""
+    """Register every service that callers have."""
     add_GenerationServiceServicer_to_server(generation, server)
     add_ModelServiceServicer_to_server(models, server)
     add_AccessServiceServicer_to_server(access, server)
@@ -109,8 +112,12 @@ def add_services(
     add_FindingServiceServicer_to_server(findings, server)
     health.register(server)
     if with_reflection:
-        names = [service.full_name for service in own_services()]
-        reflection.enable_server_reflection([*names, *sorted(EXEMPT_SERVICES)], server, pool())
+        reflect(server, [*(service.full_name for service in caller_services()), *sorted(EXEMPT_SERVICES)])
+
+
+def reflect(server: grpc.aio.Server, services: Sequence[str]) -> None:
+    """Register reflection, which shows these services and nothing else."""
+    reflection.enable_server_reflection(services, server, pool(services))
 
 
 def _longest_stream_seconds(limits: Limits) -> float:
@@ -118,22 +125,19 @@ def _longest_stream_seconds(limits: Limits) -> float:
     return limits.call_seconds + limits.stalled_reader_seconds
 
 
-def bind(server: grpc.aio.Server, settings: Settings) -> str:
-    """Take the port; gives the address, with the port that was chosen where the settings say 0.
+def bind(server: grpc.aio.Server, setting: str, listen: str, credentials: grpc.ServerCredentials | None) -> str:
+    """Take the port that a setting names; gives the address, with the port that was chosen where it says 0.
 
     Raises SettingsError if it cannot be had.
     """
-    credentials = server_credentials(settings.tls) if settings.tls is not None else None
     try:
-        if credentials is None:
-            port = server.add_insecure_port(settings.listen)
-        else:
-            port = server.add_secure_port(settings.listen, credentials)
+        port = server.add_insecure_port(listen) if credentials is None else server.add_secure_port(listen, credentials)
     except RuntimeError:
         port = 0
     if not port:
-        raise SettingsError([f"listen: cannot listen on {settings.listen}; is the address right and the port free?"])
+        raise SettingsError([f"{setting}: cannot listen on {listen}; is the address right and the port free?"])
     if credentials is None:
-        log.warning("tls_off", advice="tokens travel in the clear: use loopback, or a proxy that ends TLS")
-    host, separator, number = settings.listen.rpartition(":")
-    return f"{host}:{port}" if separator and number == "0" else settings.listen
+        advice = "tokens travel in the clear: use loopback, or a proxy that ends TLS"
+        log.warning("tls_off", setting=setting, advice=advice)
+    host, separator, number = listen.rpartition(":")
+    return f"{host}:{port}" if separator and number == "0" else listen

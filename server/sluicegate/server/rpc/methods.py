@@ -5,11 +5,14 @@ A new method that forgets its scope is refused here, at run time, and fails a te
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from google.protobuf import descriptor_pool
-from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.descriptor import FileDescriptor, ServiceDescriptor
 
 from sluicegate.v1 import (
     access_service_pb2,
+    engine_service_pb2,
     finding_service_pb2,
     generation_service_pb2,
     model_service_pb2,
@@ -19,12 +22,13 @@ from sluicegate.v1 import (
     withdrawal_service_pb2,
 )
 
-EXEMPT_SERVICES = frozenset({"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"})
+REFLECTION_SERVICE = "grpc.reflection.v1alpha.ServerReflection"
+EXEMPT_SERVICES = frozenset({"grpc.health.v1.Health", REFLECTION_SERVICE})
 """Standard services that need no token: health decides by itself what it tells whom, reflection is public."""
 
 
-def own_services() -> list[ServiceDescriptor]:
-    """Descriptors of every service of package sluicegate.v1 that this server serves."""
+def caller_services() -> list[ServiceDescriptor]:
+    """Descriptors of the services of package sluicegate.v1 that the callers' listener has."""
     files = (
         access_service_pb2,
         finding_service_pb2,
@@ -37,16 +41,35 @@ def own_services() -> list[ServiceDescriptor]:
     return [service for file in files for service in file.DESCRIPTOR.services_by_name.values()]
 
 
-def required_scopes() -> dict[str, str]:
+def operator_services() -> list[ServiceDescriptor]:
+    """Descriptors of the services that only the operators' listener has."""
+    return list(engine_service_pb2.DESCRIPTOR.services_by_name.values())
+
+
+def own_services() -> list[ServiceDescriptor]:
+    """Descriptors of every service of package sluicegate.v1, whatever listener has it."""
+    return caller_services() + operator_services()
+
+
+def required_scopes(services: Iterable[ServiceDescriptor]) -> dict[str, str]:
     """Scope template by method path `/package.Service/Method`; methods without one are left out."""
     templates = {}
-    for service in own_services():
+    for service in services:
         for method in service.methods:
             if template := method.GetOptions().Extensions[options_pb2.required_scope]:
                 templates[f"/{service.full_name}/{method.name}"] = template
     return templates
 
 
-def pool() -> descriptor_pool.DescriptorPool:
-    """The descriptors that reflection serves."""
-    return descriptor_pool.Default()
+def pool(services: Iterable[str]) -> descriptor_pool.DescriptorPool:
+    """The descriptors of these services, by their full names, and of what they use: all that reflection may show."""
+    shown, everything = descriptor_pool.DescriptorPool(), descriptor_pool.Default()
+
+    def add(file: FileDescriptor) -> None:
+        for dependency in file.dependencies:
+            add(dependency)
+        shown.AddSerializedFile(file.serialized_pb)
+
+    for service in services:
+        add(everything.FindServiceByName(service).file)
+    return shown

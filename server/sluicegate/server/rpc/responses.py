@@ -11,8 +11,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sluicegate.auth import Agreement, Audience, CallerIdentity, Principal, Reason
 from sluicegate.server import output
 from sluicegate.server.access import CheckedAccess, QuotaView
-from sluicegate.server.catalog import ModelState, ModelView
+from sluicegate.server.catalog import ModelView
 from sluicegate.server.engine import messages
+from sluicegate.server.models import ModelState
 from sluicegate.server.scoring import Scored
 from sluicegate.server.tokenizer import Tokenizer
 from sluicegate.v1 import (
@@ -42,7 +43,7 @@ def started(event: output.Started) -> generation_pb2.Started:
         max_output_tokens=event.max_output_tokens,
         priority=event.priority,
     )
-    message.queue_duration.CopyFrom(_duration(event.queue_seconds))
+    message.queue_duration.CopyFrom(duration(event.queue_seconds))
     return message
 
 
@@ -123,7 +124,7 @@ def model(view: ModelView) -> model_service_pb2.Model:
         unacceptable_use=entry.unacceptable_use or "",
         stage=view.stage,
         open_to=audience(view.open_to),
-        state=_STATES[view.state],
+        state=model_state(view.state),
         caller_access=model_service_pb2.CallerAccess(
             allowed=view.denied is None,
             reason=reason(view.denied),
@@ -173,11 +174,8 @@ def quota(view: QuotaView) -> access_service_pb2.QuotaUsage:
     return message
 
 
-_STATES = {
-    ModelState.LOADING: model_service_pb2.MODEL_STATE_LOADING,
-    ModelState.READY: model_service_pb2.MODEL_STATE_READY,
-    ModelState.UNAVAILABLE: model_service_pb2.MODEL_STATE_UNAVAILABLE,
-}
+def model_state(found: ModelState) -> model_service_pb2.ModelState.ValueType:
+    return model_service_pb2.ModelState.Value(f"MODEL_STATE_{found.name}")
 
 
 def audience(found: Audience | None) -> model_service_pb2.Audience.ValueType:
@@ -207,7 +205,7 @@ def timestamp(moment: datetime) -> Timestamp:
     return message
 
 
-def _duration(seconds: float) -> Duration:
+def duration(seconds: float) -> Duration:
     message = Duration()
     message.FromNanoseconds(round(seconds * 1e9))
     return message

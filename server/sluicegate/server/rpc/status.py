@@ -101,6 +101,10 @@ STATUSES: dict[Reason, Row] = {
     ),
     Reason.FINDING_UNKNOWN: Row(StatusCode.NOT_FOUND, "there is no such finding, or it is not this caller's to see"),
     Reason.FINDING_RATE_LIMIT: Row(_EXHAUSTED, "too many findings in a day; wait and try again"),
+    Reason.REQUEST_UNKNOWN: Row(
+        StatusCode.NOT_FOUND, "no such call is under way on this replica, or it is not this caller's to end"
+    ),
+    Reason.CANCELLED_BY_OPERATOR: Row(StatusCode.CANCELLED, "an operator ended the call; what was streamed is valid"),
     Reason.STAGE_CHANGED: Row(_DENIED, "the release stage changed: the model is no longer open to this caller"),
     Reason.SERVER_DRAINING: Row(_UNAVAILABLE, "the server is shutting down; try another replica"),
     Reason.ENGINE_LOST: Row(_UNAVAILABLE, "the engine process was lost; what was streamed is valid, try again"),

@@ -1,4 +1,4 @@
-"""TLS of the callers' listener, with certificates that can be renewed while the server runs."""
+"""TLS of the listeners for callers and for operators, with certificates that can be renewed while the server runs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from sluicegate.server.certificate_files import CertificateFiles, Certificates, 
 from sluicegate.server.config import Tls
 
 
-def server_credentials(tls: Tls) -> grpc.ServerCredentials:
+def server_credentials(section: str, tls: Tls | None) -> grpc.ServerCredentials | None:
     """Credentials that read the files again at every handshake, so that a renewed certificate counts at once.
 
-    Files that cannot be used later leave the last good ones in force. Raises SettingsError at the start.
+    `section` of the settings names the files; None where it is missing. Files that cannot be used later leave the last
+    good ones in force. Raises SettingsError at the start.
     """
-    renewal = Renewal(CertificateFiles("tls", tls.certificate, tls.key, tls.client_ca))
+    if tls is None:
+        return None
+    renewal = Renewal(CertificateFiles(section, tls.certificate, tls.key, tls.client_ca))
 
     def renewed() -> grpc.ServerCertificateConfiguration | None:
         found = renewal.renewed()
