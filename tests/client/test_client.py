@@ -182,6 +182,15 @@ async def test_check_asks_without_calling(server: FakeServer) -> None:
     assert access.metadata == {"required_scope": "score:m"}
 
 
+async def test_a_call_that_another_side_holds_is_ended_by_its_id(server: FakeServer) -> None:
+    server.will("CancelGeneration", [generation_service_pb2.CancelGenerationResponse()])
+
+    async with Client(server.target, token="t") as client:
+        await client.cancel_generation("r-1")
+
+    assert server.calls[0].request == generation_service_pb2.CancelGenerationRequest(request_id="r-1")
+
+
 def withdrawal_message(id_: str, model: str = "m") -> withdrawal_service_pb2.Withdrawal:
     target = withdrawal_service_pb2.WithdrawalTarget(model=model)
     made = withdrawal_service_pb2.Withdrawal(id=id_, target=target, justification="a drill", operator="olga")

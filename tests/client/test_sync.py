@@ -86,6 +86,14 @@ def test_every_method_answers_as_the_asynchronous_one_does(server: FakeServer, c
     assert [call.asked(kind).priority for call, kind in zip(server.calls, asked, strict=False)] == [1, 2]
 
 
+def test_a_call_that_another_side_holds_is_ended_by_its_id(server: FakeServer, client: SyncClient) -> None:
+    server.will("CancelGeneration", [generation_service_pb2.CancelGenerationResponse()])
+
+    client.cancel_generation("r-1")
+
+    assert server.calls[0].request == generation_service_pb2.CancelGenerationRequest(request_id="r-1")
+
+
 def test_every_method_of_operators_answers_as_the_asynchronous_one_does(server: FakeServer, client: SyncClient) -> None:
     pb = withdrawal_service_pb2
     made = pb.Withdrawal(id="w-1", target=pb.WithdrawalTarget(model="m"))

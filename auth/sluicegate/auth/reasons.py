@@ -124,6 +124,8 @@ class Reason(StrEnum):
     """No call of this id is under way on this replica, or it is not the caller's to end."""
     CANCELLED_BY_OPERATOR = auto()
     """An operator ended the call."""
+    CANCELLED_BY_CALLER = auto()
+    """The caller ended the call, from another one."""
     STAGE_CHANGED = auto()
     """In a stream: the new stage does not open the model to this caller."""
     SERVER_DRAINING = auto()

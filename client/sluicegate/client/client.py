@@ -246,6 +246,15 @@ class Client:
         response = await self._caller.unary(method, request, self._deadline(timeout))
         return Detokenized(text=response.text, bytes=response.bytes)
 
+    async def cancel_generation(self, request_id: str, *, timeout: float | None = None) -> None:
+        """End a call of the same issuer, client and subject that this side does not hold, by the id of its `Started`.
+
+        It reaches the replica that answers, and no other. Raises InvalidRequest, with reason REQUEST_UNKNOWN, if no
+        such call is under way there.
+        """
+        request = wire.message(generation_service_pb2.CancelGenerationRequest, request_id=request_id)
+        await self._caller.unary(self._services().generation.CancelGeneration, request, self._deadline(timeout))
+
     async def models(self, *, timeout: float | None = None) -> tuple[Model, ...]:
         """All models that the caller may know of, smallest first. The timeout is for all pages together."""
         deadline = self._deadline(timeout)

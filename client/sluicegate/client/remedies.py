@@ -62,6 +62,7 @@ REMEDIES: Mapping[str, str] = {
     "FINDING_UNKNOWN": "use an id that `sluicegate finding list` shows",
     "FINDING_RATE_LIMIT": "wait, then file fewer findings: sum up what belongs together",
     "REQUEST_UNKNOWN": "use the id of a call that is under way on this replica",
+    "CANCELLED_BY_CALLER": "nothing to do: somebody with the same client and subject meant it",
     "CANCELLED_BY_OPERATOR": _ASK_OPERATOR,
     "STAGE_CHANGED": "use one of the models that `sluicegate models` shows now",
     "SERVER_DRAINING": _AGAIN,

@@ -236,6 +236,10 @@ class SyncClient:
         """The text of tokens."""
         return self._loop.run(self._client.detokenize(model, token_ids, purpose=purpose, timeout=timeout))
 
+    def cancel_generation(self, request_id: str, *, timeout: float | None = None) -> None:
+        """End a call of the same issuer, client and subject that this side does not hold, by its `Started`'s id."""
+        self._loop.run(self._client.cancel_generation(request_id, timeout=timeout))
+
     def models(self, *, timeout: float | None = None) -> tuple[Model, ...]:
         """All models that the caller may know of, smallest first."""
         return self._loop.run(self._client.models(timeout=timeout))

@@ -38,6 +38,7 @@ from sluicegate.server import config
 from sluicegate.server.access import Access
 from sluicegate.server.audit_setup import opened_auditing, recorded_calls
 from sluicegate.server.background import Keep
+from sluicegate.server.cancelling import Cancelling
 from sluicegate.server.catalog import Catalog
 from sluicegate.server.changes import Changes
 from sluicegate.server.closing import Closing
@@ -184,6 +185,7 @@ async def running(
                 Generations(serving),
                 Scoring(serving),
                 Tokenizing(serving),
+                Cancelling(live),
                 stalled_reader_seconds=settings.limits.stalled_reader_seconds,
             ),
             models=ModelServicer(catalog),

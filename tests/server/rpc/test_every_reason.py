@@ -46,7 +46,7 @@ from sluicegate.v1.finding_service_pb2 import (
     GetFindingRequest,
 )
 from sluicegate.v1.generation_pb2 import GenerationConfig
-from sluicegate.v1.generation_service_pb2 import GenerateRequest, StreamGenerateRequest
+from sluicegate.v1.generation_service_pb2 import CancelGenerationRequest, GenerateRequest, StreamGenerateRequest
 from sluicegate.v1.withdrawal_service_pb2 import CreateWithdrawalRequest, LiftWithdrawalRequest, WithdrawalTarget
 from sluicegate.v1.withdrawal_service_pb2_grpc import WithdrawalServiceStub
 
@@ -95,6 +95,17 @@ async def an_operators_cancellation(directory: Path) -> Refusal:
             ListActiveRequestsRequest(), metadata=GOOD, timeout=LONG_SECONDS
         )
         await cancel(server, active.requests[0].request_id)
+        return await refusal(call)
+
+
+async def an_owners_cancellation(directory: Path) -> Refusal:
+    async with serving(directory) as server:
+        server.engine.pause_after(2)
+        request = StreamGenerateRequest(model=SMALL, text="a")
+        call: Any = server.generation.StreamGenerate(request, metadata=GOOD, timeout=LONG_SECONDS)
+        message = await call.read()
+        own = CancelGenerationRequest(request_id=message.started.request_id)
+        await server.generation.CancelGeneration(own, metadata=GOOD, timeout=LONG_SECONDS)
         return await refusal(call)
 
 
@@ -310,6 +321,7 @@ SCENARIOS: dict[Reason, Scenario] = {
     ),
     Reason.FINDING_RATE_LIMIT: asked(report, before=1, findings={"reporter_per_day": 1}),
     Reason.REQUEST_UNKNOWN: asked(lambda server: cancel(server, "none")),
+    Reason.CANCELLED_BY_CALLER: an_owners_cancellation,
     Reason.CANCELLED_BY_OPERATOR: an_operators_cancellation,
     Reason.STAGE_CHANGED: a_stage_rolled_back,
     Reason.SERVER_DRAINING: a_drain,

@@ -79,6 +79,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "summary": "a drill",
     },
     "GetFindingRequest": {"id": "any"},
+    "CancelGenerationRequest": {"request_id": "any"},
     "CancelRequestRequest": {"request_id": "any", "justification": "a drill"},
     "ReviewFindingRequest": {"id": "any", "status": FINDING_STATUS_ACCEPTED, "justification": "a drill"},
 }

@@ -382,3 +382,35 @@ class DetokenizeResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["bytes", b"bytes", "text", b"text"]) -> None: ...
 
 global___DetokenizeResponse = DetokenizeResponse
+
+@typing.final
+class CancelGenerationRequest(google.protobuf.message.Message):
+    """Asks to end a call of one's own."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    request_id: builtins.str
+    """Its id, as `Started` has it. One that is not under way here and another caller's are answered alike: NOT_FOUND,
+    `REQUEST_UNKNOWN`.
+    """
+    def __init__(
+        self,
+        *,
+        request_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["request_id", b"request_id"]) -> None: ...
+
+global___CancelGenerationRequest = CancelGenerationRequest
+
+@typing.final
+class CancelGenerationResponse(google.protobuf.message.Message):
+    """The call is about to read its end."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___CancelGenerationResponse = CancelGenerationResponse

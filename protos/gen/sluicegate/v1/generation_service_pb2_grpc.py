@@ -59,6 +59,11 @@ class GenerationServiceStub(object):
                 request_serializer=sluicegate_dot_v1_dot_generation__service__pb2.TokenizeRequest.SerializeToString,
                 response_deserializer=sluicegate_dot_v1_dot_generation__service__pb2.TokenizeResponse.FromString,
                 _registered_method=True)
+        self.CancelGeneration = channel.unary_unary(
+                '/sluicegate.v1.GenerationService/CancelGeneration',
+                request_serializer=sluicegate_dot_v1_dot_generation__service__pb2.CancelGenerationRequest.SerializeToString,
+                response_deserializer=sluicegate_dot_v1_dot_generation__service__pb2.CancelGenerationResponse.FromString,
+                _registered_method=True)
         self.Detokenize = channel.unary_unary(
                 '/sluicegate.v1.GenerationService/Detokenize',
                 request_serializer=sluicegate_dot_v1_dot_generation__service__pb2.DetokenizeRequest.SerializeToString,
@@ -102,6 +107,14 @@ class GenerationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CancelGeneration(self, request, context):
+        """Ends one of the caller's own calls that is under way on this replica: one of the same issuer, client and subject. Its
+        reader gets CANCELLED, `CANCELLED_BY_CALLER`, and its exact usage. Who holds the call itself needs only cancel it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Detokenize(self, request, context):
         """Tokens to text.
         """
@@ -131,6 +144,11 @@ def add_GenerationServiceServicer_to_server(servicer, server):
                     servicer.Tokenize,
                     request_deserializer=sluicegate_dot_v1_dot_generation__service__pb2.TokenizeRequest.FromString,
                     response_serializer=sluicegate_dot_v1_dot_generation__service__pb2.TokenizeResponse.SerializeToString,
+            ),
+            'CancelGeneration': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelGeneration,
+                    request_deserializer=sluicegate_dot_v1_dot_generation__service__pb2.CancelGenerationRequest.FromString,
+                    response_serializer=sluicegate_dot_v1_dot_generation__service__pb2.CancelGenerationResponse.SerializeToString,
             ),
             'Detokenize': grpc.unary_unary_rpc_method_handler(
                     servicer.Detokenize,
@@ -251,6 +269,33 @@ class GenerationService(object):
             '/sluicegate.v1.GenerationService/Tokenize',
             sluicegate_dot_v1_dot_generation__service__pb2.TokenizeRequest.SerializeToString,
             sluicegate_dot_v1_dot_generation__service__pb2.TokenizeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelGeneration(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sluicegate.v1.GenerationService/CancelGeneration',
+            sluicegate_dot_v1_dot_generation__service__pb2.CancelGenerationRequest.SerializeToString,
+            sluicegate_dot_v1_dot_generation__service__pb2.CancelGenerationResponse.FromString,
             options,
             channel_credentials,
             insecure,

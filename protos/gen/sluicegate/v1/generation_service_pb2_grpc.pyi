@@ -50,6 +50,14 @@ class GenerationServiceStub:
     ]
     """Text to the model's tokens."""
 
+    CancelGeneration: grpc.UnaryUnaryMultiCallable[
+        sluicegate.v1.generation_service_pb2.CancelGenerationRequest,
+        sluicegate.v1.generation_service_pb2.CancelGenerationResponse,
+    ]
+    """Ends one of the caller's own calls that is under way on this replica: one of the same issuer, client and subject. Its
+    reader gets CANCELLED, `CANCELLED_BY_CALLER`, and its exact usage. Who holds the call itself needs only cancel it.
+    """
+
     Detokenize: grpc.UnaryUnaryMultiCallable[
         sluicegate.v1.generation_service_pb2.DetokenizeRequest,
         sluicegate.v1.generation_service_pb2.DetokenizeResponse,
@@ -87,6 +95,14 @@ class GenerationServiceAsyncStub:
         sluicegate.v1.generation_service_pb2.TokenizeResponse,
     ]
     """Text to the model's tokens."""
+
+    CancelGeneration: grpc.aio.UnaryUnaryMultiCallable[
+        sluicegate.v1.generation_service_pb2.CancelGenerationRequest,
+        sluicegate.v1.generation_service_pb2.CancelGenerationResponse,
+    ]
+    """Ends one of the caller's own calls that is under way on this replica: one of the same issuer, client and subject. Its
+    reader gets CANCELLED, `CANCELLED_BY_CALLER`, and its exact usage. Who holds the call itself needs only cancel it.
+    """
 
     Detokenize: grpc.aio.UnaryUnaryMultiCallable[
         sluicegate.v1.generation_service_pb2.DetokenizeRequest,
@@ -133,6 +149,16 @@ class GenerationServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[sluicegate.v1.generation_service_pb2.TokenizeResponse, collections.abc.Awaitable[sluicegate.v1.generation_service_pb2.TokenizeResponse]]:
         """Text to the model's tokens."""
+
+    @abc.abstractmethod
+    def CancelGeneration(
+        self,
+        request: sluicegate.v1.generation_service_pb2.CancelGenerationRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[sluicegate.v1.generation_service_pb2.CancelGenerationResponse, collections.abc.Awaitable[sluicegate.v1.generation_service_pb2.CancelGenerationResponse]]:
+        """Ends one of the caller's own calls that is under way on this replica: one of the same issuer, client and subject. Its
+        reader gets CANCELLED, `CANCELLED_BY_CALLER`, and its exact usage. Who holds the call itself needs only cancel it.
+        """
 
     @abc.abstractmethod
     def Detokenize(

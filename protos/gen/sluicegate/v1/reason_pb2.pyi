@@ -132,6 +132,8 @@ class _ReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTyp
     """No call of this id is under way on this replica, or it is not the caller's to end."""
     REASON_CANCELLED_BY_OPERATOR: _Reason.ValueType  # 60
     """An operator ended the call; what was streamed is valid."""
+    REASON_CANCELLED_BY_CALLER: _Reason.ValueType  # 61
+    """The caller ended the call by `CancelGeneration`; what was streamed is valid."""
     REASON_SERVER_DRAINING: _Reason.ValueType  # 48
     """The server is shutting down. Try another replica."""
     REASON_ENGINE_LOST: _Reason.ValueType  # 49
@@ -264,6 +266,8 @@ REASON_REQUEST_UNKNOWN: Reason.ValueType  # 59
 """No call of this id is under way on this replica, or it is not the caller's to end."""
 REASON_CANCELLED_BY_OPERATOR: Reason.ValueType  # 60
 """An operator ended the call; what was streamed is valid."""
+REASON_CANCELLED_BY_CALLER: Reason.ValueType  # 61
+"""The caller ended the call by `CancelGeneration`; what was streamed is valid."""
 REASON_SERVER_DRAINING: Reason.ValueType  # 48
 """The server is shutting down. Try another replica."""
 REASON_ENGINE_LOST: Reason.ValueType  # 49

@@ -95,6 +95,7 @@ DENIAL_CLASSES: Mapping[Reason, DenialClass | None] = MappingProxyType(
         Reason.ENGINE_LOST: None,
         Reason.DEADLINE_EXCEEDED: None,
         Reason.READER_STALLED: None,
+        Reason.CANCELLED_BY_CALLER: None,
         Reason.CANCELLED_BY_OPERATOR: None,
     }
 )

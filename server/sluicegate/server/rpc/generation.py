@@ -10,6 +10,7 @@ import grpc
 
 from sluicegate.auth import Reason
 from sluicegate.server import output
+from sluicegate.server.cancelling import Cancelling
 from sluicegate.server.errors import CallRefused
 from sluicegate.server.generation import Generations
 from sluicegate.server.live import LiveCall
@@ -31,11 +32,18 @@ class GenerationServicer(GenerationServiceServicer):
     """Converts and passes on; a reader that takes no message for `stalled_reader_seconds` is cut."""
 
     def __init__(
-        self, generations: Generations, scoring: Scoring, tokenizing: Tokenizing, *, stalled_reader_seconds: float
+        self,
+        generations: Generations,
+        scoring: Scoring,
+        tokenizing: Tokenizing,
+        cancelling: Cancelling,
+        *,
+        stalled_reader_seconds: float,
     ) -> None:
         self._generations = generations
         self._scoring = scoring
         self._tokenizing = tokenizing
+        self._cancelling = cancelling
         self._stalled_reader_seconds = stalled_reader_seconds
 
     async def Generate(
@@ -116,6 +124,14 @@ class GenerationServicer(GenerationServiceServicer):
         ids, purpose = tuple(request.token_ids), request.purpose or None
         data = await self._tokenizing.detokenize(call, request.model, ids, purpose)
         return generation_service_pb2.DetokenizeResponse(text=data.decode(errors="replace"), bytes=data)
+
+    async def CancelGeneration(
+        self, request: generation_service_pb2.CancelGenerationRequest, context: Context
+    ) -> generation_service_pb2.CancelGenerationResponse:
+        principal = rpc_call.authenticated(context).caller.principal
+        validate(request)
+        self._cancelling.cancel(principal, request.request_id)
+        return generation_service_pb2.CancelGenerationResponse()
 
     async def _begin(self, context: Context, message: generation_service_pb2.StreamGenerateResponse) -> None:
         """The first write, in a task of its own: it goes on when the call ends, and the status waits for it."""

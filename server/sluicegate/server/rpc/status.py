@@ -104,6 +104,9 @@ STATUSES: dict[Reason, Row] = {
     Reason.REQUEST_UNKNOWN: Row(
         StatusCode.NOT_FOUND, "no such call is under way on this replica, or it is not this caller's to end"
     ),
+    Reason.CANCELLED_BY_CALLER: Row(
+        StatusCode.CANCELLED, "the caller ended this call by another one; what was streamed is valid"
+    ),
     Reason.CANCELLED_BY_OPERATOR: Row(StatusCode.CANCELLED, "an operator ended the call; what was streamed is valid"),
     Reason.STAGE_CHANGED: Row(_DENIED, "the release stage changed: the model is no longer open to this caller"),
     Reason.SERVER_DRAINING: Row(_UNAVAILABLE, "the server is shutting down; try another replica"),
