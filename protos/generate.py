@@ -1,6 +1,6 @@
-"""Generate the Python stubs and the descriptor image from the protos, or check that the committed ones are fresh.
+"""Generate the Python stubs and the descriptor images from the protos, or check that the committed ones are fresh.
 
-    python protos/generate.py             write protos/gen and protos/image.binpb
+    python protos/generate.py             write protos/gen, protos/image.binpb and the one that Envoy reads
     python protos/generate.py --check     change nothing; exit 1 if they differ, or if buf lint or breaking complains
     python protos/generate.py --baseline  make the present protos what buf breaking compares with (at a release)
 
@@ -25,7 +25,10 @@ PROTOS = Path(__file__).resolve().parent
 VENV = PROTOS.parent / ".venv-protos"
 IMAGE = PROTOS / "image.binpb"
 BASELINE = PROTOS / "baseline.binpb"
+ENVOY_IMAGE = PROTOS.parent / "helm/sluicegate/files/envoy/descriptors.binpb"
 SOURCES = sorted(path.relative_to(PROTOS).as_posix() for path in PROTOS.glob("sluicegate/v*/*.proto"))
+DETAILS = "google/rpc/error_details.proto"
+"""What no proto of ours imports, and every refusal carries."""
 
 
 def enter_venv() -> None:
@@ -49,19 +52,33 @@ def protoc(*arguments: str) -> None:
 
 
 def write_image(image: Path) -> None:
-    """One descriptor set of our protos and all they import, for buf, grpcurl -protoset and Envoy's transcoder."""
+    """One descriptor set of our protos, the details of refusals, and all they import, for buf and grpcurl -protoset."""
     import grpc_tools
+    from google.rpc import error_details_pb2
 
     well_known = Path(grpc_tools.__file__).parent / "_proto"
+    googleapis = Path(error_details_pb2.__file__).parents[2]
     protoc(
         f"-I{PROTOS}",
         f"-I{well_known}",
+        f"-I{googleapis}",
         "--descriptor_set_in=third_party/validate.binpb",
         "--include_imports",
         "--include_source_info",
         f"--descriptor_set_out={image}",
         *SOURCES,
+        DETAILS,
     )
+
+
+def write_envoy_image(image: Path, out: Path) -> None:
+    """The same without comments, for Envoy's transcoder: a ConfigMap has to hold it."""
+    from google.protobuf import descriptor_pb2
+
+    bare = descriptor_pb2.FileDescriptorSet.FromString(image.read_bytes())
+    for file in bare.file:
+        file.ClearField("source_code_info")
+    out.write_bytes(bare.SerializeToString())
 
 
 def write_stubs(image: Path, out: Path) -> None:
@@ -116,8 +133,10 @@ def check() -> int:
         (fresh / "gen").mkdir()
         write_stubs(fresh / "image.binpb", fresh / "gen")
         stale = same_files(fresh / "gen", PROTOS / "gen")
-        if (fresh / "image.binpb").read_bytes() != IMAGE.read_bytes():
-            stale.append("image.binpb")
+        write_envoy_image(fresh / "image.binpb", fresh / "envoy.binpb")
+        for made, committed in (("image.binpb", IMAGE), ("envoy.binpb", ENVOY_IMAGE)):
+            if (fresh / made).read_bytes() != committed.read_bytes():
+                stale.append(committed.name)
         linted = buf("lint", str(fresh / "image.binpb"))
         compatible = buf("breaking", str(fresh / "image.binpb"), "--against", str(BASELINE))
     for name in stale:
@@ -139,6 +158,7 @@ def main() -> int:
     gen = PROTOS / "gen"
     gen.mkdir(exist_ok=True)
     write_stubs(IMAGE, gen)
+    write_envoy_image(IMAGE, ENVOY_IMAGE)
     return 0
 
 

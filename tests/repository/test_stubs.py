@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto, FileDescriptorSet
+from http_bindings import http_bindings
 
 from sluicegate.auth import Reason
 from sluicegate.auth.scopes import AUTHENTICATED, TEMPLATES
@@ -18,6 +21,25 @@ SERVICES = {service.full_name: service for service in own_services()}
 METHODS = [f"/{name}/{method.name}" for name, service in SERVICES.items() for method in service.methods]
 SCOPES = required_scopes(SERVICES.values())
 METHODS_OF_A_MODEL = [method for method, template in SCOPES.items() if "{model}" in template]
+
+
+BINDINGS = http_bindings()
+OPERATORS = "operators have gRPC; a page is no place for their tokens"
+WITHOUT_A_PATH = {
+    "sluicegate.v1.EngineService.CancelRequest": OPERATORS,
+    "sluicegate.v1.EngineService.GetLoad": OPERATORS,
+    "sluicegate.v1.EngineService.ListActiveRequests": OPERATORS,
+    "sluicegate.v1.FindingService.ListFindingDuties": OPERATORS,
+    "sluicegate.v1.FindingService.ReviewFinding": OPERATORS,
+    "sluicegate.v1.GenerationService.CancelGeneration": "asked of one replica; who reads over HTTP closes the stream",
+    "sluicegate.v1.ReleaseService.GetReleasePlan": OPERATORS,
+    "sluicegate.v1.ReleaseService.ListStageTransitions": OPERATORS,
+    "sluicegate.v1.ReleaseService.SimulatePolicy": OPERATORS,
+    "sluicegate.v1.WithdrawalService.CreateWithdrawal": OPERATORS,
+    "sluicegate.v1.WithdrawalService.LiftWithdrawal": OPERATORS,
+    "sluicegate.v1.WithdrawalService.ListWithdrawals": OPERATORS,
+}
+"""Methods that are not called over HTTP, and why."""
 
 
 def own_files() -> list[FileDescriptorProto]:
@@ -119,3 +141,38 @@ def test_reasons_of_the_wire_and_of_the_domain_are_the_same() -> None:
     wire = {name.removeprefix("REASON_") for name in reason_pb2.Reason.keys()}  # noqa: SIM118 (an enum, no dict)
 
     assert wire - {"UNSPECIFIED"} == {reason.value for reason in Reason}
+
+
+def test_every_method_has_a_path_for_http_or_a_reason_for_none() -> None:
+    every = {method.full_name for service in SERVICES.values() for method in service.methods}
+
+    assert BINDINGS.keys() | WITHOUT_A_PATH.keys() == every
+    assert not BINDINGS.keys() & WITHOUT_A_PATH.keys()
+
+
+def test_no_two_methods_have_the_same_path() -> None:
+    assert len({(binding.verb, binding.path) for binding in BINDINGS.values()}) == len(BINDINGS)
+
+
+@pytest.mark.parametrize("method", BINDINGS)
+def test_a_path_names_fields_of_the_request_and_reads_with_get_only(method: str) -> None:
+    service, _, name = method.rpartition(".")
+    request = SERVICES[service].methods_by_name[name].input_type
+    verb, path, body = BINDINGS[method]
+
+    named = re.findall(r"{(\w+)}", path)
+
+    assert path.startswith("/v1/")
+    assert {request.fields_by_name[field].type for field in named} <= {FieldDescriptor.TYPE_STRING}
+    assert (verb, body) == (("GET", "") if name.startswith(("Get", "List", "Watch")) else ("POST", "*"))
+
+
+def test_the_methods_with_paths_are_those_that_the_proxy_translates() -> None:
+    envoy = (PROTOS.parent / "helm/sluicegate/files/envoy/envoy.yaml").read_text()
+
+    translated = set(re.findall(r"^ +- (sluicegate\.v1\.\w+)$", envoy, re.MULTILINE))
+    routed = re.search(r"sluicegate\\.v1\\.\((.+)\)Service/", envoy)
+
+    assert translated == {method.rpartition(".")[0] for method in BINDINGS}
+    assert routed is not None
+    assert {f"sluicegate.v1.{name}Service" for name in routed[1].split("|")} == translated

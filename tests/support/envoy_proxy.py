@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import yaml
 from foreign import ROOT
-from real_server import WAIT_SECONDS, wait_for
+from real_server import WAIT_SECONDS, resident_bytes, wait_for
 from redis_server import free_port
 
 ENVOY = ROOT / ".tools/venv/bin/envoy"
@@ -36,6 +36,8 @@ def configuration(replicas: Sequence[str]) -> Document:
     _address(document["admin"])["port_value"] = admin_port
     (admin,) = cluster(document, "admin")["load_assignment"]["endpoints"][0]["lb_endpoints"]
     _address(admin["endpoint"])["port_value"] = admin_port
+    transcoder = http_filter(document, "grpc_json_transcoder")["typed_config"]
+    transcoder["proto_descriptor"] = str(FILES / "descriptors.binpb")
     for each in document["static_resources"]["listeners"]:
         _address(each).update(address="127.0.0.1", port_value=0)
     return document
@@ -67,6 +69,12 @@ def connections(document: Document) -> Document:
     (chain,) = listener(document, "callers")["filter_chains"]
     (found,) = chain["filters"]
     return dict_of(found["typed_config"])
+
+
+def http_filter(document: Document, name: str) -> Document:
+    """The filter of calls of this name, less what all names begin with."""
+    (found,) = [each for each in connections(document)["http_filters"] if each["name"] == f"envoy.filters.http.{name}"]
+    return dict_of(found)
 
 
 def dict_of(value: Any) -> Document:
@@ -132,6 +140,10 @@ class Envoy:
         """The access log so far. An entry comes a moment after its call has ended."""
         lines = self.log_file.read_text(errors="replace").splitlines(keepends=True)
         return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}\n")]
+
+    def resident_bytes(self) -> int:
+        """Memory that it holds."""
+        return resident_bytes(self._process.pid)
 
     def wait_until_started(self) -> None:
         """Wait until callers can connect."""

@@ -22,6 +22,7 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from sluicegate.v1 import finding_service_pb2 as sluicegate_dot_v1_dot_finding__service__pb2
 from sluicegate.v1 import model_service_pb2 as sluicegate_dot_v1_dot_model__service__pb2
@@ -29,7 +30,7 @@ from sluicegate.v1 import options_pb2 as sluicegate_dot_v1_dot_options__pb2
 from sluicegate.v1 import reason_pb2 as sluicegate_dot_v1_dot_reason__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"sluicegate/v1/access_service.proto\x12\rsluicegate.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#sluicegate/v1/finding_service.proto\x1a!sluicegate/v1/model_service.proto\x1a\x1bsluicegate/v1/options.proto\x1a\x1asluicegate/v1/reason.proto\"\x1a\n\x18GetCallerIdentityRequest\"\xd7\x02\n\x0e\x41greementTerms\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n\x07partner\x18\x02 \x01(\tR\x07partner\x12\x16\n\x06status\x18\x03 \x01(\tR\x06status\x12\x16\n\x06models\x18\x04 \x03(\tR\x06models\x12\x18\n\x07\x61\x63tions\x18\x05 \x03(\tR\x07\x61\x63tions\x12\x1a\n\x08purposes\x18\x06 \x03(\tR\x08purposes\x12\x39\n\nvalid_from\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tvalidFrom\x12;\n\x0bvalid_until\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nvalidUntil\x12=\n\x0c\x66inding_duty\x18\t \x01(\x0b\x32\x1a.sluicegate.v1.FindingDutyR\x0b\x66indingDuty\"\xfb\x02\n\x19GetCallerIdentityResponse\x12\x16\n\x06issuer\x18\x01 \x01(\tR\x06issuer\x12\x18\n\x07subject\x18\x02 \x01(\tR\x07subject\x12\x1b\n\tclient_id\x18\x03 \x01(\tR\x08\x63lientId\x12\x33\n\x08\x61udience\x18\x04 \x01(\x0e\x32\x17.sluicegate.v1.AudienceR\x08\x61udience\x12\x16\n\x06scopes\x18\x05 \x03(\tR\x06scopes\x12\x46\n\x11token_expire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0ftokenExpireTime\x12;\n\tagreement\x18\x07 \x01(\x0b\x32\x1d.sluicegate.v1.AgreementTermsR\tagreement\x12\x14\n\x05stage\x18\x08 \x01(\tR\x05stage\x12\'\n\x0fpolicy_revision\x18\t \x01(\tR\x0epolicyRevision\"\xf4\x01\n\x12\x43heckAccessRequest\x12.\n\x06\x61\x63tion\x18\x01 \x01(\tB\x16\xbaH\x13r\x11R\x08generateR\x05scoreR\x06\x61\x63tion\x12\x1f\n\x05model\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05model\x12!\n\x07purpose\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x07purpose\x12+\n\x11response_logprobs\x18\x04 \x01(\x08R\x10responseLogprobs\x12\x16\n\x06greedy\x18\x05 \x01(\x08R\x06greedy\x12%\n\x0einclude_tokens\x18\x06 \x01(\x08R\rincludeTokens\"\xa3\x03\n\x13\x43heckAccessResponse\x12\x18\n\x07\x61llowed\x18\x01 \x01(\x08R\x07\x61llowed\x12-\n\x06reason\x18\x02 \x01(\x0e\x32\x15.sluicegate.v1.ReasonR\x06reason\x12L\n\x08metadata\x18\x03 \x03(\x0b\x32\x30.sluicegate.v1.CheckAccessResponse.MetadataEntryR\x08metadata\x12\x16\n\x06remedy\x18\x04 \x01(\tR\x06remedy\x12\x33\n\x08\x61udience\x18\x05 \x01(\x0e\x32\x17.sluicegate.v1.AudienceR\x08\x61udience\x12\x1c\n\tagreement\x18\x06 \x01(\tR\tagreement\x12*\n\x11max_output_tokens\x18\x07 \x01(\rR\x0fmaxOutputTokens\x12!\n\x0cmax_priority\x18\x08 \x01(\x05R\x0bmaxPriority\x1a;\n\rMetadataEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\x83\x01\n\x11ListQuotasRequest\x12\x1f\n\x05model\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05model\x12$\n\tpage_size\x18\x02 \x01(\rB\x07\xbaH\x04*\x02\x18\x64R\x08pageSize\x12\'\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\tpageToken\"\x9d\x01\n\nQuotaUsage\x12*\n\x05quota\x18\x01 \x01(\x0e\x32\x14.sluicegate.v1.QuotaR\x05quota\x12\x14\n\x05limit\x18\x02 \x01(\x04R\x05limit\x12\x12\n\x04used\x18\x03 \x01(\x04R\x04used\x12\x39\n\nreset_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tresetTime\"\x8d\x01\n\x12ListQuotasResponse\x12\x31\n\x06quotas\x18\x01 \x03(\x0b\x32\x19.sluicegate.v1.QuotaUsageR\x06quotas\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1c\n\tagreement\x18\x03 \x01(\tR\tagreement*\xe3\x01\n\x05Quota\x12\x15\n\x11QUOTA_UNSPECIFIED\x10\x00\x12\x1c\n\x18QUOTA_CONCURRENT_STREAMS\x10\x01\x12\x1d\n\x19QUOTA_REQUESTS_PER_MINUTE\x10\x02\x12\"\n\x1eQUOTA_OUTPUT_TOKENS_PER_MINUTE\x10\x03\x12\x1f\n\x1bQUOTA_OUTPUT_TOKENS_PER_DAY\x10\x04\x12 \n\x1cQUOTA_OUTPUT_TOKENS_PER_CALL\x10\x05\x12\x1f\n\x1bQUOTA_SCORED_TOKENS_PER_DAY\x10\x06\x32\xd9\x02\n\rAccessService\x12y\n\x11GetCallerIdentity\x12\'.sluicegate.v1.GetCallerIdentityRequest\x1a(.sluicegate.v1.GetCallerIdentityResponse\"\x11\xda\xe7\x18\rauthenticated\x12\x64\n\nListQuotas\x12 .sluicegate.v1.ListQuotasRequest\x1a!.sluicegate.v1.ListQuotasResponse\"\x11\xda\xe7\x18\rauthenticated\x12g\n\x0b\x43heckAccess\x12!.sluicegate.v1.CheckAccessRequest\x1a\".sluicegate.v1.CheckAccessResponse\"\x11\xda\xe7\x18\rauthenticatedb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"sluicegate/v1/access_service.proto\x12\rsluicegate.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#sluicegate/v1/finding_service.proto\x1a!sluicegate/v1/model_service.proto\x1a\x1bsluicegate/v1/options.proto\x1a\x1asluicegate/v1/reason.proto\"\x1a\n\x18GetCallerIdentityRequest\"\xd7\x02\n\x0e\x41greementTerms\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n\x07partner\x18\x02 \x01(\tR\x07partner\x12\x16\n\x06status\x18\x03 \x01(\tR\x06status\x12\x16\n\x06models\x18\x04 \x03(\tR\x06models\x12\x18\n\x07\x61\x63tions\x18\x05 \x03(\tR\x07\x61\x63tions\x12\x1a\n\x08purposes\x18\x06 \x03(\tR\x08purposes\x12\x39\n\nvalid_from\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tvalidFrom\x12;\n\x0bvalid_until\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nvalidUntil\x12=\n\x0c\x66inding_duty\x18\t \x01(\x0b\x32\x1a.sluicegate.v1.FindingDutyR\x0b\x66indingDuty\"\xfb\x02\n\x19GetCallerIdentityResponse\x12\x16\n\x06issuer\x18\x01 \x01(\tR\x06issuer\x12\x18\n\x07subject\x18\x02 \x01(\tR\x07subject\x12\x1b\n\tclient_id\x18\x03 \x01(\tR\x08\x63lientId\x12\x33\n\x08\x61udience\x18\x04 \x01(\x0e\x32\x17.sluicegate.v1.AudienceR\x08\x61udience\x12\x16\n\x06scopes\x18\x05 \x03(\tR\x06scopes\x12\x46\n\x11token_expire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0ftokenExpireTime\x12;\n\tagreement\x18\x07 \x01(\x0b\x32\x1d.sluicegate.v1.AgreementTermsR\tagreement\x12\x14\n\x05stage\x18\x08 \x01(\tR\x05stage\x12\'\n\x0fpolicy_revision\x18\t \x01(\tR\x0epolicyRevision\"\xf4\x01\n\x12\x43heckAccessRequest\x12.\n\x06\x61\x63tion\x18\x01 \x01(\tB\x16\xbaH\x13r\x11R\x08generateR\x05scoreR\x06\x61\x63tion\x12\x1f\n\x05model\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05model\x12!\n\x07purpose\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x07purpose\x12+\n\x11response_logprobs\x18\x04 \x01(\x08R\x10responseLogprobs\x12\x16\n\x06greedy\x18\x05 \x01(\x08R\x06greedy\x12%\n\x0einclude_tokens\x18\x06 \x01(\x08R\rincludeTokens\"\xa3\x03\n\x13\x43heckAccessResponse\x12\x18\n\x07\x61llowed\x18\x01 \x01(\x08R\x07\x61llowed\x12-\n\x06reason\x18\x02 \x01(\x0e\x32\x15.sluicegate.v1.ReasonR\x06reason\x12L\n\x08metadata\x18\x03 \x03(\x0b\x32\x30.sluicegate.v1.CheckAccessResponse.MetadataEntryR\x08metadata\x12\x16\n\x06remedy\x18\x04 \x01(\tR\x06remedy\x12\x33\n\x08\x61udience\x18\x05 \x01(\x0e\x32\x17.sluicegate.v1.AudienceR\x08\x61udience\x12\x1c\n\tagreement\x18\x06 \x01(\tR\tagreement\x12*\n\x11max_output_tokens\x18\x07 \x01(\rR\x0fmaxOutputTokens\x12!\n\x0cmax_priority\x18\x08 \x01(\x05R\x0bmaxPriority\x1a;\n\rMetadataEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\x83\x01\n\x11ListQuotasRequest\x12\x1f\n\x05model\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05model\x12$\n\tpage_size\x18\x02 \x01(\rB\x07\xbaH\x04*\x02\x18\x64R\x08pageSize\x12\'\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\tpageToken\"\x9d\x01\n\nQuotaUsage\x12*\n\x05quota\x18\x01 \x01(\x0e\x32\x14.sluicegate.v1.QuotaR\x05quota\x12\x14\n\x05limit\x18\x02 \x01(\x04R\x05limit\x12\x12\n\x04used\x18\x03 \x01(\x04R\x04used\x12\x39\n\nreset_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tresetTime\"\x8d\x01\n\x12ListQuotasResponse\x12\x31\n\x06quotas\x18\x01 \x03(\x0b\x32\x19.sluicegate.v1.QuotaUsageR\x06quotas\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1c\n\tagreement\x18\x03 \x01(\tR\tagreement*\xe3\x01\n\x05Quota\x12\x15\n\x11QUOTA_UNSPECIFIED\x10\x00\x12\x1c\n\x18QUOTA_CONCURRENT_STREAMS\x10\x01\x12\x1d\n\x19QUOTA_REQUESTS_PER_MINUTE\x10\x02\x12\"\n\x1eQUOTA_OUTPUT_TOKENS_PER_MINUTE\x10\x03\x12\x1f\n\x1bQUOTA_OUTPUT_TOKENS_PER_DAY\x10\x04\x12 \n\x1cQUOTA_OUTPUT_TOKENS_PER_CALL\x10\x05\x12\x1f\n\x1bQUOTA_SCORED_TOKENS_PER_DAY\x10\x06\x32\xc0\x03\n\rAccessService\x12\x93\x01\n\x11GetCallerIdentity\x12\'.sluicegate.v1.GetCallerIdentityRequest\x1a(.sluicegate.v1.GetCallerIdentityResponse\"+\xda\xe7\x18\rauthenticated\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/callerIdentity\x12\x85\x01\n\nListQuotas\x12 .sluicegate.v1.ListQuotasRequest\x1a!.sluicegate.v1.ListQuotasResponse\"2\xda\xe7\x18\rauthenticated\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/models/{model}/quotas\x12\x90\x01\n\x0b\x43heckAccess\x12!.sluicegate.v1.CheckAccessRequest\x1a\".sluicegate.v1.CheckAccessResponse\":\xda\xe7\x18\rauthenticated\x82\xd3\xe4\x93\x02#\"\x1e/v1/models/{model}:checkAccess:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,31 +52,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTQUOTASREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTQUOTASREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\001'
   _globals['_ACCESSSERVICE'].methods_by_name['GetCallerIdentity']._loaded_options = None
-  _globals['_ACCESSSERVICE'].methods_by_name['GetCallerIdentity']._serialized_options = b'\332\347\030\rauthenticated'
+  _globals['_ACCESSSERVICE'].methods_by_name['GetCallerIdentity']._serialized_options = b'\332\347\030\rauthenticated\202\323\344\223\002\024\022\022/v1/callerIdentity'
   _globals['_ACCESSSERVICE'].methods_by_name['ListQuotas']._loaded_options = None
-  _globals['_ACCESSSERVICE'].methods_by_name['ListQuotas']._serialized_options = b'\332\347\030\rauthenticated'
+  _globals['_ACCESSSERVICE'].methods_by_name['ListQuotas']._serialized_options = b'\332\347\030\rauthenticated\202\323\344\223\002\033\022\031/v1/models/{model}/quotas'
   _globals['_ACCESSSERVICE'].methods_by_name['CheckAccess']._loaded_options = None
-  _globals['_ACCESSSERVICE'].methods_by_name['CheckAccess']._serialized_options = b'\332\347\030\rauthenticated'
-  _globals['_QUOTA']._serialized_start=2079
-  _globals['_QUOTA']._serialized_end=2306
-  _globals['_GETCALLERIDENTITYREQUEST']._serialized_start=215
-  _globals['_GETCALLERIDENTITYREQUEST']._serialized_end=241
-  _globals['_AGREEMENTTERMS']._serialized_start=244
-  _globals['_AGREEMENTTERMS']._serialized_end=587
-  _globals['_GETCALLERIDENTITYRESPONSE']._serialized_start=590
-  _globals['_GETCALLERIDENTITYRESPONSE']._serialized_end=969
-  _globals['_CHECKACCESSREQUEST']._serialized_start=972
-  _globals['_CHECKACCESSREQUEST']._serialized_end=1216
-  _globals['_CHECKACCESSRESPONSE']._serialized_start=1219
-  _globals['_CHECKACCESSRESPONSE']._serialized_end=1638
-  _globals['_CHECKACCESSRESPONSE_METADATAENTRY']._serialized_start=1579
-  _globals['_CHECKACCESSRESPONSE_METADATAENTRY']._serialized_end=1638
-  _globals['_LISTQUOTASREQUEST']._serialized_start=1641
-  _globals['_LISTQUOTASREQUEST']._serialized_end=1772
-  _globals['_QUOTAUSAGE']._serialized_start=1775
-  _globals['_QUOTAUSAGE']._serialized_end=1932
-  _globals['_LISTQUOTASRESPONSE']._serialized_start=1935
-  _globals['_LISTQUOTASRESPONSE']._serialized_end=2076
-  _globals['_ACCESSSERVICE']._serialized_start=2309
-  _globals['_ACCESSSERVICE']._serialized_end=2654
+  _globals['_ACCESSSERVICE'].methods_by_name['CheckAccess']._serialized_options = b'\332\347\030\rauthenticated\202\323\344\223\002#\"\036/v1/models/{model}:checkAccess:\001*'
+  _globals['_QUOTA']._serialized_start=2109
+  _globals['_QUOTA']._serialized_end=2336
+  _globals['_GETCALLERIDENTITYREQUEST']._serialized_start=245
+  _globals['_GETCALLERIDENTITYREQUEST']._serialized_end=271
+  _globals['_AGREEMENTTERMS']._serialized_start=274
+  _globals['_AGREEMENTTERMS']._serialized_end=617
+  _globals['_GETCALLERIDENTITYRESPONSE']._serialized_start=620
+  _globals['_GETCALLERIDENTITYRESPONSE']._serialized_end=999
+  _globals['_CHECKACCESSREQUEST']._serialized_start=1002
+  _globals['_CHECKACCESSREQUEST']._serialized_end=1246
+  _globals['_CHECKACCESSRESPONSE']._serialized_start=1249
+  _globals['_CHECKACCESSRESPONSE']._serialized_end=1668
+  _globals['_CHECKACCESSRESPONSE_METADATAENTRY']._serialized_start=1609
+  _globals['_CHECKACCESSRESPONSE_METADATAENTRY']._serialized_end=1668
+  _globals['_LISTQUOTASREQUEST']._serialized_start=1671
+  _globals['_LISTQUOTASREQUEST']._serialized_end=1802
+  _globals['_QUOTAUSAGE']._serialized_start=1805
+  _globals['_QUOTAUSAGE']._serialized_end=1962
+  _globals['_LISTQUOTASRESPONSE']._serialized_start=1965
+  _globals['_LISTQUOTASRESPONSE']._serialized_end=2106
+  _globals['_ACCESSSERVICE']._serialized_start=2339
+  _globals['_ACCESSSERVICE']._serialized_end=2787
 # @@protoc_insertion_point(module_scope)

@@ -22,12 +22,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from sluicegate.v1 import options_pb2 as sluicegate_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#sluicegate/v1/finding_service.proto\x12\rsluicegate.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bsluicegate/v1/options.proto\"\x90\x02\n\nAttachment\x12;\n\x04name\x18\x01 \x01(\tB\'\xbaH$r\"\x10\x01\x18\x80\x01\x32\x1b^[^\\x00-\\x1f\\x7f-\\x9f/\\\\]+$R\x04name\x12g\n\nmedia_type\x18\x02 \x01(\tBH\xbaHErC2A^[a-z0-9][a-z0-9!#$&^_.+-]{0,62}/[a-z0-9][a-z0-9!#$&^_.+-]{0,63}$R\tmediaType\x12-\n\nsize_bytes\x18\x03 \x01(\x04\x42\x0e\xbaH\x0b\x32\t\x18\xff\xff\xff\xff\xff\xff\xff\x0fR\tsizeBytes\x12-\n\x06sha256\x18\x04 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$R\x06sha256\"r\n\rFindingReview\x12;\n\x0breview_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nreviewTime\x12$\n\rjustification\x18\x02 \x01(\tR\rjustification\"\xde\x04\n\x07\x46inding\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n\x06sha256\x18\x02 \x01(\tR\x06sha256\x12.\n\x04kind\x18\x03 \x01(\x0e\x32\x1a.sluicegate.v1.FindingKindR\x04kind\x12\x14\n\x05model\x18\x04 \x01(\tR\x05model\x12:\n\x08severity\x18\x05 \x01(\x0e\x32\x1e.sluicegate.v1.FindingSeverityR\x08severity\x12\x18\n\x07summary\x18\x06 \x01(\tR\x07summary\x12\x18\n\x07\x64\x65tails\x18\x07 \x01(\tR\x07\x64\x65tails\x12;\n\x0b\x61ttachments\x18\x08 \x03(\x0b\x32\x19.sluicegate.v1.AttachmentR\x0b\x61ttachments\x12;\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12%\n\x0eweights_sha256\x18\n \x01(\tR\rweightsSha256\x12\x14\n\x05stage\x18\x0b \x01(\tR\x05stage\x12\x18\n\x07partner\x18\x0c \x01(\tR\x07partner\x12\x1c\n\tagreement\x18\r \x01(\tR\tagreement\x12\x1a\n\x08reporter\x18\x0e \x01(\tR\x08reporter\x12\x34\n\x06status\x18\x0f \x01(\x0e\x32\x1c.sluicegate.v1.FindingStatusR\x06status\x12\x34\n\x06review\x18\x10 \x01(\x0b\x32\x1c.sluicegate.v1.FindingReviewR\x06review\"\x99\x04\n\x14\x43reateFindingRequest\x12:\n\x04kind\x18\x01 \x01(\x0e\x32\x1a.sluicegate.v1.FindingKindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x04kind\x12\x1f\n\x05model\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05model\x12\x46\n\x08severity\x18\x03 \x01(\x0e\x32\x1e.sluicegate.v1.FindingSeverityB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x08severity\x12i\n\x07summary\x18\x04 \x01(\tBO\xbaHLrJ\x10\x01\x18\xc8\x01\x32\x43^[^\\x00-\\x1f\\x7f-\\x9f]*[^\\x00-\\x20\\x7f-\\xa0][^\\x00-\\x1f\\x7f-\\x9f]*$R\x07summary\x12\x45\n\x07\x64\x65tails\x18\x05 \x01(\tB+\xbaH(r&(\x80@2!^[^\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f]*$R\x07\x64\x65tails\x12\x45\n\x0b\x61ttachments\x18\x06 \x03(\x0b\x32\x19.sluicegate.v1.AttachmentB\x08\xbaH\x05\x92\x01\x02\x10\x10R\x0b\x61ttachments\x12>\n\x11\x63lient_request_id\x18\x07 \x01(\tB\x12\xbaH\x0fr\r\x18\x80\x01\x32\x08^[!-~]*$R\x0f\x63lientRequestId\x12#\n\rvalidate_only\x18\x08 \x01(\x08R\x0cvalidateOnly\"I\n\x15\x43reateFindingResponse\x12\x30\n\x07\x66inding\x18\x01 \x01(\x0b\x32\x16.sluicegate.v1.FindingR\x07\x66inding\".\n\x11GetFindingRequest\x12\x19\n\x02id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x02id\"F\n\x12GetFindingResponse\x12\x30\n\x07\x66inding\x18\x01 \x01(\x0b\x32\x16.sluicegate.v1.FindingR\x07\x66inding\"\xa6\x01\n\x13ListFindingsRequest\x12$\n\tpage_size\x18\x01 \x01(\rB\x07\xbaH\x04*\x02\x18\x64R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\tpageToken\x12\x1d\n\x05model\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x05model\x12!\n\x07partner\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x07partner\"r\n\x14ListFindingsResponse\x12\x32\n\x08\x66indings\x18\x01 \x03(\x0b\x32\x16.sluicegate.v1.FindingR\x08\x66indings\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x8f\x02\n\x14ReviewFindingRequest\x12\x19\n\x02id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x02id\x12@\n\x06status\x18\x02 \x01(\x0e\x32\x1c.sluicegate.v1.FindingStatusB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x06status\x12u\n\rjustification\x18\x03 \x01(\tBO\xbaHLrJ\x10\x01\x18\xf4\x03\x32\x43^[^\\x00-\\x1f\\x7f-\\x9f]*[^\\x00-\\x20\\x7f-\\xa0][^\\x00-\\x1f\\x7f-\\x9f]*$R\rjustification\x12#\n\rvalidate_only\x18\x04 \x01(\x08R\x0cvalidateOnly\"I\n\x15ReviewFindingResponse\x12\x30\n\x07\x66inding\x18\x01 \x01(\x0b\x32\x16.sluicegate.v1.FindingR\x07\x66inding\"\x96\x02\n\x0b\x46indingDuty\x12\x1c\n\tagreement\x18\x01 \x01(\tR\tagreement\x12\x18\n\x07partner\x18\x02 \x01(\tR\x07partner\x12\x36\n\tdue_every\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08\x64ueEvery\x12\x46\n\x11last_finding_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0flastFindingTime\x12\x35\n\x08\x64ue_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x64ueTime\x12\x18\n\x07overdue\x18\x06 \x01(\x08R\x07overdue\"i\n\x18ListFindingDutiesRequest\x12$\n\tpage_size\x18\x01 \x01(\rB\x07\xbaH\x04*\x02\x18\x64R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\tpageToken\"w\n\x19ListFindingDutiesResponse\x12\x32\n\x06\x64uties\x18\x01 \x03(\x0b\x32\x1a.sluicegate.v1.FindingDutyR\x06\x64uties\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken*\xb2\x01\n\x0b\x46indingKind\x12\x1c\n\x18\x46INDING_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11\x46INDING_KIND_BIAS\x10\x01\x12\x17\n\x13\x46INDING_KIND_MISUSE\x10\x02\x12\x1e\n\x1a\x46INDING_KIND_DETECTABILITY\x10\x03\x12\x1d\n\x19\x46INDING_KIND_MEMORISATION\x10\x04\x12\x16\n\x12\x46INDING_KIND_OTHER\x10\x05*\xa4\x01\n\x0f\x46indingSeverity\x12 \n\x1c\x46INDING_SEVERITY_UNSPECIFIED\x10\x00\x12\x18\n\x14\x46INDING_SEVERITY_LOW\x10\x01\x12\x1b\n\x17\x46INDING_SEVERITY_MEDIUM\x10\x02\x12\x19\n\x15\x46INDING_SEVERITY_HIGH\x10\x03\x12\x1d\n\x19\x46INDING_SEVERITY_CRITICAL\x10\x04*\x82\x01\n\rFindingStatus\x12\x1e\n\x1a\x46INDING_STATUS_UNSPECIFIED\x10\x00\x12\x17\n\x13\x46INDING_STATUS_OPEN\x10\x01\x12\x1b\n\x17\x46INDING_STATUS_ACCEPTED\x10\x02\x12\x1b\n\x17\x46INDING_STATUS_REJECTED\x10\x03\x32\xc0\x04\n\x0e\x46indingService\x12n\n\rCreateFinding\x12#.sluicegate.v1.CreateFindingRequest\x1a$.sluicegate.v1.CreateFindingResponse\"\x12\xda\xe7\x18\x0e\x66indings:write\x12\x64\n\nGetFinding\x12 .sluicegate.v1.GetFindingRequest\x1a!.sluicegate.v1.GetFindingResponse\"\x11\xda\xe7\x18\rfindings:read\x12j\n\x0cListFindings\x12\".sluicegate.v1.ListFindingsRequest\x1a#.sluicegate.v1.ListFindingsResponse\"\x11\xda\xe7\x18\rfindings:read\x12o\n\rReviewFinding\x12#.sluicegate.v1.ReviewFindingRequest\x1a$.sluicegate.v1.ReviewFindingResponse\"\x13\xda\xe7\x18\x0f\x66indings:manage\x12{\n\x11ListFindingDuties\x12\'.sluicegate.v1.ListFindingDutiesRequest\x1a(.sluicegate.v1.ListFindingDutiesResponse\"\x13\xda\xe7\x18\x0f\x66indings:manageb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#sluicegate/v1/finding_service.proto\x12\rsluicegate.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bsluicegate/v1/options.proto\"\x90\x02\n\nAttachment\x12;\n\x04name\x18\x01 \x01(\tB\'\xbaH$r\"\x10\x01\x18\x80\x01\x32\x1b^[^\\x00-\\x1f\\x7f-\\x9f/\\\\]+$R\x04name\x12g\n\nmedia_type\x18\x02 \x01(\tBH\xbaHErC2A^[a-z0-9][a-z0-9!#$&^_.+-]{0,62}/[a-z0-9][a-z0-9!#$&^_.+-]{0,63}$R\tmediaType\x12-\n\nsize_bytes\x18\x03 \x01(\x04\x42\x0e\xbaH\x0b\x32\t\x18\xff\xff\xff\xff\xff\xff\xff\x0fR\tsizeBytes\x12-\n\x06sha256\x18\x04 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$R\x06sha256\"r\n\rFindingReview\x12;\n\x0breview_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nreviewTime\x12$\n\rjustification\x18\x02 \x01(\tR\rjustification\"\xde\x04\n\x07\x46inding\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n\x06sha256\x18\x02 \x01(\tR\x06sha256\x12.\n\x04kind\x18\x03 \x01(\x0e\x32\x1a.sluicegate.v1.FindingKindR\x04kind\x12\x14\n\x05model\x18\x04 \x01(\tR\x05model\x12:\n\x08severity\x18\x05 \x01(\x0e\x32\x1e.sluicegate.v1.FindingSeverityR\x08severity\x12\x18\n\x07summary\x18\x06 \x01(\tR\x07summary\x12\x18\n\x07\x64\x65tails\x18\x07 \x01(\tR\x07\x64\x65tails\x12;\n\x0b\x61ttachments\x18\x08 \x03(\x0b\x32\x19.sluicegate.v1.AttachmentR\x0b\x61ttachments\x12;\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12%\n\x0eweights_sha256\x18\n \x01(\tR\rweightsSha256\x12\x14\n\x05stage\x18\x0b \x01(\tR\x05stage\x12\x18\n\x07partner\x18\x0c \x01(\tR\x07partner\x12\x1c\n\tagreement\x18\r \x01(\tR\tagreement\x12\x1a\n\x08reporter\x18\x0e \x01(\tR\x08reporter\x12\x34\n\x06status\x18\x0f \x01(\x0e\x32\x1c.sluicegate.v1.FindingStatusR\x06status\x12\x34\n\x06review\x18\x10 \x01(\x0b\x32\x1c.sluicegate.v1.FindingReviewR\x06review\"\x99\x04\n\x14\x43reateFindingRequest\x12:\n\x04kind\x18\x01 \x01(\x0e\x32\x1a.sluicegate.v1.FindingKindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x04kind\x12\x1f\n\x05model\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05model\x12\x46\n\x08severity\x18\x03 \x01(\x0e\x32\x1e.sluicegate.v1.FindingSeverityB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x08severity\x12i\n\x07summary\x18\x04 \x01(\tBO\xbaHLrJ\x10\x01\x18\xc8\x01\x32\x43^[^\\x00-\\x1f\\x7f-\\x9f]*[^\\x00-\\x20\\x7f-\\xa0][^\\x00-\\x1f\\x7f-\\x9f]*$R\x07summary\x12\x45\n\x07\x64\x65tails\x18\x05 \x01(\tB+\xbaH(r&(\x80@2!^[^\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f]*$R\x07\x64\x65tails\x12\x45\n\x0b\x61ttachments\x18\x06 \x03(\x0b\x32\x19.sluicegate.v1.AttachmentB\x08\xbaH\x05\x92\x01\x02\x10\x10R\x0b\x61ttachments\x12>\n\x11\x63lient_request_id\x18\x07 \x01(\tB\x12\xbaH\x0fr\r\x18\x80\x01\x32\x08^[!-~]*$R\x0f\x63lientRequestId\x12#\n\rvalidate_only\x18\x08 \x01(\x08R\x0cvalidateOnly\"I\n\x15\x43reateFindingResponse\x12\x30\n\x07\x66inding\x18\x01 \x01(\x0b\x32\x16.sluicegate.v1.FindingR\x07\x66inding\".\n\x11GetFindingRequest\x12\x19\n\x02id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x02id\"F\n\x12GetFindingResponse\x12\x30\n\x07\x66inding\x18\x01 \x01(\x0b\x32\x16.sluicegate.v1.FindingR\x07\x66inding\"\xa6\x01\n\x13ListFindingsRequest\x12$\n\tpage_size\x18\x01 \x01(\rB\x07\xbaH\x04*\x02\x18\x64R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\tpageToken\x12\x1d\n\x05model\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x05model\x12!\n\x07partner\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x07partner\"r\n\x14ListFindingsResponse\x12\x32\n\x08\x66indings\x18\x01 \x03(\x0b\x32\x16.sluicegate.v1.FindingR\x08\x66indings\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x8f\x02\n\x14ReviewFindingRequest\x12\x19\n\x02id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x02id\x12@\n\x06status\x18\x02 \x01(\x0e\x32\x1c.sluicegate.v1.FindingStatusB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00R\x06status\x12u\n\rjustification\x18\x03 \x01(\tBO\xbaHLrJ\x10\x01\x18\xf4\x03\x32\x43^[^\\x00-\\x1f\\x7f-\\x9f]*[^\\x00-\\x20\\x7f-\\xa0][^\\x00-\\x1f\\x7f-\\x9f]*$R\rjustification\x12#\n\rvalidate_only\x18\x04 \x01(\x08R\x0cvalidateOnly\"I\n\x15ReviewFindingResponse\x12\x30\n\x07\x66inding\x18\x01 \x01(\x0b\x32\x16.sluicegate.v1.FindingR\x07\x66inding\"\x96\x02\n\x0b\x46indingDuty\x12\x1c\n\tagreement\x18\x01 \x01(\tR\tagreement\x12\x18\n\x07partner\x18\x02 \x01(\tR\x07partner\x12\x36\n\tdue_every\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08\x64ueEvery\x12\x46\n\x11last_finding_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0flastFindingTime\x12\x35\n\x08\x64ue_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x07\x64ueTime\x12\x18\n\x07overdue\x18\x06 \x01(\x08R\x07overdue\"i\n\x18ListFindingDutiesRequest\x12$\n\tpage_size\x18\x01 \x01(\rB\x07\xbaH\x04*\x02\x18\x64R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\tpageToken\"w\n\x19ListFindingDutiesResponse\x12\x32\n\x06\x64uties\x18\x01 \x03(\x0b\x32\x1a.sluicegate.v1.FindingDutyR\x06\x64uties\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken*\xb2\x01\n\x0b\x46indingKind\x12\x1c\n\x18\x46INDING_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11\x46INDING_KIND_BIAS\x10\x01\x12\x17\n\x13\x46INDING_KIND_MISUSE\x10\x02\x12\x1e\n\x1a\x46INDING_KIND_DETECTABILITY\x10\x03\x12\x1d\n\x19\x46INDING_KIND_MEMORISATION\x10\x04\x12\x16\n\x12\x46INDING_KIND_OTHER\x10\x05*\xa4\x01\n\x0f\x46indingSeverity\x12 \n\x1c\x46INDING_SEVERITY_UNSPECIFIED\x10\x00\x12\x18\n\x14\x46INDING_SEVERITY_LOW\x10\x01\x12\x1b\n\x17\x46INDING_SEVERITY_MEDIUM\x10\x02\x12\x19\n\x15\x46INDING_SEVERITY_HIGH\x10\x03\x12\x1d\n\x19\x46INDING_SEVERITY_CRITICAL\x10\x04*\x82\x01\n\rFindingStatus\x12\x1e\n\x1a\x46INDING_STATUS_UNSPECIFIED\x10\x00\x12\x17\n\x13\x46INDING_STATUS_OPEN\x10\x01\x12\x1b\n\x17\x46INDING_STATUS_ACCEPTED\x10\x02\x12\x1b\n\x17\x46INDING_STATUS_REJECTED\x10\x03\x32\x85\x05\n\x0e\x46indingService\x12\x85\x01\n\rCreateFinding\x12#.sluicegate.v1.CreateFindingRequest\x1a$.sluicegate.v1.CreateFindingResponse\")\xda\xe7\x18\x0e\x66indings:write\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/findings:\x01*\x12}\n\nGetFinding\x12 .sluicegate.v1.GetFindingRequest\x1a!.sluicegate.v1.GetFindingResponse\"*\xda\xe7\x18\rfindings:read\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/findings/{id}\x12~\n\x0cListFindings\x12\".sluicegate.v1.ListFindingsRequest\x1a#.sluicegate.v1.ListFindingsResponse\"%\xda\xe7\x18\rfindings:read\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/findings\x12o\n\rReviewFinding\x12#.sluicegate.v1.ReviewFindingRequest\x1a$.sluicegate.v1.ReviewFindingResponse\"\x13\xda\xe7\x18\x0f\x66indings:manage\x12{\n\x11ListFindingDuties\x12\'.sluicegate.v1.ListFindingDutiesRequest\x1a(.sluicegate.v1.ListFindingDutiesResponse\"\x13\xda\xe7\x18\x0f\x66indings:manageb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -77,49 +78,49 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTFINDINGDUTIESREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTFINDINGDUTIESREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\001'
   _globals['_FINDINGSERVICE'].methods_by_name['CreateFinding']._loaded_options = None
-  _globals['_FINDINGSERVICE'].methods_by_name['CreateFinding']._serialized_options = b'\332\347\030\016findings:write'
+  _globals['_FINDINGSERVICE'].methods_by_name['CreateFinding']._serialized_options = b'\332\347\030\016findings:write\202\323\344\223\002\021\"\014/v1/findings:\001*'
   _globals['_FINDINGSERVICE'].methods_by_name['GetFinding']._loaded_options = None
-  _globals['_FINDINGSERVICE'].methods_by_name['GetFinding']._serialized_options = b'\332\347\030\rfindings:read'
+  _globals['_FINDINGSERVICE'].methods_by_name['GetFinding']._serialized_options = b'\332\347\030\rfindings:read\202\323\344\223\002\023\022\021/v1/findings/{id}'
   _globals['_FINDINGSERVICE'].methods_by_name['ListFindings']._loaded_options = None
-  _globals['_FINDINGSERVICE'].methods_by_name['ListFindings']._serialized_options = b'\332\347\030\rfindings:read'
+  _globals['_FINDINGSERVICE'].methods_by_name['ListFindings']._serialized_options = b'\332\347\030\rfindings:read\202\323\344\223\002\016\022\014/v1/findings'
   _globals['_FINDINGSERVICE'].methods_by_name['ReviewFinding']._loaded_options = None
   _globals['_FINDINGSERVICE'].methods_by_name['ReviewFinding']._serialized_options = b'\332\347\030\017findings:manage'
   _globals['_FINDINGSERVICE'].methods_by_name['ListFindingDuties']._loaded_options = None
   _globals['_FINDINGSERVICE'].methods_by_name['ListFindingDuties']._serialized_options = b'\332\347\030\017findings:manage'
-  _globals['_FINDINGKIND']._serialized_start=3027
-  _globals['_FINDINGKIND']._serialized_end=3205
-  _globals['_FINDINGSEVERITY']._serialized_start=3208
-  _globals['_FINDINGSEVERITY']._serialized_end=3372
-  _globals['_FINDINGSTATUS']._serialized_start=3375
-  _globals['_FINDINGSTATUS']._serialized_end=3505
-  _globals['_ATTACHMENT']._serialized_start=149
-  _globals['_ATTACHMENT']._serialized_end=421
-  _globals['_FINDINGREVIEW']._serialized_start=423
-  _globals['_FINDINGREVIEW']._serialized_end=537
-  _globals['_FINDING']._serialized_start=540
-  _globals['_FINDING']._serialized_end=1146
-  _globals['_CREATEFINDINGREQUEST']._serialized_start=1149
-  _globals['_CREATEFINDINGREQUEST']._serialized_end=1686
-  _globals['_CREATEFINDINGRESPONSE']._serialized_start=1688
-  _globals['_CREATEFINDINGRESPONSE']._serialized_end=1761
-  _globals['_GETFINDINGREQUEST']._serialized_start=1763
-  _globals['_GETFINDINGREQUEST']._serialized_end=1809
-  _globals['_GETFINDINGRESPONSE']._serialized_start=1811
-  _globals['_GETFINDINGRESPONSE']._serialized_end=1881
-  _globals['_LISTFINDINGSREQUEST']._serialized_start=1884
-  _globals['_LISTFINDINGSREQUEST']._serialized_end=2050
-  _globals['_LISTFINDINGSRESPONSE']._serialized_start=2052
-  _globals['_LISTFINDINGSRESPONSE']._serialized_end=2166
-  _globals['_REVIEWFINDINGREQUEST']._serialized_start=2169
-  _globals['_REVIEWFINDINGREQUEST']._serialized_end=2440
-  _globals['_REVIEWFINDINGRESPONSE']._serialized_start=2442
-  _globals['_REVIEWFINDINGRESPONSE']._serialized_end=2515
-  _globals['_FINDINGDUTY']._serialized_start=2518
-  _globals['_FINDINGDUTY']._serialized_end=2796
-  _globals['_LISTFINDINGDUTIESREQUEST']._serialized_start=2798
-  _globals['_LISTFINDINGDUTIESREQUEST']._serialized_end=2903
-  _globals['_LISTFINDINGDUTIESRESPONSE']._serialized_start=2905
-  _globals['_LISTFINDINGDUTIESRESPONSE']._serialized_end=3024
-  _globals['_FINDINGSERVICE']._serialized_start=3508
-  _globals['_FINDINGSERVICE']._serialized_end=4084
+  _globals['_FINDINGKIND']._serialized_start=3057
+  _globals['_FINDINGKIND']._serialized_end=3235
+  _globals['_FINDINGSEVERITY']._serialized_start=3238
+  _globals['_FINDINGSEVERITY']._serialized_end=3402
+  _globals['_FINDINGSTATUS']._serialized_start=3405
+  _globals['_FINDINGSTATUS']._serialized_end=3535
+  _globals['_ATTACHMENT']._serialized_start=179
+  _globals['_ATTACHMENT']._serialized_end=451
+  _globals['_FINDINGREVIEW']._serialized_start=453
+  _globals['_FINDINGREVIEW']._serialized_end=567
+  _globals['_FINDING']._serialized_start=570
+  _globals['_FINDING']._serialized_end=1176
+  _globals['_CREATEFINDINGREQUEST']._serialized_start=1179
+  _globals['_CREATEFINDINGREQUEST']._serialized_end=1716
+  _globals['_CREATEFINDINGRESPONSE']._serialized_start=1718
+  _globals['_CREATEFINDINGRESPONSE']._serialized_end=1791
+  _globals['_GETFINDINGREQUEST']._serialized_start=1793
+  _globals['_GETFINDINGREQUEST']._serialized_end=1839
+  _globals['_GETFINDINGRESPONSE']._serialized_start=1841
+  _globals['_GETFINDINGRESPONSE']._serialized_end=1911
+  _globals['_LISTFINDINGSREQUEST']._serialized_start=1914
+  _globals['_LISTFINDINGSREQUEST']._serialized_end=2080
+  _globals['_LISTFINDINGSRESPONSE']._serialized_start=2082
+  _globals['_LISTFINDINGSRESPONSE']._serialized_end=2196
+  _globals['_REVIEWFINDINGREQUEST']._serialized_start=2199
+  _globals['_REVIEWFINDINGREQUEST']._serialized_end=2470
+  _globals['_REVIEWFINDINGRESPONSE']._serialized_start=2472
+  _globals['_REVIEWFINDINGRESPONSE']._serialized_end=2545
+  _globals['_FINDINGDUTY']._serialized_start=2548
+  _globals['_FINDINGDUTY']._serialized_end=2826
+  _globals['_LISTFINDINGDUTIESREQUEST']._serialized_start=2828
+  _globals['_LISTFINDINGDUTIESREQUEST']._serialized_end=2933
+  _globals['_LISTFINDINGDUTIESRESPONSE']._serialized_start=2935
+  _globals['_LISTFINDINGDUTIESRESPONSE']._serialized_end=3054
+  _globals['_FINDINGSERVICE']._serialized_start=3538
+  _globals['_FINDINGSERVICE']._serialized_end=4183
 # @@protoc_insertion_point(module_scope)

@@ -22,11 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from sluicegate.v1 import generation_pb2 as sluicegate_dot_v1_dot_generation__pb2
 from sluicegate.v1 import options_pb2 as sluicegate_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&sluicegate/v1/generation_service.proto\x12\rsluicegate.v1\x1a\x1esluicegate/v1/generation.proto\x1a\x1bsluicegate/v1/options.proto\"\xa9\x03\n\x0fGenerateRequest\x12\x1f\n\x05model\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05model\x12!\n\x04text\x18\x02 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80\x04H\x00R\x04text\x12\x36\n\ttoken_ids\x18\x03 \x01(\x0b\x32\x17.sluicegate.v1.TokenIdsH\x00R\x08tokenIds\x12\x37\n\x06\x63onfig\x18\x04 \x01(\x0b\x32\x1f.sluicegate.v1.GenerationConfigR\x06\x63onfig\x12!\n\x07purpose\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x07purpose\x12>\n\x11\x63lient_request_id\x18\x06 \x01(\tB\x12\xbaH\x0fr\r\x18\x80\x01\x32\x08^[!-~]*$R\x0f\x63lientRequestId\x12*\n\x0einclude_tokens\x18\x07 \x01(\x08H\x01R\rincludeTokens\x88\x01\x01\x12.\n\x08priority\x18\x08 \x01(\x05\x42\x12\xbaH\x0f\x1a\r\x18\n(\xf6\xff\xff\xff\xff\xff\xff\xff\xff\x01R\x08priorityB\x0f\n\x06prompt\x12\x05\xbaH\x02\x08\x01\x42\x11\n\x0f_include_tokens\"\xaa\x01\n\x10GenerateResponse\x12\x30\n\x07started\x18\x01 \x01(\x0b\x32\x16.sluicegate.v1.StartedR\x07started\x12\x38\n\ncandidates\x18\x02 \x03(\x0b\x32\x18.sluicegate.v1.CandidateR\ncandidates\x12*\n\x05usage\x18\x03 \x01(\x0b\x32\x14.sluicegate.v1.UsageR\x05usage\"\xb5\x03\n\x15StreamGenerateRequest\x12\x1f\n\x05model\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05model\x12!\n\x04text\x18\x02 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80\x04H\x00R\x04text\x12\x36\n\ttoken_ids\x18\x03 \x01(\x0b\x32\x17.sluicegate.v1.TokenIdsH\x00R\x08tokenIds\x12\x37\n\x06\x63onfig\x18\x04 \x01(\x0b\x32\x1f.sluicegate.v1.GenerationConfigR\x06\x63onfig\x12!\n\x07purpose\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x07purpose\x12>\n\x11\x63lient_request_id\x18\x06 \x01(\tB\x12\xbaH\x0fr\r\x18\x80\x01\x32\x08^[!-~]*$R\x0f\x63lientRequestId\x12\x43\n\x0estream_options\x18\x07 \x01(\x0b\x32\x1c.sluicegate.v1.StreamOptionsR\rstreamOptions\x12.\n\x08priority\x18\x08 \x01(\x05\x42\x12\xbaH\x0f\x1a\r\x18\n(\xf6\xff\xff\xff\xff\xff\xff\xff\xff\x01R\x08priorityB\x0f\n\x06prompt\x12\x05\xbaH\x02\x08\x01\"\xe6\x01\n\x16StreamGenerateResponse\x12\x32\n\x07started\x18\x01 \x01(\x0b\x32\x16.sluicegate.v1.StartedH\x00R\x07started\x12,\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x14.sluicegate.v1.DeltaH\x00R\x05\x64\x65lta\x12\x35\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x17.sluicegate.v1.FinishedH\x00R\x08\x66inished\x12*\n\x05usage\x18\x04 \x01(\x0b\x32\x14.sluicegate.v1.UsageR\x05usageB\x07\n\x05\x65vent\"\xe6\x02\n\x0cScoreRequest\x12\x1f\n\x05model\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05model\x12!\n\x04text\x18\x02 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80\x04H\x00R\x04text\x12\x36\n\ttoken_ids\x18\x03 \x01(\x0b\x32\x17.sluicegate.v1.TokenIdsH\x00R\x08tokenIds\x12(\n\x08logprobs\x18\x04 \x01(\rB\x07\xbaH\x04*\x02\x18\x14H\x01R\x08logprobs\x88\x01\x01\x12!\n\x07purpose\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x07purpose\x12>\n\x11\x63lient_request_id\x18\x06 \x01(\tB\x12\xbaH\x0fr\r\x18\x80\x01\x32\x08^[!-~]*$R\x0f\x63lientRequestId\x12.\n\x08priority\x18\x07 \x01(\x05\x42\x12\xbaH\x0f\x1a\r\x18\n(\xf6\xff\xff\xff\xff\xff\xff\xff\xff\x01R\x08priorityB\x10\n\x07\x63ontent\x12\x05\xbaH\x02\x08\x01\x42\x0b\n\t_logprobs\"\xcf\x01\n\rScoreResponse\x12\x30\n\x07started\x18\x01 \x01(\x0b\x32\x16.sluicegate.v1.StartedR\x07started\x12,\n\x06tokens\x18\x02 \x03(\x0b\x32\x14.sluicegate.v1.TokenR\x06tokens\x12\x32\n\x15total_log_probability\x18\x03 \x01(\x01R\x13totalLogProbability\x12*\n\x05usage\x18\x04 \x01(\x0b\x32\x14.sluicegate.v1.UsageR\x05usage\"t\n\x0fTokenizeRequest\x12\x1f\n\x05model\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05model\x12\x1d\n\x04text\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04R\x04text\x12!\n\x07purpose\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x07purpose\"@\n\x10TokenizeResponse\x12,\n\x06tokens\x18\x01 \x03(\x0b\x32\x14.sluicegate.v1.TokenR\x06tokens\"\x80\x01\n\x11\x44\x65tokenizeRequest\x12\x1f\n\x05model\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05model\x12\'\n\ttoken_ids\x18\x02 \x03(\rB\n\xbaH\x07\x92\x01\x04\x10\x80\x80\x01R\x08tokenIds\x12!\n\x07purpose\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x07purpose\">\n\x12\x44\x65tokenizeResponse\x12\x12\n\x04text\x18\x01 \x01(\tR\x04text\x12\x14\n\x05\x62ytes\x18\x02 \x01(\x0cR\x05\x62ytes\"C\n\x17\x43\x61ncelGenerationRequest\x12(\n\nrequest_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\trequestId\"\x1a\n\x18\x43\x61ncelGenerationResponse2\x88\x05\n\x11GenerationService\x12\x61\n\x08Generate\x12\x1e.sluicegate.v1.GenerateRequest\x1a\x1f.sluicegate.v1.GenerateResponse\"\x14\xda\xe7\x18\x10generate:{model}\x12u\n\x0eStreamGenerate\x12$.sluicegate.v1.StreamGenerateRequest\x1a%.sluicegate.v1.StreamGenerateResponse\"\x14\xda\xe7\x18\x10generate:{model}0\x01\x12U\n\x05Score\x12\x1b.sluicegate.v1.ScoreRequest\x1a\x1c.sluicegate.v1.ScoreResponse\"\x11\xda\xe7\x18\rscore:{model}\x12\x61\n\x08Tokenize\x12\x1e.sluicegate.v1.TokenizeRequest\x1a\x1f.sluicegate.v1.TokenizeResponse\"\x14\xda\xe7\x18\x10generate:{model}\x12v\n\x10\x43\x61ncelGeneration\x12&.sluicegate.v1.CancelGenerationRequest\x1a\'.sluicegate.v1.CancelGenerationResponse\"\x11\xda\xe7\x18\rauthenticated\x12g\n\nDetokenize\x12 .sluicegate.v1.DetokenizeRequest\x1a!.sluicegate.v1.DetokenizeResponse\"\x14\xda\xe7\x18\x10generate:{model}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&sluicegate/v1/generation_service.proto\x12\rsluicegate.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1esluicegate/v1/generation.proto\x1a\x1bsluicegate/v1/options.proto\"\xa9\x03\n\x0fGenerateRequest\x12\x1f\n\x05model\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05model\x12!\n\x04text\x18\x02 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80\x04H\x00R\x04text\x12\x36\n\ttoken_ids\x18\x03 \x01(\x0b\x32\x17.sluicegate.v1.TokenIdsH\x00R\x08tokenIds\x12\x37\n\x06\x63onfig\x18\x04 \x01(\x0b\x32\x1f.sluicegate.v1.GenerationConfigR\x06\x63onfig\x12!\n\x07purpose\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x07purpose\x12>\n\x11\x63lient_request_id\x18\x06 \x01(\tB\x12\xbaH\x0fr\r\x18\x80\x01\x32\x08^[!-~]*$R\x0f\x63lientRequestId\x12*\n\x0einclude_tokens\x18\x07 \x01(\x08H\x01R\rincludeTokens\x88\x01\x01\x12.\n\x08priority\x18\x08 \x01(\x05\x42\x12\xbaH\x0f\x1a\r\x18\n(\xf6\xff\xff\xff\xff\xff\xff\xff\xff\x01R\x08priorityB\x0f\n\x06prompt\x12\x05\xbaH\x02\x08\x01\x42\x11\n\x0f_include_tokens\"\xaa\x01\n\x10GenerateResponse\x12\x30\n\x07started\x18\x01 \x01(\x0b\x32\x16.sluicegate.v1.StartedR\x07started\x12\x38\n\ncandidates\x18\x02 \x03(\x0b\x32\x18.sluicegate.v1.CandidateR\ncandidates\x12*\n\x05usage\x18\x03 \x01(\x0b\x32\x14.sluicegate.v1.UsageR\x05usage\"\xb5\x03\n\x15StreamGenerateRequest\x12\x1f\n\x05model\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05model\x12!\n\x04text\x18\x02 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80\x04H\x00R\x04text\x12\x36\n\ttoken_ids\x18\x03 \x01(\x0b\x32\x17.sluicegate.v1.TokenIdsH\x00R\x08tokenIds\x12\x37\n\x06\x63onfig\x18\x04 \x01(\x0b\x32\x1f.sluicegate.v1.GenerationConfigR\x06\x63onfig\x12!\n\x07purpose\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x07purpose\x12>\n\x11\x63lient_request_id\x18\x06 \x01(\tB\x12\xbaH\x0fr\r\x18\x80\x01\x32\x08^[!-~]*$R\x0f\x63lientRequestId\x12\x43\n\x0estream_options\x18\x07 \x01(\x0b\x32\x1c.sluicegate.v1.StreamOptionsR\rstreamOptions\x12.\n\x08priority\x18\x08 \x01(\x05\x42\x12\xbaH\x0f\x1a\r\x18\n(\xf6\xff\xff\xff\xff\xff\xff\xff\xff\x01R\x08priorityB\x0f\n\x06prompt\x12\x05\xbaH\x02\x08\x01\"\xe6\x01\n\x16StreamGenerateResponse\x12\x32\n\x07started\x18\x01 \x01(\x0b\x32\x16.sluicegate.v1.StartedH\x00R\x07started\x12,\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x14.sluicegate.v1.DeltaH\x00R\x05\x64\x65lta\x12\x35\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x17.sluicegate.v1.FinishedH\x00R\x08\x66inished\x12*\n\x05usage\x18\x04 \x01(\x0b\x32\x14.sluicegate.v1.UsageR\x05usageB\x07\n\x05\x65vent\"\xe6\x02\n\x0cScoreRequest\x12\x1f\n\x05model\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05model\x12!\n\x04text\x18\x02 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80\x04H\x00R\x04text\x12\x36\n\ttoken_ids\x18\x03 \x01(\x0b\x32\x17.sluicegate.v1.TokenIdsH\x00R\x08tokenIds\x12(\n\x08logprobs\x18\x04 \x01(\rB\x07\xbaH\x04*\x02\x18\x14H\x01R\x08logprobs\x88\x01\x01\x12!\n\x07purpose\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x07purpose\x12>\n\x11\x63lient_request_id\x18\x06 \x01(\tB\x12\xbaH\x0fr\r\x18\x80\x01\x32\x08^[!-~]*$R\x0f\x63lientRequestId\x12.\n\x08priority\x18\x07 \x01(\x05\x42\x12\xbaH\x0f\x1a\r\x18\n(\xf6\xff\xff\xff\xff\xff\xff\xff\xff\x01R\x08priorityB\x10\n\x07\x63ontent\x12\x05\xbaH\x02\x08\x01\x42\x0b\n\t_logprobs\"\xcf\x01\n\rScoreResponse\x12\x30\n\x07started\x18\x01 \x01(\x0b\x32\x16.sluicegate.v1.StartedR\x07started\x12,\n\x06tokens\x18\x02 \x03(\x0b\x32\x14.sluicegate.v1.TokenR\x06tokens\x12\x32\n\x15total_log_probability\x18\x03 \x01(\x01R\x13totalLogProbability\x12*\n\x05usage\x18\x04 \x01(\x0b\x32\x14.sluicegate.v1.UsageR\x05usage\"t\n\x0fTokenizeRequest\x12\x1f\n\x05model\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05model\x12\x1d\n\x04text\x18\x02 \x01(\tB\t\xbaH\x06r\x04(\x80\x80\x04R\x04text\x12!\n\x07purpose\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x07purpose\"@\n\x10TokenizeResponse\x12,\n\x06tokens\x18\x01 \x03(\x0b\x32\x14.sluicegate.v1.TokenR\x06tokens\"\x80\x01\n\x11\x44\x65tokenizeRequest\x12\x1f\n\x05model\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05model\x12\'\n\ttoken_ids\x18\x02 \x03(\rB\n\xbaH\x07\x92\x01\x04\x10\x80\x80\x01R\x08tokenIds\x12!\n\x07purpose\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x07purpose\">\n\x12\x44\x65tokenizeResponse\x12\x12\n\x04text\x18\x01 \x01(\tR\x04text\x12\x14\n\x05\x62ytes\x18\x02 \x01(\x0cR\x05\x62ytes\"C\n\x17\x43\x61ncelGenerationRequest\x12(\n\nrequest_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\trequestId\"\x1a\n\x18\x43\x61ncelGenerationResponse2\xcf\x06\n\x11GenerationService\x12\x87\x01\n\x08Generate\x12\x1e.sluicegate.v1.GenerateRequest\x1a\x1f.sluicegate.v1.GenerateResponse\":\xda\xe7\x18\x10generate:{model}\x82\xd3\xe4\x93\x02 \"\x1b/v1/models/{model}:generate:\x01*\x12\xa1\x01\n\x0eStreamGenerate\x12$.sluicegate.v1.StreamGenerateRequest\x1a%.sluicegate.v1.StreamGenerateResponse\"@\xda\xe7\x18\x10generate:{model}\x82\xd3\xe4\x93\x02&\"!/v1/models/{model}:streamGenerate:\x01*0\x01\x12x\n\x05Score\x12\x1b.sluicegate.v1.ScoreRequest\x1a\x1c.sluicegate.v1.ScoreResponse\"4\xda\xe7\x18\rscore:{model}\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/models/{model}:score:\x01*\x12\x87\x01\n\x08Tokenize\x12\x1e.sluicegate.v1.TokenizeRequest\x1a\x1f.sluicegate.v1.TokenizeResponse\":\xda\xe7\x18\x10generate:{model}\x82\xd3\xe4\x93\x02 \"\x1b/v1/models/{model}:tokenize:\x01*\x12v\n\x10\x43\x61ncelGeneration\x12&.sluicegate.v1.CancelGenerationRequest\x1a\'.sluicegate.v1.CancelGenerationResponse\"\x11\xda\xe7\x18\rauthenticated\x12\x8f\x01\n\nDetokenize\x12 .sluicegate.v1.DetokenizeRequest\x1a!.sluicegate.v1.DetokenizeResponse\"<\xda\xe7\x18\x10generate:{model}\x82\xd3\xe4\x93\x02\"\"\x1d/v1/models/{model}:detokenize:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -86,41 +87,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CANCELGENERATIONREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_CANCELGENERATIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\006r\004\020\001\030@'
   _globals['_GENERATIONSERVICE'].methods_by_name['Generate']._loaded_options = None
-  _globals['_GENERATIONSERVICE'].methods_by_name['Generate']._serialized_options = b'\332\347\030\020generate:{model}'
+  _globals['_GENERATIONSERVICE'].methods_by_name['Generate']._serialized_options = b'\332\347\030\020generate:{model}\202\323\344\223\002 \"\033/v1/models/{model}:generate:\001*'
   _globals['_GENERATIONSERVICE'].methods_by_name['StreamGenerate']._loaded_options = None
-  _globals['_GENERATIONSERVICE'].methods_by_name['StreamGenerate']._serialized_options = b'\332\347\030\020generate:{model}'
+  _globals['_GENERATIONSERVICE'].methods_by_name['StreamGenerate']._serialized_options = b'\332\347\030\020generate:{model}\202\323\344\223\002&\"!/v1/models/{model}:streamGenerate:\001*'
   _globals['_GENERATIONSERVICE'].methods_by_name['Score']._loaded_options = None
-  _globals['_GENERATIONSERVICE'].methods_by_name['Score']._serialized_options = b'\332\347\030\rscore:{model}'
+  _globals['_GENERATIONSERVICE'].methods_by_name['Score']._serialized_options = b'\332\347\030\rscore:{model}\202\323\344\223\002\035\"\030/v1/models/{model}:score:\001*'
   _globals['_GENERATIONSERVICE'].methods_by_name['Tokenize']._loaded_options = None
-  _globals['_GENERATIONSERVICE'].methods_by_name['Tokenize']._serialized_options = b'\332\347\030\020generate:{model}'
+  _globals['_GENERATIONSERVICE'].methods_by_name['Tokenize']._serialized_options = b'\332\347\030\020generate:{model}\202\323\344\223\002 \"\033/v1/models/{model}:tokenize:\001*'
   _globals['_GENERATIONSERVICE'].methods_by_name['CancelGeneration']._loaded_options = None
   _globals['_GENERATIONSERVICE'].methods_by_name['CancelGeneration']._serialized_options = b'\332\347\030\rauthenticated'
   _globals['_GENERATIONSERVICE'].methods_by_name['Detokenize']._loaded_options = None
-  _globals['_GENERATIONSERVICE'].methods_by_name['Detokenize']._serialized_options = b'\332\347\030\020generate:{model}'
-  _globals['_GENERATEREQUEST']._serialized_start=119
-  _globals['_GENERATEREQUEST']._serialized_end=544
-  _globals['_GENERATERESPONSE']._serialized_start=547
-  _globals['_GENERATERESPONSE']._serialized_end=717
-  _globals['_STREAMGENERATEREQUEST']._serialized_start=720
-  _globals['_STREAMGENERATEREQUEST']._serialized_end=1157
-  _globals['_STREAMGENERATERESPONSE']._serialized_start=1160
-  _globals['_STREAMGENERATERESPONSE']._serialized_end=1390
-  _globals['_SCOREREQUEST']._serialized_start=1393
-  _globals['_SCOREREQUEST']._serialized_end=1751
-  _globals['_SCORERESPONSE']._serialized_start=1754
-  _globals['_SCORERESPONSE']._serialized_end=1961
-  _globals['_TOKENIZEREQUEST']._serialized_start=1963
-  _globals['_TOKENIZEREQUEST']._serialized_end=2079
-  _globals['_TOKENIZERESPONSE']._serialized_start=2081
-  _globals['_TOKENIZERESPONSE']._serialized_end=2145
-  _globals['_DETOKENIZEREQUEST']._serialized_start=2148
-  _globals['_DETOKENIZEREQUEST']._serialized_end=2276
-  _globals['_DETOKENIZERESPONSE']._serialized_start=2278
-  _globals['_DETOKENIZERESPONSE']._serialized_end=2340
-  _globals['_CANCELGENERATIONREQUEST']._serialized_start=2342
-  _globals['_CANCELGENERATIONREQUEST']._serialized_end=2409
-  _globals['_CANCELGENERATIONRESPONSE']._serialized_start=2411
-  _globals['_CANCELGENERATIONRESPONSE']._serialized_end=2437
-  _globals['_GENERATIONSERVICE']._serialized_start=2440
-  _globals['_GENERATIONSERVICE']._serialized_end=3088
+  _globals['_GENERATIONSERVICE'].methods_by_name['Detokenize']._serialized_options = b'\332\347\030\020generate:{model}\202\323\344\223\002\"\"\035/v1/models/{model}:detokenize:\001*'
+  _globals['_GENERATEREQUEST']._serialized_start=149
+  _globals['_GENERATEREQUEST']._serialized_end=574
+  _globals['_GENERATERESPONSE']._serialized_start=577
+  _globals['_GENERATERESPONSE']._serialized_end=747
+  _globals['_STREAMGENERATEREQUEST']._serialized_start=750
+  _globals['_STREAMGENERATEREQUEST']._serialized_end=1187
+  _globals['_STREAMGENERATERESPONSE']._serialized_start=1190
+  _globals['_STREAMGENERATERESPONSE']._serialized_end=1420
+  _globals['_SCOREREQUEST']._serialized_start=1423
+  _globals['_SCOREREQUEST']._serialized_end=1781
+  _globals['_SCORERESPONSE']._serialized_start=1784
+  _globals['_SCORERESPONSE']._serialized_end=1991
+  _globals['_TOKENIZEREQUEST']._serialized_start=1993
+  _globals['_TOKENIZEREQUEST']._serialized_end=2109
+  _globals['_TOKENIZERESPONSE']._serialized_start=2111
+  _globals['_TOKENIZERESPONSE']._serialized_end=2175
+  _globals['_DETOKENIZEREQUEST']._serialized_start=2178
+  _globals['_DETOKENIZEREQUEST']._serialized_end=2306
+  _globals['_DETOKENIZERESPONSE']._serialized_start=2308
+  _globals['_DETOKENIZERESPONSE']._serialized_end=2370
+  _globals['_CANCELGENERATIONREQUEST']._serialized_start=2372
+  _globals['_CANCELGENERATIONREQUEST']._serialized_end=2439
+  _globals['_CANCELGENERATIONRESPONSE']._serialized_start=2441
+  _globals['_CANCELGENERATIONRESPONSE']._serialized_end=2467
+  _globals['_GENERATIONSERVICE']._serialized_start=2470
+  _globals['_GENERATIONSERVICE']._serialized_end=3317
 # @@protoc_insertion_point(module_scope)

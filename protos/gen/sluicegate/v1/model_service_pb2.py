@@ -22,13 +22,14 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from sluicegate.v1 import evaluation_pb2 as sluicegate_dot_v1_dot_evaluation__pb2
 from sluicegate.v1 import options_pb2 as sluicegate_dot_v1_dot_options__pb2
 from sluicegate.v1 import reason_pb2 as sluicegate_dot_v1_dot_reason__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sluicegate/v1/model_service.proto\x12\rsluicegate.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1esluicegate/v1/evaluation.proto\x1a\x1bsluicegate/v1/options.proto\x1a\x1asluicegate/v1/reason.proto\"u\n\x0c\x43\x61llerAccess\x12\x18\n\x07\x61llowed\x18\x01 \x01(\x08R\x07\x61llowed\x12-\n\x06reason\x18\x02 \x01(\x0e\x32\x15.sluicegate.v1.ReasonR\x06reason\x12\x1c\n\tagreement\x18\x03 \x01(\tR\tagreement\"\xa1\x04\n\x05Model\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\x12\x1e\n\nparameters\x18\x03 \x01(\x04R\nparameters\x12%\n\x0e\x63ontext_length\x18\x04 \x01(\rR\rcontextLength\x12\'\n\x0fvocabulary_size\x18\x05 \x01(\rR\x0evocabularySize\x12%\n\x0eweights_sha256\x18\x06 \x01(\tR\rweightsSha256\x12\x18\n\x07license\x18\x07 \x01(\tR\x07license\x12\x16\n\x06source\x18\x08 \x01(\tR\x06source\x12!\n\x0cintended_use\x18\t \x01(\tR\x0bintendedUse\x12)\n\x10unacceptable_use\x18\n \x01(\tR\x0funacceptableUse\x12\x14\n\x05stage\x18\x0b \x01(\tR\x05stage\x12\x30\n\x07open_to\x18\x0c \x01(\x0e\x32\x17.sluicegate.v1.AudienceR\x06openTo\x12/\n\x05state\x18\r \x01(\x0e\x32\x19.sluicegate.v1.ModelStateR\x05state\x12@\n\rcaller_access\x18\x0e \x01(\x0b\x32\x1b.sluicegate.v1.CallerAccessR\x0c\x63\x61llerAccess\x12\x14\n\x05\x64type\x18\x0f \x01(\tR\x05\x64type\"b\n\x11ListModelsRequest\x12$\n\tpage_size\x18\x01 \x01(\rB\x07\xbaH\x04*\x02\x18\x64R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\tpageToken\"j\n\x12ListModelsResponse\x12,\n\x06models\x18\x01 \x03(\x0b\x32\x14.sluicegate.v1.ModelR\x06models\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"2\n\x0fGetModelRequest\x12\x1f\n\x05model\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05model\"\xa9\x02\n\rOpeningChange\x12\x43\n\x0ftransition_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0etransitionTime\x12\x1d\n\nfrom_stage\x18\x02 \x01(\tR\tfromStage\x12\x19\n\x08to_stage\x18\x03 \x01(\tR\x07toStage\x12\x38\n\x0bopen_before\x18\x04 \x01(\x0e\x32\x17.sluicegate.v1.AudienceR\nopenBefore\x12\x36\n\nopen_after\x18\x05 \x01(\x0e\x32\x17.sluicegate.v1.AudienceR\topenAfter\x12\'\n\x0f\x65vidence_sha256\x18\x06 \x03(\tR\x0e\x65videnceSha256\"\x85\x02\n\tModelCard\x12\x31\n\x04\x62ias\x18\x01 \x03(\x0b\x32\x1d.sluicegate.v1.BiasEvaluationR\x04\x62ias\x12@\n\twatermark\x18\x02 \x01(\x0b\x32\".sluicegate.v1.WatermarkEvaluationR\twatermark\x12I\n\x0cmemorisation\x18\x03 \x03(\x0b\x32%.sluicegate.v1.MemorisationEvaluationR\x0cmemorisation\x12\x38\n\x08openings\x18\x04 \x03(\x0b\x32\x1c.sluicegate.v1.OpeningChangeR\x08openings\"l\n\x10GetModelResponse\x12*\n\x05model\x18\x01 \x01(\x0b\x32\x14.sluicegate.v1.ModelR\x05model\x12,\n\x04\x63\x61rd\x18\x02 \x01(\x0b\x32\x18.sluicegate.v1.ModelCardR\x04\x63\x61rd\"\x14\n\x12WatchModelsRequest\"C\n\x13WatchModelsResponse\x12,\n\x06models\x18\x01 \x03(\x0b\x32\x14.sluicegate.v1.ModelR\x06models*f\n\x08\x41udience\x12\x18\n\x14\x41UDIENCE_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x41UDIENCE_PUBLIC\x10\x01\x12\x14\n\x10\x41UDIENCE_PARTNER\x10\x02\x12\x15\n\x11\x41UDIENCE_INTERNAL\x10\x03*v\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x1b\n\x17MODEL_STATE_UNAVAILABLE\x10\x03\x32\xbf\x02\n\x0cModelService\x12\x64\n\nListModels\x12 .sluicegate.v1.ListModelsRequest\x1a!.sluicegate.v1.ListModelsResponse\"\x11\xda\xe7\x18\rauthenticated\x12^\n\x08GetModel\x12\x1e.sluicegate.v1.GetModelRequest\x1a\x1f.sluicegate.v1.GetModelResponse\"\x11\xda\xe7\x18\rauthenticated\x12i\n\x0bWatchModels\x12!.sluicegate.v1.WatchModelsRequest\x1a\".sluicegate.v1.WatchModelsResponse\"\x11\xda\xe7\x18\rauthenticated0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sluicegate/v1/model_service.proto\x12\rsluicegate.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1esluicegate/v1/evaluation.proto\x1a\x1bsluicegate/v1/options.proto\x1a\x1asluicegate/v1/reason.proto\"u\n\x0c\x43\x61llerAccess\x12\x18\n\x07\x61llowed\x18\x01 \x01(\x08R\x07\x61llowed\x12-\n\x06reason\x18\x02 \x01(\x0e\x32\x15.sluicegate.v1.ReasonR\x06reason\x12\x1c\n\tagreement\x18\x03 \x01(\tR\tagreement\"\xa1\x04\n\x05Model\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\x12\x1e\n\nparameters\x18\x03 \x01(\x04R\nparameters\x12%\n\x0e\x63ontext_length\x18\x04 \x01(\rR\rcontextLength\x12\'\n\x0fvocabulary_size\x18\x05 \x01(\rR\x0evocabularySize\x12%\n\x0eweights_sha256\x18\x06 \x01(\tR\rweightsSha256\x12\x18\n\x07license\x18\x07 \x01(\tR\x07license\x12\x16\n\x06source\x18\x08 \x01(\tR\x06source\x12!\n\x0cintended_use\x18\t \x01(\tR\x0bintendedUse\x12)\n\x10unacceptable_use\x18\n \x01(\tR\x0funacceptableUse\x12\x14\n\x05stage\x18\x0b \x01(\tR\x05stage\x12\x30\n\x07open_to\x18\x0c \x01(\x0e\x32\x17.sluicegate.v1.AudienceR\x06openTo\x12/\n\x05state\x18\r \x01(\x0e\x32\x19.sluicegate.v1.ModelStateR\x05state\x12@\n\rcaller_access\x18\x0e \x01(\x0b\x32\x1b.sluicegate.v1.CallerAccessR\x0c\x63\x61llerAccess\x12\x14\n\x05\x64type\x18\x0f \x01(\tR\x05\x64type\"b\n\x11ListModelsRequest\x12$\n\tpage_size\x18\x01 \x01(\rB\x07\xbaH\x04*\x02\x18\x64R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01R\tpageToken\"j\n\x12ListModelsResponse\x12,\n\x06models\x18\x01 \x03(\x0b\x32\x14.sluicegate.v1.ModelR\x06models\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"2\n\x0fGetModelRequest\x12\x1f\n\x05model\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05model\"\xa9\x02\n\rOpeningChange\x12\x43\n\x0ftransition_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0etransitionTime\x12\x1d\n\nfrom_stage\x18\x02 \x01(\tR\tfromStage\x12\x19\n\x08to_stage\x18\x03 \x01(\tR\x07toStage\x12\x38\n\x0bopen_before\x18\x04 \x01(\x0e\x32\x17.sluicegate.v1.AudienceR\nopenBefore\x12\x36\n\nopen_after\x18\x05 \x01(\x0e\x32\x17.sluicegate.v1.AudienceR\topenAfter\x12\'\n\x0f\x65vidence_sha256\x18\x06 \x03(\tR\x0e\x65videnceSha256\"\x85\x02\n\tModelCard\x12\x31\n\x04\x62ias\x18\x01 \x03(\x0b\x32\x1d.sluicegate.v1.BiasEvaluationR\x04\x62ias\x12@\n\twatermark\x18\x02 \x01(\x0b\x32\".sluicegate.v1.WatermarkEvaluationR\twatermark\x12I\n\x0cmemorisation\x18\x03 \x03(\x0b\x32%.sluicegate.v1.MemorisationEvaluationR\x0cmemorisation\x12\x38\n\x08openings\x18\x04 \x03(\x0b\x32\x1c.sluicegate.v1.OpeningChangeR\x08openings\"l\n\x10GetModelResponse\x12*\n\x05model\x18\x01 \x01(\x0b\x32\x14.sluicegate.v1.ModelR\x05model\x12,\n\x04\x63\x61rd\x18\x02 \x01(\x0b\x32\x18.sluicegate.v1.ModelCardR\x04\x63\x61rd\"\x14\n\x12WatchModelsRequest\"C\n\x13WatchModelsResponse\x12,\n\x06models\x18\x01 \x03(\x0b\x32\x14.sluicegate.v1.ModelR\x06models*f\n\x08\x41udience\x12\x18\n\x14\x41UDIENCE_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x41UDIENCE_PUBLIC\x10\x01\x12\x14\n\x10\x41UDIENCE_PARTNER\x10\x02\x12\x15\n\x11\x41UDIENCE_INTERNAL\x10\x03*v\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x1b\n\x17MODEL_STATE_UNAVAILABLE\x10\x03\x32\x84\x03\n\x0cModelService\x12v\n\nListModels\x12 .sluicegate.v1.ListModelsRequest\x1a!.sluicegate.v1.ListModelsResponse\"#\xda\xe7\x18\rauthenticated\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/models\x12x\n\x08GetModel\x12\x1e.sluicegate.v1.GetModelRequest\x1a\x1f.sluicegate.v1.GetModelResponse\"+\xda\xe7\x18\rauthenticated\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/models/{model}\x12\x81\x01\n\x0bWatchModels\x12!.sluicegate.v1.WatchModelsRequest\x1a\".sluicegate.v1.WatchModelsResponse\")\xda\xe7\x18\rauthenticated\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/models:watch0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,35 +43,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETMODELREQUEST'].fields_by_name['model']._loaded_options = None
   _globals['_GETMODELREQUEST'].fields_by_name['model']._serialized_options = b'\272H\006r\004\020\001\030@'
   _globals['_MODELSERVICE'].methods_by_name['ListModels']._loaded_options = None
-  _globals['_MODELSERVICE'].methods_by_name['ListModels']._serialized_options = b'\332\347\030\rauthenticated'
+  _globals['_MODELSERVICE'].methods_by_name['ListModels']._serialized_options = b'\332\347\030\rauthenticated\202\323\344\223\002\014\022\n/v1/models'
   _globals['_MODELSERVICE'].methods_by_name['GetModel']._loaded_options = None
-  _globals['_MODELSERVICE'].methods_by_name['GetModel']._serialized_options = b'\332\347\030\rauthenticated'
+  _globals['_MODELSERVICE'].methods_by_name['GetModel']._serialized_options = b'\332\347\030\rauthenticated\202\323\344\223\002\024\022\022/v1/models/{model}'
   _globals['_MODELSERVICE'].methods_by_name['WatchModels']._loaded_options = None
-  _globals['_MODELSERVICE'].methods_by_name['WatchModels']._serialized_options = b'\332\347\030\rauthenticated'
-  _globals['_AUDIENCE']._serialized_start=1866
-  _globals['_AUDIENCE']._serialized_end=1968
-  _globals['_MODELSTATE']._serialized_start=1970
-  _globals['_MODELSTATE']._serialized_end=2088
-  _globals['_CALLERACCESS']._serialized_start=174
-  _globals['_CALLERACCESS']._serialized_end=291
-  _globals['_MODEL']._serialized_start=294
-  _globals['_MODEL']._serialized_end=839
-  _globals['_LISTMODELSREQUEST']._serialized_start=841
-  _globals['_LISTMODELSREQUEST']._serialized_end=939
-  _globals['_LISTMODELSRESPONSE']._serialized_start=941
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1047
-  _globals['_GETMODELREQUEST']._serialized_start=1049
-  _globals['_GETMODELREQUEST']._serialized_end=1099
-  _globals['_OPENINGCHANGE']._serialized_start=1102
-  _globals['_OPENINGCHANGE']._serialized_end=1399
-  _globals['_MODELCARD']._serialized_start=1402
-  _globals['_MODELCARD']._serialized_end=1663
-  _globals['_GETMODELRESPONSE']._serialized_start=1665
-  _globals['_GETMODELRESPONSE']._serialized_end=1773
-  _globals['_WATCHMODELSREQUEST']._serialized_start=1775
-  _globals['_WATCHMODELSREQUEST']._serialized_end=1795
-  _globals['_WATCHMODELSRESPONSE']._serialized_start=1797
-  _globals['_WATCHMODELSRESPONSE']._serialized_end=1864
-  _globals['_MODELSERVICE']._serialized_start=2091
-  _globals['_MODELSERVICE']._serialized_end=2410
+  _globals['_MODELSERVICE'].methods_by_name['WatchModels']._serialized_options = b'\332\347\030\rauthenticated\202\323\344\223\002\022\022\020/v1/models:watch'
+  _globals['_AUDIENCE']._serialized_start=1896
+  _globals['_AUDIENCE']._serialized_end=1998
+  _globals['_MODELSTATE']._serialized_start=2000
+  _globals['_MODELSTATE']._serialized_end=2118
+  _globals['_CALLERACCESS']._serialized_start=204
+  _globals['_CALLERACCESS']._serialized_end=321
+  _globals['_MODEL']._serialized_start=324
+  _globals['_MODEL']._serialized_end=869
+  _globals['_LISTMODELSREQUEST']._serialized_start=871
+  _globals['_LISTMODELSREQUEST']._serialized_end=969
+  _globals['_LISTMODELSRESPONSE']._serialized_start=971
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1077
+  _globals['_GETMODELREQUEST']._serialized_start=1079
+  _globals['_GETMODELREQUEST']._serialized_end=1129
+  _globals['_OPENINGCHANGE']._serialized_start=1132
+  _globals['_OPENINGCHANGE']._serialized_end=1429
+  _globals['_MODELCARD']._serialized_start=1432
+  _globals['_MODELCARD']._serialized_end=1693
+  _globals['_GETMODELRESPONSE']._serialized_start=1695
+  _globals['_GETMODELRESPONSE']._serialized_end=1803
+  _globals['_WATCHMODELSREQUEST']._serialized_start=1805
+  _globals['_WATCHMODELSREQUEST']._serialized_end=1825
+  _globals['_WATCHMODELSRESPONSE']._serialized_start=1827
+  _globals['_WATCHMODELSRESPONSE']._serialized_end=1894
+  _globals['_MODELSERVICE']._serialized_start=2121
+  _globals['_MODELSERVICE']._serialized_end=2509
 # @@protoc_insertion_point(module_scope)

@@ -22,10 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from sluicegate.v1 import options_pb2 as sluicegate_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&sluicegate/v1/provenance_service.proto\x12\rsluicegate.v1\x1a\x1bsluicegate/v1/options.proto\"S\n\x11\x44\x65tectTextRequest\x12\x1f\n\x04text\x18\x01 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80\x04R\x04text\x12\x1d\n\x05model\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x05model\"\xe0\x01\n\x0eWatermarkCheck\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x14\n\x05\x65poch\x18\x02 \x01(\rR\x05\x65poch\x12!\n\x0cwatermark_id\x18\x03 \x01(\tR\x0bwatermarkId\x12\x30\n\x07verdict\x18\x04 \x01(\x0e\x32\x16.sluicegate.v1.VerdictR\x07verdict\x12\x1c\n\x07p_value\x18\x05 \x01(\x01H\x00R\x06pValue\x88\x01\x01\x12#\n\rscored_tokens\x18\x06 \x01(\rR\x0cscoredTokensB\n\n\x08_p_value\"\xad\x01\n\x12\x44\x65tectTextResponse\x12\x30\n\x07verdict\x18\x01 \x01(\x0e\x32\x16.sluicegate.v1.VerdictR\x07verdict\x12\x35\n\x06\x63hecks\x18\x02 \x03(\x0b\x32\x1d.sluicegate.v1.WatermarkCheckR\x06\x63hecks\x12.\n\x13\x66\x61lse_positive_rate\x18\x03 \x01(\x01R\x11\x66\x61lsePositiveRate*\x8a\x01\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x17\n\x13VERDICT_WATERMARKED\x10\x01\x12\x15\n\x11VERDICT_NOT_FOUND\x10\x02\x12\x1d\n\x19VERDICT_INSUFFICIENT_TEXT\x10\x03\x12\x17\n\x13VERDICT_UNSUPPORTED\x10\x04\x32|\n\x11ProvenanceService\x12g\n\nDetectText\x12 .sluicegate.v1.DetectTextRequest\x1a!.sluicegate.v1.DetectTextResponse\"\x14\xda\xe7\x18\x10\x64\x65tect:watermarkb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&sluicegate/v1/provenance_service.proto\x12\rsluicegate.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1bsluicegate/v1/options.proto\"S\n\x11\x44\x65tectTextRequest\x12\x1f\n\x04text\x18\x01 \x01(\tB\x0b\xbaH\x08r\x06\x10\x01(\x80\x80\x04R\x04text\x12\x1d\n\x05model\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x05model\"\xe0\x01\n\x0eWatermarkCheck\x12\x14\n\x05model\x18\x01 \x01(\tR\x05model\x12\x14\n\x05\x65poch\x18\x02 \x01(\rR\x05\x65poch\x12!\n\x0cwatermark_id\x18\x03 \x01(\tR\x0bwatermarkId\x12\x30\n\x07verdict\x18\x04 \x01(\x0e\x32\x16.sluicegate.v1.VerdictR\x07verdict\x12\x1c\n\x07p_value\x18\x05 \x01(\x01H\x00R\x06pValue\x88\x01\x01\x12#\n\rscored_tokens\x18\x06 \x01(\rR\x0cscoredTokensB\n\n\x08_p_value\"\xad\x01\n\x12\x44\x65tectTextResponse\x12\x30\n\x07verdict\x18\x01 \x01(\x0e\x32\x16.sluicegate.v1.VerdictR\x07verdict\x12\x35\n\x06\x63hecks\x18\x02 \x03(\x0b\x32\x1d.sluicegate.v1.WatermarkCheckR\x06\x63hecks\x12.\n\x13\x66\x61lse_positive_rate\x18\x03 \x01(\x01R\x11\x66\x61lsePositiveRate*\x8a\x01\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x17\n\x13VERDICT_WATERMARKED\x10\x01\x12\x15\n\x11VERDICT_NOT_FOUND\x10\x02\x12\x1d\n\x19VERDICT_INSUFFICIENT_TEXT\x10\x03\x12\x17\n\x13VERDICT_UNSUPPORTED\x10\x04\x32\x97\x01\n\x11ProvenanceService\x12\x81\x01\n\nDetectText\x12 .sluicegate.v1.DetectTextRequest\x1a!.sluicegate.v1.DetectTextResponse\".\xda\xe7\x18\x10\x64\x65tect:watermark\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/text:detect:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,15 +38,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DETECTTEXTREQUEST'].fields_by_name['model']._loaded_options = None
   _globals['_DETECTTEXTREQUEST'].fields_by_name['model']._serialized_options = b'\272H\004r\002\030@'
   _globals['_PROVENANCESERVICE'].methods_by_name['DetectText']._loaded_options = None
-  _globals['_PROVENANCESERVICE'].methods_by_name['DetectText']._serialized_options = b'\332\347\030\020detect:watermark'
-  _globals['_VERDICT']._serialized_start=575
-  _globals['_VERDICT']._serialized_end=713
-  _globals['_DETECTTEXTREQUEST']._serialized_start=86
-  _globals['_DETECTTEXTREQUEST']._serialized_end=169
-  _globals['_WATERMARKCHECK']._serialized_start=172
-  _globals['_WATERMARKCHECK']._serialized_end=396
-  _globals['_DETECTTEXTRESPONSE']._serialized_start=399
-  _globals['_DETECTTEXTRESPONSE']._serialized_end=572
-  _globals['_PROVENANCESERVICE']._serialized_start=715
-  _globals['_PROVENANCESERVICE']._serialized_end=839
+  _globals['_PROVENANCESERVICE'].methods_by_name['DetectText']._serialized_options = b'\332\347\030\020detect:watermark\202\323\344\223\002\024\"\017/v1/text:detect:\001*'
+  _globals['_VERDICT']._serialized_start=605
+  _globals['_VERDICT']._serialized_end=743
+  _globals['_DETECTTEXTREQUEST']._serialized_start=116
+  _globals['_DETECTTEXTREQUEST']._serialized_end=199
+  _globals['_WATERMARKCHECK']._serialized_start=202
+  _globals['_WATERMARKCHECK']._serialized_end=426
+  _globals['_DETECTTEXTRESPONSE']._serialized_start=429
+  _globals['_DETECTTEXTRESPONSE']._serialized_end=602
+  _globals['_PROVENANCESERVICE']._serialized_start=746
+  _globals['_PROVENANCESERVICE']._serialized_end=897
 # @@protoc_insertion_point(module_scope)
