@@ -99,11 +99,10 @@ private:
 // Positions of a slot in the cache: whole blocks of what is read at once.
 size_t capacity(size_t context_length) { return (context_length + 63) / 64 * 64; }
 
-size_t whole_tiles(size_t rows) { return (rows + 2 * TILE_ROWS - 1) / (2 * TILE_ROWS) * (2 * TILE_ROWS); }
-
-// Mean and variance over a row, then scale and shift (Ba et al. 2016).
-template <typename Number>
-void normalise(const float* row, size_t width, float epsilon, const float* weight, const float* bias, Number* output) {
+// Mean and variance over a row, then scale and shift (Ba et al. 2016); numbers i.. go to `output(i)`.
+template <typename Output>
+void normalise(const float* row, size_t width, float epsilon, const float* weight, const float* bias,
+               const Output& output) {
     Floats total = {};
     for (size_t i = 0; i < width; i += LANES) total += load(row + i);
     const Floats mean = all(sum(total) / static_cast<float>(width));
@@ -114,7 +113,7 @@ void normalise(const float* row, size_t width, float epsilon, const float* weigh
     }
     const Floats scale = all(1.0f / std::sqrt(sum(squares) / static_cast<float>(width) + epsilon));
     for (size_t i = 0; i < width; i += LANES)
-        store(output + i, (load(row + i) - mean) * scale * load(weight + i) + load(bias + i));
+        store(output(i), (load(row + i) - mean) * scale * load(weight + i) + load(bias + i));
 }
 
 // Attention of `count` rows of a span, from its row `query` on.
@@ -135,13 +134,10 @@ public:
         model_ = &model;
         ids_ = ids, positions_ = positions, rows_ = rows, spans_ = spans, cache_ = cache, slots_ = slots,
         hidden_ = hidden;
-        const size_t padded = whole_tiles(rows);
-        pitch_ = stride<Operand>(model.width);
-        inner_pitch_ = stride<Operand>(model.inner_width);
         residual_ = residuals_.get(rows * model.width);
         queries_ = query_rows_.get(rows * model.width);
-        operands_ = operand_rows_.get(padded * pitch_);
-        inner_ = inner_rows_.get(padded * inner_pitch_);
+        operands_ = rows_of(operand_rows_, rows, model.width);
+        inner_ = rows_of(inner_rows_, rows, model.inner_width);
         capacity_ = capacity(model.context_length);
         room_ = Attention::room(capacity_);
         scores_ = score_rows_.get(pool.threads * room_);
@@ -173,11 +169,11 @@ private:
             pool.barrier.wait();
             share(counter++, rows_, 1, [&](size_t row) {
                 normalise(residual_ + row * width, width, model.epsilon, block.attention_norm_weight,
-                          block.attention_norm_bias, operands_ + row * pitch_);
+                          block.attention_norm_bias, [&](size_t i) { return operands_.of(row, i); });
             });
             pool.barrier.wait();
             linear(
-                counter++, block.attention_in, operands_, pitch_, width, 3 * width,
+                counter++, block.attention_in, operands_, 3 * width,
                 [&](size_t row, size_t column) { fetch_projection(layer, row, column); },
                 [&](size_t row, size_t column, Floats sums) { take_projection(layer, row, column, sums); });
             pool.barrier.wait();
@@ -190,31 +186,31 @@ private:
             pool.barrier.wait();
             configure_tiles();
             linear(
-                counter++, block.attention_out, operands_, pitch_, width, width,
+                counter++, block.attention_out, operands_, width,
                 [&](size_t row, size_t column) { fetch(residual_ + row * width + column); },
                 [&](size_t row, size_t column, Floats sums) { add(row, column, sums); });
             pool.barrier.wait();
             share(counter++, rows_, 1, [&](size_t row) {
                 normalise(residual_ + row * width, width, model.epsilon, block.mlp_norm_weight, block.mlp_norm_bias,
-                          operands_ + row * pitch_);
+                          [&](size_t i) { return operands_.of(row, i); });
             });
             pool.barrier.wait();
             linear(
-                counter++, block.mlp_in, operands_, pitch_, width, model.inner_width,
-                [&](size_t row, size_t column) { fetch(inner_ + row * inner_pitch_ + column); },
+                counter++, block.mlp_in, operands_, model.inner_width,
+                [&](size_t row, size_t column) { fetch(inner_.of(row, column)); },
                 [&](size_t row, size_t column, Floats sums) {
-                    store(inner_ + row * inner_pitch_ + column, gelu(sums));
+                    store(inner_.of(row, column), gelu(sums));
                 });
             pool.barrier.wait();
             linear(
-                counter++, block.mlp_out, inner_, inner_pitch_, model.inner_width, width,
+                counter++, block.mlp_out, inner_, width,
                 [&](size_t row, size_t column) { fetch(residual_ + row * width + column); },
                 [&](size_t row, size_t column, Floats sums) { add(row, column, sums); });
         }
         pool.barrier.wait();
         share(counter++, rows_, 1, [&](size_t row) {
             normalise(residual_ + row * width, width, model.epsilon, model.final_norm_weight, model.final_norm_bias,
-                      hidden_ + row * width);
+                      [&](size_t i) { return hidden_ + row * width + i; });
         });
         release_tiles();
     }
@@ -230,20 +226,23 @@ private:
 
     // Rows go in blocks that a core's cache keeps while all panels of weights pass by.
     template <typename Ahead, typename Finish>
-    void linear(Counter* counter, const SgLinear& linear, const Operand* operands, size_t pitch, size_t k,
-                size_t columns, const Ahead& ahead, const Finish& finish) {
+    void linear(Counter* counter, const SgLinear& linear, const Rows<Operand>& operands, size_t columns,
+                const Ahead& ahead, const Finish& finish) {
         const Weight* weights = static_cast<const Weight*>(linear.weights);
-        const size_t block = std::max<size_t>(BLOCK_BYTES / (pitch * sizeof(Operand)) / ROW_MULTIPLE, 1) * ROW_MULTIPLE;
+        const size_t k = operands.k;
+        const size_t block = std::max<size_t>(BLOCK_BYTES / (k * sizeof(Operand)) / ROW_MULTIPLE, 1) * ROW_MULTIPLE;
         const size_t blocks = (rows_ + block - 1) / block;
         share(counter, panels(columns) * blocks, 1, [&](size_t piece) {
             const size_t first = piece / panels(columns) * block, panel = piece % panels(columns);
-            panel_product(
-                weights + panel * PANEL * k, operands + first * pitch, pitch, k, std::min(block, rows_ - first),
-                panel * PANEL, [&](size_t row, size_t column) { ahead(first + row, column); },
-                [&](size_t row, size_t column, Floats sums) {
-                    if (column < columns) finish(first + row, column, sums + load(linear.bias + column));
-                });
+            panel_product(weights + panel * PANEL * k, operands, first, std::min(first + block, rows_), panel * PANEL,
+                          ahead, [&](size_t row, size_t column, Floats sums) {
+                              if (column < columns) finish(row, column, sums + load(linear.bias + column));
+                          });
         });
+    }
+
+    static Rows<Operand> rows_of(Buffer<Operand>& buffer, size_t rows, size_t k) {
+        return {buffer.get(Rows<Operand>::size(rows, k)), k};
     }
 
     // What a panel's sums of a row go to, from `to` on, comes into this core's cache before they are there: the other
@@ -316,8 +315,7 @@ private:
                               capacity_, output);
             for (size_t query = 0; query < task.count; query++)
                 for (size_t i = 0; i < head_width; i += LANES)
-                    store(operands_ + (row + query) * pitch_ + head * head_width + i,
-                          load(output + query * head_width + i));
+                    store(operands_.of(row + query, head * head_width + i), load(output + query * head_width + i));
         }
     }
 
@@ -379,13 +377,12 @@ public:
 
 private:
     void prepare_head(const SgModel& model, size_t rows) {
-        pitch_ = stride<Operand>(model.width);
-        operands_ = operand_rows_.get(whole_tiles(rows) * pitch_);
+        operands_ = rows_of(operand_rows_, rows, model.width);
     }
 
     void round_row(const SgModel& model, const float* hidden, size_t row) {
         const size_t width = model.width;
-        for (size_t i = 0; i < width; i += LANES) store(operands_ + row * pitch_ + i, load(hidden + row * width + i));
+        for (size_t i = 0; i < width; i += LANES) store(operands_.of(row, i), load(hidden + row * width + i));
     }
 
     // Logits of all rows at columns column.. of one panel, as far as there are any; `output`: [rows, pitch].
@@ -394,7 +391,7 @@ private:
         if (column >= size) return;
         const Weight* weights = static_cast<const Weight*>(model.head) + column * width;
         const auto ahead = [&](size_t row, size_t first) { fetch(output + row * pitch + first); };
-        panel_product(weights, operands_, pitch_, width, rows, column, ahead,
+        panel_product(weights, operands_, 0, rows, column, ahead,
                       [&](size_t row, size_t first, Floats sums) {
                           float* to = output + row * pitch + first;
                           if (first + LANES <= size)
@@ -407,11 +404,11 @@ private:
     const SgModel* model_ = nullptr;
     const int64_t *ids_ = nullptr, *positions_ = nullptr;
     const SgSpan* spans_ = nullptr;
-    size_t rows_ = 0, slots_ = 0, pitch_ = 0, inner_pitch_ = 0, room_ = 0, capacity_ = 0;
+    size_t rows_ = 0, slots_ = 0, room_ = 0, capacity_ = 0;
     Weight* cache_ = nullptr;
     float *hidden_ = nullptr, *residual_ = nullptr, *scores_ = nullptr;
     Query* queries_ = nullptr;
-    Operand *operands_ = nullptr, *inner_ = nullptr;
+    Rows<Operand> operands_ = {}, inner_ = {};
     Buffer<float> residuals_, score_rows_, logit_rows_;
     std::vector<BlockFacts> facts_;
     std::vector<Sampler> samplers_;

@@ -34,11 +34,37 @@ struct Float32 {
     typedef float Operand;
 };
 
-// Numbers between the starts of two rows of operands: a whole number of cache lines, and not a power of two of them.
+// Whether products of such operands go by AMX's tiles.
+#if defined(__AMX_BF16__)
 template <typename Operand>
-constexpr size_t stride(size_t k) {
-    return k + 64 / sizeof(Operand);
-}
+constexpr bool BY_TILES = sizeof(Operand) == 2;
+#else
+template <typename Operand>
+constexpr bool BY_TILES = false;
+#endif
+
+// Rows of operands [rows, k] as products read them, so that each reads one stream: in tiles of 16 rows and 32 numbers,
+// [row / 16][k / 32][16][32], or row by row.
+template <typename Operand>
+struct Rows {
+    Operand* at;
+    size_t k;
+
+    // Numbers i.. of a row, of which 16 lie together; i is a multiple of 16.
+    Operand* of(size_t row, size_t i) const {
+        if (!BY_TILES<Operand>) return at + row * pitch() + i;
+        return at + (row / TILE_ROWS * k + i / TILE_K * TILE_K) * TILE_ROWS + row % TILE_ROWS * TILE_K + i % TILE_K;
+    }
+
+    // Between the starts of two rows that lie row by row: whole cache lines, and not a power of two of them.
+    size_t pitch() const { return k + 64 / sizeof(Operand); }
+
+    // Numbers that take `rows` rows, and what is read beyond them.
+    static size_t size(size_t rows, size_t k) {
+        constexpr size_t WHOLE = BY_TILES<Operand> ? 2 * TILE_ROWS : 1;
+        return (rows + WHOLE - 1) / WHOLE * WHOLE * Rows{nullptr, k}.pitch();
+    }
+};
 
 // Index of a weight in its packed panels.
 template <typename Format>
@@ -51,7 +77,8 @@ inline size_t packed_index(size_t column, size_t k, size_t depth) {
 
 #if defined(__AMX_BF16__)
 
-constexpr int TILE_BYTES = 64;
+constexpr int TILE_BYTES = 64;               // of a tile's row
+constexpr size_t TILE = TILE_ROWS * TILE_K;  // numbers of a tile
 
 // GCC's intrinsics do not say that tiles are loaded from memory: what was stored there before must not stay in
 // registers.
@@ -177,65 +204,80 @@ inline void panel_rest(const Weight* weights, const Operand* rows, size_t pitch,
     }
 }
 
-// One panel of weights times all rows. `rows`: [count, pitch]; k is a multiple of 32. `ahead(row, column)` comes some
-// time before a row's sums, to fetch what they go to.
-template <typename Weight, typename Operand, typename Ahead, typename Finish>
-inline void panel_product(const Weight* weights, const Operand* rows, size_t pitch, size_t k, size_t count,
-                          size_t column, const Ahead& ahead, const Finish& finish) {
 #if defined(__AMX_BF16__)
-    if constexpr (sizeof(Weight) == 2) {
-        alignas(64) float sums[4][TILE_ROWS][LANES];
-        for (size_t first = 0; first < count; first += 2 * TILE_ROWS) {
-            const bool both = count - first > TILE_ROWS;
-            const Bf16* upper = rows + first * pitch;
-            const Bf16* lower = upper + TILE_ROWS * pitch;
-            const Bf16* tiles = weights;
-            const size_t last = std::min(count, first + 2 * TILE_ROWS);
-            for (size_t row = first; row < last; row++) ahead(row, column);
-            settle_memory();
-            _tile_zero(0);
-            _tile_zero(1);
-            if (both) {
-                _tile_zero(2);
-                _tile_zero(3);
-                for (size_t i = 0; i < k; i += TILE_K, tiles += PANEL * TILE_K) {
-                    if (first == 0) fetch_ahead(tiles);
-                    _tile_loadd(6, tiles, TILE_BYTES);
-                    _tile_loadd(4, upper + i, pitch * sizeof(Bf16));
-                    _tile_dpbf16ps(0, 4, 6);
-                    _tile_loadd(7, tiles + LANES * TILE_K, TILE_BYTES);
-                    _tile_dpbf16ps(1, 4, 7);
-                    _tile_loadd(5, lower + i, pitch * sizeof(Bf16));
-                    _tile_dpbf16ps(2, 5, 6);
-                    _tile_dpbf16ps(3, 5, 7);
-                }
-                _tile_stored(2, sums[2], TILE_BYTES);
-                _tile_stored(3, sums[3], TILE_BYTES);
-            } else {
-                for (size_t i = 0; i < k; i += TILE_K, tiles += PANEL * TILE_K) {
-                    _tile_loadd(4, upper + i, pitch * sizeof(Bf16));
-                    _tile_loadd(6, tiles, TILE_BYTES);
-                    _tile_dpbf16ps(0, 4, 6);
-                    _tile_loadd(7, tiles + LANES * TILE_K, TILE_BYTES);
-                    _tile_dpbf16ps(1, 4, 7);
-                }
+// The same as panel_product by tiles, 32 rows at a time. What is done with sums is done while the next rows' products are
+// made: the processor works on both at once.
+template <typename Ahead, typename Finish>
+inline void panel_tiles(const Bf16* weights, const Rows<Bf16>& rows, size_t first, size_t last, size_t column,
+                        const Ahead& ahead, const Finish& finish) {
+    constexpr size_t GROUP = 2 * TILE_ROWS;
+    alignas(64) float sums[2][4][TILE_ROWS][LANES];  // of two groups in turns; upper left, upper right, lower left, ...
+    const size_t steps = rows.k / TILE_K, meanwhile = (GROUP + steps - 1) / steps;
+    size_t finished = first;
+    const auto finish_until = [&](size_t end) {
+        for (; finished < end; finished++) {
+            const size_t within = (finished - first) % GROUP;
+            const auto& tiles = sums[(finished - first) / GROUP % 2];
+            finish(finished, column, load(tiles[within / TILE_ROWS * 2][within % TILE_ROWS]));
+            finish(finished, column + LANES, load(tiles[within / TILE_ROWS * 2 + 1][within % TILE_ROWS]));
+        }
+    };
+    for (size_t group = first; group < last; group += GROUP) {
+        const bool both = last - group > TILE_ROWS;
+        const Bf16 *upper = rows.of(group, 0), *lower = rows.of(group + TILE_ROWS, 0), *from = weights;
+        auto& tiles = sums[(group - first) / GROUP % 2];
+        for (size_t row = group; row < std::min(last, group + GROUP); row++) ahead(row, column);
+        settle_memory();
+        _tile_zero(0);
+        _tile_zero(1);
+        if (both) {
+            _tile_zero(2);
+            _tile_zero(3);
+            for (size_t step = 0; step < steps; step++, from += PANEL * TILE_K, upper += TILE, lower += TILE) {
+                if (group == first) fetch_ahead(from);
+                _tile_loadd(6, from, TILE_BYTES);
+                _tile_loadd(4, upper, TILE_BYTES);
+                _tile_dpbf16ps(0, 4, 6);
+                _tile_loadd(7, from + TILE, TILE_BYTES);
+                _tile_dpbf16ps(1, 4, 7);
+                _tile_loadd(5, lower, TILE_BYTES);
+                _tile_dpbf16ps(2, 5, 6);
+                _tile_dpbf16ps(3, 5, 7);
+                finish_until(std::min(group, finished + meanwhile));
             }
-            _tile_stored(0, sums[0], TILE_BYTES);
-            _tile_stored(1, sums[1], TILE_BYTES);
-            for (size_t row = first; row < last; row++) {
-                const size_t tile = (row - first) / TILE_ROWS * 2, within = (row - first) % TILE_ROWS;
-                finish(row, column, load(sums[tile][within]));
-                finish(row, column + LANES, load(sums[tile + 1][within]));
+            _tile_stored(2, tiles[2], TILE_BYTES);
+            _tile_stored(3, tiles[3], TILE_BYTES);
+        } else {
+            for (size_t step = 0; step < steps; step++, from += PANEL * TILE_K, upper += TILE) {
+                _tile_loadd(4, upper, TILE_BYTES);
+                _tile_loadd(6, from, TILE_BYTES);
+                _tile_dpbf16ps(0, 4, 6);
+                _tile_loadd(7, from + TILE, TILE_BYTES);
+                _tile_dpbf16ps(1, 4, 7);
+                finish_until(std::min(group, finished + meanwhile));
             }
         }
-        return;
+        _tile_stored(0, tiles[0], TILE_BYTES);
+        _tile_stored(1, tiles[1], TILE_BYTES);
+        settle_memory();
     }
+    finish_until(last);
+}
+#else
+template <typename... Arguments>
+inline void panel_tiles(const Arguments&...) {}
 #endif
-    for (size_t row = 0; row < count; row++) ahead(row, column);
-    size_t first = 0;
-    for (; count - first >= ROWS_AT_ONCE; first += ROWS_AT_ONCE)
-        panel_rows<ROWS_AT_ONCE>(weights, rows + first * pitch, pitch, k, first, column, finish);
-    panel_rest<ROWS_AT_ONCE - 1>(weights, rows + first * pitch, pitch, k, first, count - first, column, finish);
+
+// One panel of weights [32, k] times rows first..last-1; k is a multiple of 32. `ahead(row, column)` comes some time before
+// a row's sums, to fetch what they go to.
+template <typename Weight, typename Operand, typename Ahead, typename Finish>
+inline void panel_product(const Weight* weights, const Rows<Operand>& rows, size_t first, size_t last, size_t column,
+                          const Ahead& ahead, const Finish& finish) {
+    if constexpr (BY_TILES<Operand>) return panel_tiles(weights, rows, first, last, column, ahead, finish);
+    for (size_t row = first; row < last; row++) ahead(row, column);
+    for (; last - first >= ROWS_AT_ONCE; first += ROWS_AT_ONCE)
+        panel_rows<ROWS_AT_ONCE>(weights, rows.of(first, 0), rows.pitch(), rows.k, first, column, finish);
+    panel_rest<ROWS_AT_ONCE - 1>(weights, rows.of(first, 0), rows.pitch(), rows.k, first, last - first, column, finish);
 }
 
 }  // namespace sluicegate

@@ -37,7 +37,13 @@ inline Words load_words(const void* from) { return *static_cast<const LooseWords
 
 inline void store(float* to, Floats values) { *reinterpret_cast<LooseFloats*>(to) = values; }
 
-// Rounds to the nearest, ties to even; a NaN stays one.
+// Rounds to the nearest, ties to even; a NaN stays one. AVX-512's own instruction takes what is under float's smallest
+// normal number for zero.
+#if defined(__AVX512BF16__)
+inline void store(Bf16* to, Floats values) {
+    *reinterpret_cast<LooseHalves*>(to) = (Halves)_mm512_cvtneps_pbh((__m512)values);
+}
+#else
 inline void store(Bf16* to, Floats values) {
     Words bits = reinterpret_cast<Words>(values);
     const Words nan = (bits | 0x00400000u) >> 16;
@@ -45,6 +51,7 @@ inline void store(Bf16* to, Floats values) {
     bits = (values == values) ? rounded : nan;
     *reinterpret_cast<LooseHalves*>(to) = __builtin_convertvector(bits, Halves);
 }
+#endif
 
 inline float to_float(float value) { return value; }
 inline float to_float(Bf16 value) {
@@ -58,7 +65,24 @@ inline float to_float(Bf16 value) {
 inline Floats first_of_pairs(Words pairs) { return reinterpret_cast<Floats>(pairs << 16); }
 inline Floats second_of_pairs(Words pairs) { return reinterpret_cast<Floats>(pairs & 0xFFFF0000u); }
 
+// b if one of both is a NaN.
+#if defined(__AVX512F__)
+inline Floats larger(Floats a, Floats b) { return (Floats)_mm512_max_ps((__m512)a, (__m512)b); }
+inline Floats smaller(Floats a, Floats b) { return (Floats)_mm512_min_ps((__m512)a, (__m512)b); }
+#else
 inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
+inline Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
+#endif
+
+// 1 / x to 2 units in the last place, for x from 1 on.
+inline Floats reciprocal(Floats x) {
+#if defined(__AVX512F__)
+    const Floats guess = (Floats)_mm512_rcp14_ps((__m512)x);  // to 14 bits; a step of Newton's doubles them
+    return guess * (2.0f - x * guess);
+#else
+    return 1.0f / x;
+#endif
+}
 
 // The sum and the largest of the lanes, always in the same order.
 inline float sum(Floats values) {
@@ -75,8 +99,7 @@ inline float largest(Floats values) {
 // e^x to 2 units in the last place: x = n ln 2 + r, |r| <= ln 2 / 2, a polynomial in r (Cephes' expf), times 2^n.
 // x is held within [-87, 88], where the result is a normal number; a NaN stays one.
 inline Floats exponential(Floats x) {
-    x = x < -87.0f ? all(-87.0f) : x;
-    x = x > 88.0f ? all(88.0f) : x;
+    x = smaller(all(88.0f), larger(all(-87.0f), x));
     const Floats shifted = x * 1.44269504088896341f + 12582912.0f;  // 1.5 * 2^23: rounds to a whole number
     const Floats n = shifted - 12582912.0f;
     Floats r = x - n * 0.693359375f;
@@ -95,7 +118,7 @@ inline Floats exponential(Floats x) {
 // GELU by tanh (Hendrycks and Gimpel 2016, section 2), as x * sigmoid(2 u).
 inline Floats gelu(Floats x) {
     const Floats u = 0.7978845608028654f * (x + 0.044715f * x * x * x);
-    return x / (1.0f + exponential(-2.0f * u));
+    return x * reciprocal(1.0f + exponential(-2.0f * u));
 }
 
 }  // namespace sluicegate
