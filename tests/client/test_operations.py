@@ -7,6 +7,7 @@ from google.protobuf.duration_pb2 import Duration
 from sluicegate.client import (
     ActiveRequest,
     Client,
+    DrainPlan,
     EngineLoad,
     InvalidRequest,
     ModelLoad,
@@ -46,6 +47,11 @@ ANONYMOUS = pb.ActiveRequest(request_id="r-2", model="m", action="score", state=
 NEWER = pb.ActiveRequest(request_id="r-3", state=99)  # type: ignore[arg-type]  # only newer servers send it
 ACTIVE = ActiveRequest(
     "r-1", "m", "generate", RequestState.RUNNING, 2.5, "agr-1", "https://issuer.example", "app", 7, 40
+)
+
+
+DRAINING = pb.DrainResponse(
+    announce_duration=Duration(seconds=2, nanos=500_000_000), grace_duration=Duration(seconds=30), active_requests=3
 )
 
 
@@ -90,6 +96,17 @@ async def test_an_operator_ends_a_call(server: FakeServer, validate_only: bool) 
     )
 
 
+@pytest.mark.parametrize("validate_only", [False, True])
+async def test_an_operator_drains_a_replica(server: FakeServer, validate_only: bool) -> None:
+    server.will("Drain", [DRAINING])
+
+    async with Client(server.target, token="t") as client:
+        plan = await client.engine.drain("New kernel.", validate_only=validate_only)
+
+    assert plan == DrainPlan(announce_seconds=2.5, grace_seconds=30.0, active_requests=3)
+    assert server.calls[0].request == pb.DrainRequest(justification="New kernel.", validate_only=validate_only)
+
+
 async def test_an_id_that_is_no_text_is_refused_here(server: FakeServer) -> None:
     async with Client(server.target, token="t") as client:
         with pytest.raises(InvalidRequest) as refused:
@@ -102,12 +119,16 @@ def test_without_an_event_loop_it_is_the_same(server: FakeServer) -> None:
     server.will("GetLoad", [LOAD])
     server.will("ListActiveRequests", [pb.ListActiveRequestsResponse(requests=[RUNNING])])
     server.will("CancelRequest", [pb.CancelRequestResponse(request=RUNNING)])
+    server.will("Drain", [DRAINING])
 
     with SyncClient(server.target, token="t") as client:
         (engine,) = client.engine.load()
         listed = client.engine.requests()
         ended = client.engine.cancel("r-1", "It hangs.", validate_only=True)
+        plan = client.engine.drain("New kernel.", validate_only=True)
 
     assert [model.model for model in engine.models] == ["m", "n"]
     assert (listed, ended) == ((ACTIVE,), ACTIVE)
-    assert server.calls[-1].asked(pb.CancelRequestRequest).validate_only
+    assert plan.active_requests == 3
+    assert server.calls[-2].asked(pb.CancelRequestRequest).validate_only
+    assert server.calls[-1].asked(pb.DrainRequest).validate_only

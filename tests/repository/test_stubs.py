@@ -27,6 +27,7 @@ BINDINGS = http_bindings()
 OPERATORS = "operators have gRPC; a page is no place for their tokens"
 WITHOUT_A_PATH = {
     "sluicegate.v1.EngineService.CancelRequest": OPERATORS,
+    "sluicegate.v1.EngineService.Drain": OPERATORS,
     "sluicegate.v1.EngineService.GetLoad": OPERATORS,
     "sluicegate.v1.EngineService.ListActiveRequests": OPERATORS,
     "sluicegate.v1.FindingService.ListFindingDuties": OPERATORS,

@@ -226,6 +226,7 @@ class FailedServer:
     """A server of which a part has failed; notes what it finds when it is drained."""
 
     failed: asyncio.Event = field(default_factory=asyncio.Event)
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
     frozen: int = 0
 
     @property

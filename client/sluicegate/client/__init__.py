@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     )
     from sluicegate.client.channel import Tls
     from sluicegate.client.client import Client
-    from sluicegate.client.engines import ActiveRequest, EngineLoad, ModelLoad, RequestState
+    from sluicegate.client.engines import ActiveRequest, DrainPlan, EngineLoad, ModelLoad, RequestState
     from sluicegate.client.errors import (
         AccessDenied,
         AuthenticationFailed,
@@ -140,6 +140,7 @@ __all__ = [
     "Detokenized",
     "DifferenceEffect",
     "DifferenceSigning",
+    "DrainPlan",
     "EngineLoad",
     "EngineOperations",
     "Event",

@@ -15,6 +15,19 @@ def cancel_request(request_id: str, justification: str, *, validate_only: bool) 
     )
 
 
+def drain_request(justification: str, *, validate_only: bool) -> pb.DrainRequest:
+    """The request. Raises InvalidRequest."""
+    return wire.message(pb.DrainRequest, justification=justification, validate_only=validate_only)
+
+
+def drain_plan(message: pb.DrainResponse) -> engines.DrainPlan:
+    return engines.DrainPlan(
+        announce_seconds=message.announce_duration.ToNanoseconds() / 1e9,
+        grace_seconds=message.grace_duration.ToNanoseconds() / 1e9,
+        active_requests=message.active_requests,
+    )
+
+
 def load(message: pb.GetLoadResponse) -> tuple[engines.EngineLoad, ...]:
     return tuple(
         engines.EngineLoad(each.device, each.alive, each.restarts, tuple(map(_model, each.models)))

@@ -52,6 +52,18 @@ class EngineLoad:
 
 
 @dataclass(frozen=True, slots=True)
+class DrainPlan:
+    """How a replica stops."""
+
+    announce_seconds: float
+    """It still takes calls for so long."""
+    grace_seconds: float
+    """Calls under way may go on for so long after that."""
+    active_requests: int
+    """Calls under way now: with the last of them the wait is over."""
+
+
+@dataclass(frozen=True, slots=True)
 class ActiveRequest:
     """One call under way: nothing of its text."""
 

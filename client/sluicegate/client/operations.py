@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sluicegate.client import engine_wire
 from sluicegate.client.calls import Caller, Deadline
-from sluicegate.client.engines import ActiveRequest, EngineLoad
+from sluicegate.client.engines import ActiveRequest, DrainPlan, EngineLoad
 from sluicegate.client.loop_thread import LoopThread
 from sluicegate.v1 import engine_service_pb2
 
@@ -60,6 +60,16 @@ class EngineOperations:
         answer = await self._caller.unary(self._stub().CancelRequest, request, self._deadline(timeout))
         return engine_wire.active(answer.request)
 
+    async def drain(
+        self, justification: str, *, validate_only: bool = False, timeout: float | None = None
+    ) -> DrainPlan:
+        """Take the replica out of service, as SIGTERM would. Needs the scope `engine:manage`.
+
+        Health says so before the answer; the process ends later. With `validate_only` nothing is stopped.
+        """
+        request = engine_wire.drain_request(justification, validate_only=validate_only)
+        return engine_wire.drain_plan(await self._caller.unary(self._stub().Drain, request, self._deadline(timeout)))
+
 
 class SyncEngineOperations:
     """`EngineOperations` with blocking methods of the same names and arguments."""
@@ -83,3 +93,7 @@ class SyncEngineOperations:
         return self._loop.run(
             self._operations.cancel(request_id, justification, validate_only=validate_only, timeout=timeout)
         )
+
+    def drain(self, justification: str, *, validate_only: bool = False, timeout: float | None = None) -> DrainPlan:
+        """Take the replica out of service, as SIGTERM would."""
+        return self._loop.run(self._operations.drain(justification, validate_only=validate_only, timeout=timeout))

@@ -159,9 +159,10 @@ async def running(
         operators = _operators(stack, settings, build, Authenticator(verifier, Peers(), in_force))
 
         monitor = await opened_signals(stack, settings, store, lexicon, metrics, clock=clock, keep=keep)
-        launch = launch or process_launcher(arguments=worker_arguments(settings))
-        engines = build_engines(settings.engine, loads, launch, metrics, changes)
-        models = await _open_models(stack, loads, engines, in_force, keyring)
+        launcher = launch or process_launcher(arguments=worker_arguments(settings))
+        models = await _open_models(
+            stack, loads, build_engines(settings.engine, loads, launcher, metrics, changes), in_force, keyring
+        )
         gate = Gate(
             in_force,
             metrics,
@@ -225,7 +226,8 @@ async def running(
         )
         await server.start()
         await probes.start(health)
-        await operators.start(EngineServicer(Operating(models, live, auditing)))
+        draining = Draining(server, health, catalog, live, settings.drain)
+        await operators.start(EngineServicer(Operating(models, live, auditing, draining.ask), settings.drain))
         log.info(
             "serving",
             address=address,
@@ -240,7 +242,7 @@ async def running(
             metrics_address,
             probes.address,
             operators.address,
-            Draining(server, health, catalog, live, settings.drain),
+            draining,
             failed,
         )
 

@@ -152,7 +152,7 @@ def _next_steps(written: Scaffold) -> str:
 
 
 async def _serve(settings: Settings) -> None:
-    """Run until a signal, or until a part of the server that must not end has ended."""
+    """Run until a signal, an operator's word, or the end of a part of the server that must not end."""
     started, stop, hurry = asyncio.Event(), asyncio.Event(), asyncio.Event()
     work = asyncio.create_task(_run(settings, started, stop, hurry))
 
@@ -180,7 +180,7 @@ async def _run(settings: Settings, started: asyncio.Event, stop: asyncio.Event, 
         # wait, for 60 ms.
         gc.collect()
         gc.freeze()
-        waits = [asyncio.create_task(event.wait()) for event in (stop, server.failed)]
+        waits = [asyncio.create_task(event.wait()) for event in (stop, server.failed, server.draining.asked)]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()

@@ -49,14 +49,21 @@ class ActiveCall:
 
 
 class Operating:
-    """One for the process; event loop only."""
+    """One for the process; event loop only. `ask_drain` has whoever runs the server drain it."""
 
     def __init__(
-        self, models: Models, live: LiveCalls, auditing: Auditing, *, clock: Callable[[], float] = time.monotonic
+        self,
+        models: Models,
+        live: LiveCalls,
+        auditing: Auditing,
+        ask_drain: Callable[[], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._models = models
         self._live = live
         self._auditing = auditing
+        self._ask_drain = ask_drain
         self._clock = clock
 
     def load(self) -> Sequence[EngineLoad]:
@@ -98,6 +105,14 @@ class Operating:
             live.end(CallRefused(Reason.CANCELLED_BY_OPERATOR))
             log.warning("request_cancelled", request_id=live.id, by="operator")
         return seen
+
+    def drain(self, operator: Principal, justification: str, *, validate_only: bool) -> int:
+        """Stop the server as SIGTERM would; gives how many calls are under way. A second time changes nothing."""
+        if not validate_only:
+            self._auditing.operated(operator, "drain", "replica", justification)
+            log.warning("drain_asked", by="operator")
+            self._ask_drain()
+        return len(self._live)
 
     def _seen(self, live: LiveCall) -> ActiveCall:
         now = self._clock()

@@ -142,3 +142,31 @@ def test_an_order_needs_its_reason(server: FakeServer) -> None:
     assert result.exit_code == 2
     assert "--justification" in result.stderr
     assert server.calls == []
+
+
+def will_drain(server: FakeServer, calls: int) -> None:
+    durations = {"announce_duration": Duration(seconds=2), "grace_duration": Duration(seconds=30)}
+    server.will("Drain", [pb.DrainResponse(active_requests=calls, **durations)])
+
+
+def test_a_drain_says_how_long_it_may_take(server: FakeServer) -> None:
+    will_drain(server, 1)
+
+    result = sluicegate("engine", "drain", "--justification", "New kernel.", "--target", server.target)
+
+    assert (result.exit_code, result.stdout) == (
+        0,
+        "draining: calls are taken for 2 s more, those under way end within 30 s after that; 1 call now\n",
+    )
+    assert server.calls[0].request == pb.DrainRequest(justification="New kernel.")
+
+
+def test_a_drain_can_be_checked_and_read_by_scripts(server: FakeServer) -> None:
+    will_drain(server, 0)
+
+    shown = sluicegate("engine", "drain", "--justification", "x", "--dry-run", "--target", server.target)
+    result = sluicegate("engine", "drain", "--justification", "x", "--json", "--target", server.target)
+
+    assert shown.stdout.startswith("would be draining: ")
+    assert server.calls[0].asked(pb.DrainRequest).validate_only
+    assert json.loads(result.stdout) == {"announce_seconds": 2.0, "grace_seconds": 30.0, "active_requests": 0}

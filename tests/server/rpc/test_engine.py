@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import pytest
 from audit_logs import entries
+from grpc_health.v1.health_pb2 import HealthCheckRequest
 from harness import (
     AUDIT,
     LONG_SECONDS,
@@ -39,6 +40,7 @@ from sluicegate.v1.engine_service_pb2 import (
     REQUEST_STATE_STALLED,
     ActiveRequest,
     CancelRequestRequest,
+    DrainRequest,
     EngineLoad,
     GetLoadRequest,
     ListActiveRequestsRequest,
@@ -50,6 +52,7 @@ from sluicegate.v1.model_service_pb2 import MODEL_STATE_LOADING, MODEL_STATE_REA
 OPERATOR = bearer(sub="olga", client_id="operations", scope="engine:read engine:manage")
 READER = bearer(sub="otto", client_id="operations", scope="engine:read")
 PARTNER = bearer(client_id="lab-app")
+SERVING, NOT_SERVING = 1, 2
 ONE_SLOT = {SMALL: {"device": "cpu", "slots": 1}}
 SECRET = "nobody-may-read-this"
 SLOW_READER = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65_535)]
@@ -311,6 +314,10 @@ ASKS: dict[str, tuple[str, Ask]] = {
         "engine:read",
         lambda server, who: server.engines.ListActiveRequests(ListActiveRequestsRequest(), metadata=who),
     ),
+    "drain": (
+        "engine:manage",
+        lambda server, who: server.engines.Drain(DrainRequest(justification="x"), metadata=who),
+    ),
     "cancel": ("engine:manage", lambda server, who: cancelling(server, "any", metadata=who)),
 }
 
@@ -378,3 +385,31 @@ async def test_a_drain_can_be_watched_to_its_end(tmp_path: Path) -> None:
         assert (await refusal(call)).verdict == "CANCELLED CANCELLED_BY_OPERATOR"
         await draining
         assert await active(server) == []
+
+
+def drains(server: Server, *, validate_only: bool = False) -> Any:
+    request = DrainRequest(justification="New kernel.", validate_only=validate_only)
+    return server.engines.Drain(request, metadata=OPERATOR, timeout=LONG_SECONDS)
+
+
+async def test_a_drain_is_told_by_health_before_its_answer_and_asked_for_once(tmp_path: Path) -> None:
+    drain = {"announce_seconds": 1.5, "grace_seconds": 20}
+    async with serving(tmp_path, agreements=[open_agreement()], drain=drain) as server:
+        call = await begun(server)
+        checked = await drains(server, validate_only=True)
+        before = (await server.health.Check(HealthCheckRequest())).status, server.running.draining.asked.is_set()
+
+        answer = await drains(server)
+        health = (await server.health.Check(HealthCheckRequest())).status
+        again = await drains(server)
+
+        assert before == (SERVING, False)
+        assert (health, server.running.draining.asked.is_set()) == (NOT_SERVING, True)
+        assert answer == again == checked
+        seconds = answer.announce_duration.ToNanoseconds() / 1e9, answer.grace_duration.ToNanoseconds() / 1e9
+        assert (seconds, answer.active_requests) == ((1.5, 20.0), 1)
+        call.cancel()
+    operations = [entry for entry in entries(tmp_path / AUDIT["directory"]) if isinstance(entry, Operated)]
+    assert [(entry.operation, entry.target, entry.justification) for entry in operations] == [
+        ("drain", "replica", "New kernel.")
+    ] * 2

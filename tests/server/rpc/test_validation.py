@@ -80,6 +80,7 @@ GOOD: dict[str, dict[str, Any]] = {
     },
     "GetFindingRequest": {"id": "any"},
     "CancelGenerationRequest": {"request_id": "any"},
+    "DrainRequest": {"justification": "a drill"},
     "CancelRequestRequest": {"request_id": "any", "justification": "a drill"},
     "ReviewFindingRequest": {"id": "any", "status": FINDING_STATUS_ACCEPTED, "justification": "a drill"},
 }

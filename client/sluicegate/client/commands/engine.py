@@ -13,7 +13,7 @@ from sluicegate.client.commands.connection import Connection
 from sluicegate.client.commands.exits import SEE, reported
 from sluicegate.client.commands.groups import with_option_groups
 from sluicegate.client.commands.terminal import write, write_json, write_table
-from sluicegate.client.engines import ActiveRequest, EngineLoad
+from sluicegate.client.engines import ActiveRequest, DrainPlan, EngineLoad
 
 _LOAD_COLUMNS = ("engine", "restarts", "model", "state", "queued", "running", "slots", "cache", "dtype", "weights")
 _REQUEST_COLUMNS = ("request", "model", "action", "state", "age", "tokens", "client", "agreement")
@@ -88,11 +88,34 @@ def cancel(
         write(f"{done}: {ended.request_id}, {_described(ended)}\n")
 
 
+@with_option_groups
+@reported()
+def drain(
+    *,
+    order: Order,
+    connection: Connection,
+) -> None:
+    """Take the replica out of service, as SIGTERM would: calls under way get their time, then the process ends.
+
+    sluicegate engine drain --justification "New kernel." --target gate-0:50052
+    """
+    plan = asyncio.run(_drain(connection, order))
+    if order.as_json:
+        write_json(plan)
+        return
+    done = "would be draining" if order.dry_run else "draining"
+    calls = "1 call" if plan.active_requests == 1 else f"{plan.active_requests} calls"
+    write(
+        f"{done}: calls are taken for {plan.announce_seconds:g} s more, "
+        f"those under way end within {plan.grace_seconds:g} s after that; {calls} now\n"
+    )
+
+
 def build_engine() -> typer.Typer:
     """The commands for those who run a replica. Reading needs the scope `engine:read`, orders `engine:manage`."""
     app = typer.Typer(no_args_is_help=True)
     app.callback()(_engine)
-    for command in (load, requests, cancel):
+    for command in (load, requests, cancel, drain):
         app.command(epilog=SEE)(command)
     return app
 
@@ -118,6 +141,11 @@ async def _requests(connection: Connection) -> tuple[ActiveRequest, ...]:
 async def _cancel(connection: Connection, request: str, order: Order) -> ActiveRequest:
     async with connection.client() as client:
         return await client.engine.cancel(request, order.justification, validate_only=order.dry_run)
+
+
+async def _drain(connection: Connection, order: Order) -> DrainPlan:
+    async with connection.client() as client:
+        return await client.engine.drain(order.justification, validate_only=order.dry_run)
 
 
 def _load_rows(engine: EngineLoad) -> Iterator[Sequence[str]]:

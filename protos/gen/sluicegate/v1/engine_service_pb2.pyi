@@ -312,3 +312,56 @@ class CancelRequestResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["request", b"request"]) -> None: ...
 
 global___CancelRequestResponse = CancelRequestResponse
+
+@typing.final
+class DrainRequest(google.protobuf.message.Message):
+    """Asks the replica to stop."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    JUSTIFICATION_FIELD_NUMBER: builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: builtins.int
+    justification: builtins.str
+    """Why, for the audit log, 1 to 500 characters."""
+    validate_only: builtins.bool
+    """Check the request and stop nothing."""
+    def __init__(
+        self,
+        *,
+        justification: builtins.str = ...,
+        validate_only: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["justification", b"justification", "validate_only", b"validate_only"]) -> None: ...
+
+global___DrainRequest = DrainRequest
+
+@typing.final
+class DrainResponse(google.protobuf.message.Message):
+    """The replica is stopping."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ANNOUNCE_DURATION_FIELD_NUMBER: builtins.int
+    GRACE_DURATION_FIELD_NUMBER: builtins.int
+    ACTIVE_REQUESTS_FIELD_NUMBER: builtins.int
+    active_requests: builtins.int
+    """Calls under way now. With the last of them the wait is over."""
+    @property
+    def announce_duration(self) -> google.protobuf.duration_pb2.Duration:
+        """How long it still takes calls, so that balancers can hear of it."""
+
+    @property
+    def grace_duration(self) -> google.protobuf.duration_pb2.Duration:
+        """How long calls under way may go on after that. What then still runs ends with UNAVAILABLE, `SERVER_DRAINING`."""
+
+    def __init__(
+        self,
+        *,
+        announce_duration: google.protobuf.duration_pb2.Duration | None = ...,
+        grace_duration: google.protobuf.duration_pb2.Duration | None = ...,
+        active_requests: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["announce_duration", b"announce_duration", "grace_duration", b"grace_duration"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["active_requests", b"active_requests", "announce_duration", b"announce_duration", "grace_duration", b"grace_duration"]) -> None: ...
+
+global___DrainResponse = DrainResponse

@@ -41,6 +41,14 @@ class EngineServiceStub:
     ]
     """Ends one call wherever it waits: its caller reads CANCELLED, `CANCELLED_BY_OPERATOR`, and its exact usage."""
 
+    Drain: grpc.UnaryUnaryMultiCallable[
+        sluicegate.v1.engine_service_pb2.DrainRequest,
+        sluicegate.v1.engine_service_pb2.DrainResponse,
+    ]
+    """Takes the replica out of service for good, as SIGTERM would: health says NOT_SERVING before the answer, calls under
+    way get their time, then the process ends with exit code 0. A second time changes nothing.
+    """
+
 class EngineServiceAsyncStub:
     """One replica's engines, for operators: answered on a listener of its own (`operators.listen`), never on the callers'.
     What is asked of it holds for this replica alone.
@@ -63,6 +71,14 @@ class EngineServiceAsyncStub:
         sluicegate.v1.engine_service_pb2.CancelRequestResponse,
     ]
     """Ends one call wherever it waits: its caller reads CANCELLED, `CANCELLED_BY_OPERATOR`, and its exact usage."""
+
+    Drain: grpc.aio.UnaryUnaryMultiCallable[
+        sluicegate.v1.engine_service_pb2.DrainRequest,
+        sluicegate.v1.engine_service_pb2.DrainResponse,
+    ]
+    """Takes the replica out of service for good, as SIGTERM would: health says NOT_SERVING before the answer, calls under
+    way get their time, then the process ends with exit code 0. A second time changes nothing.
+    """
 
 class EngineServiceServicer(metaclass=abc.ABCMeta):
     """One replica's engines, for operators: answered on a listener of its own (`operators.listen`), never on the callers'.
@@ -92,5 +108,15 @@ class EngineServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[sluicegate.v1.engine_service_pb2.CancelRequestResponse, collections.abc.Awaitable[sluicegate.v1.engine_service_pb2.CancelRequestResponse]]:
         """Ends one call wherever it waits: its caller reads CANCELLED, `CANCELLED_BY_OPERATOR`, and its exact usage."""
+
+    @abc.abstractmethod
+    def Drain(
+        self,
+        request: sluicegate.v1.engine_service_pb2.DrainRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[sluicegate.v1.engine_service_pb2.DrainResponse, collections.abc.Awaitable[sluicegate.v1.engine_service_pb2.DrainResponse]]:
+        """Takes the replica out of service for good, as SIGTERM would: health says NOT_SERVING before the answer, calls under
+        way get their time, then the process ends with exit code 0. A second time changes nothing.
+        """
 
 def add_EngineServiceServicer_to_server(servicer: EngineServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -36,6 +36,13 @@ class Draining:
         self._catalog = catalog
         self._live = live
         self._settings = settings
+        self.asked = asyncio.Event()
+        """Set when an operator asks for a drain, which whoever runs the server then begins."""
+
+    def ask(self) -> None:
+        """Ask for a drain. Health tells of it at once."""
+        self._health.stop_serving()
+        self.asked.set()
 
     async def drain(self, hurry: asyncio.Event) -> None:
         """Stop serving. `hurry` ends both waits: whoever sets it wants the server gone now.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import grpc
 
 from sluicegate.server import operating
+from sluicegate.server.config import Drain
 from sluicegate.server.live import CallState
 from sluicegate.server.operating import Operating
 from sluicegate.server.paging import page_after
@@ -18,10 +19,11 @@ Context = grpc.aio.ServicerContext[object, object]
 
 
 class EngineServicer(EngineServiceServicer):
-    """Converts and passes on."""
+    """Converts and passes on. `drain`: how long the steps of a drain may take."""
 
-    def __init__(self, operating: Operating) -> None:
+    def __init__(self, operating: Operating, drain: Drain) -> None:
         self._operating = operating
+        self._drain = drain
 
     async def GetLoad(
         self, _request: engine_service_pb2.GetLoadRequest, context: Context
@@ -47,6 +49,18 @@ class EngineServicer(EngineServiceServicer):
             operator, request.request_id, request.justification, validate_only=request.validate_only
         )
         return engine_service_pb2.CancelRequestResponse(request=_active(seen))
+
+    async def Drain(
+        self, request: engine_service_pb2.DrainRequest, context: Context
+    ) -> engine_service_pb2.DrainResponse:
+        operator = authenticated(context).caller.principal
+        validate(request)
+        active = self._operating.drain(operator, request.justification, validate_only=request.validate_only)
+        return engine_service_pb2.DrainResponse(
+            announce_duration=responses.duration(self._drain.announce_seconds),
+            grace_duration=responses.duration(self._drain.grace_seconds),
+            active_requests=active,
+        )
 
 
 def _engine(load: operating.EngineLoad) -> engine_service_pb2.EngineLoad:

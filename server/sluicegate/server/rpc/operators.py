@@ -5,6 +5,7 @@ from __future__ import annotations
 import grpc
 
 from sluicegate.server.config import Settings
+from sluicegate.server.rpc.drain import LAST_WORDS_SECONDS
 from sluicegate.server.rpc.engine import EngineServicer
 from sluicegate.server.rpc.listener import bind, reflect
 from sluicegate.server.rpc.methods import REFLECTION_SERVICE, operator_services
@@ -39,6 +40,6 @@ class OperatorListener:
         await self._server.start()
 
     async def stop(self) -> None:
-        """Close the port, whether it was started or not."""
+        """Close the port, whether it was started or not. Whoever has asked for a drain reads the answer."""
         if self.address is not None:
-            await self._server.stop(None)
+            await self._server.stop(LAST_WORDS_SECONDS)
