@@ -366,12 +366,43 @@ async def test_books_leave_redis_by_themselves_and_withdrawals_stay(own: RedisSe
     with closing(own.client()) as client:
         days = {key.decode(): client.ttl(key) / 86_400 for key in client.scan_iter()}
 
-    ledger = {key: left for key, left in days.items() if "account" in key or "leases" in key}
+    ledger = {key: left for key, left in days.items() if "account" in key or "lease" in key}
     others = {key: left for key, left in days.items() if key not in ledger}
-    assert len(ledger) == 2
+    assert len(ledger) == 3
     assert all(2 < left < 3.1 for left in ledger.values())
     assert len(others) == 3
     assert all(left < 0 for left in others.values())
+    await store.close()
+
+
+async def test_a_reservation_reads_no_other_that_runs(own: RedisServer) -> None:
+    store = await open_store(own.url())
+    running = await asyncio.gather(*(reserved(store, BY_DAY, Wanted(output_tokens=1)) for _ in range(20)))
+    own.command("CONFIG", "RESETSTAT")
+
+    await store.settle(await reserved(store, BY_DAY, Wanted(output_tokens=30)), emitted=5)
+    await store.renew({running[0]: 1})
+
+    assert await used(store, BY_DAY) == {Quota.OUTPUT_TOKENS_PER_DAY: 25}
+    assert "cmdstat_hgetall" not in own.command("INFO", "commandstats")
+    await store.close()
+
+
+async def test_reservations_of_a_release_that_kept_no_sums_still_count(own: RedisServer) -> None:
+    store = await open_store(own.url())
+    first = await reserved(store, BY_DAY, Wanted(output_tokens=60))
+    with closing(own.client()) as client:
+        (expiries,) = client.keys("*lease-expiries*")
+        (account,) = client.keys("*account*")
+        client.delete(expiries)
+        client.hdel(account, "held_output", "held_scored")
+
+    second = await reserved(store, BY_DAY, Wanted(output_tokens=30))
+
+    assert await used(store, BY_DAY) == {Quota.OUTPUT_TOKENS_PER_DAY: 90}
+    await store.settle(first, emitted=1)
+    await store.settle(second, emitted=2)
+    assert await used(store, BY_DAY) == {Quota.OUTPUT_TOKENS_PER_DAY: 3}
     await store.close()
 
 

@@ -22,11 +22,21 @@ class Lease:
     emitted: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What reservations hold together."""
+
+    count: int = 0
+    output_tokens: int = 0
+    scored_tokens: int = 0
+
+
 @dataclass(slots=True)
 class Books:
-    """Counters of the running minute and day, and the outstanding reservations by id.
+    """Counters of the running minute and day, and the outstanding reservations.
 
-    `turn` comes first; the other methods mean the moment that it was given.
+    `turn` comes first; the other methods mean the moment that it was given. `leases` are those that are about to be
+    looked at one by one, by id: all that have lapsed, and those that will be named. Of the `others` the sums will do.
     """
 
     time_ms: int = 0
@@ -37,6 +47,7 @@ class Books:
     day_output: int = 0
     day_scored: int = 0
     leases: dict[str, Lease] = field(default_factory=dict)
+    others: Held = Held()
 
     def turn(self, now_ms: int, day: Window) -> None:
         """Open the windows of `now_ms`, which never goes back, and book what has lapsed.
@@ -96,11 +107,11 @@ class Books:
 
     def usage(self, quotas: Quotas) -> tuple[Usage, ...]:
         """Each quota that has a limit."""
-        held_output = sum(lease.output_tokens for lease in self.leases.values())
-        held_scored = sum(lease.scored_tokens for lease in self.leases.values())
+        held_output = self.others.output_tokens + sum(lease.output_tokens for lease in self.leases.values())
+        held_scored = self.others.scored_tokens + sum(lease.scored_tokens for lease in self.leases.values())
         minute, day = (self.minute_end_ms - self.time_ms) / 1000, (self.day_end_ms - self.time_ms) / 1000
         found = {
-            Quota.CONCURRENT_STREAMS: (len(self.leases), None),
+            Quota.CONCURRENT_STREAMS: (self.others.count + len(self.leases), None),
             Quota.REQUESTS_PER_MINUTE: (self.requests, minute),
             Quota.OUTPUT_TOKENS_PER_MINUTE: (self.minute_output + held_output, minute),
             Quota.OUTPUT_TOKENS_PER_DAY: (self.day_output + held_output, day),

@@ -158,7 +158,7 @@ class RedisBackend:
 
     async def _book(self, script: str, account: Account, *arguments: str | int) -> Reply:
         """Run a ledger script with the bounds of the account's day, which only the server's time can tell."""
-        keys = [IDENTITY, f"{PREFIX}account:{account.key}", f"{PREFIX}leases:{account.key}"]
+        keys = [IDENTITY, *(f"{PREFIX}{part}:{account.key}" for part in ("account", "leases", "lease-expiries"))]
         now = "" if self._clock is None else int(self._clock() * 1000)
         for _ in range(DAY_TRIES):
             day = day_of(self._time_ms, account.zone)

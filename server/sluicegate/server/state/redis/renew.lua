@@ -4,7 +4,7 @@
 local reply = {'renewed'}
 for i = 6, #ARGV, 2 do
   local id = ARGV[i]
-  if leases[id] then
+  if lease_of(id) then
     book(id, tonumber(ARGV[i + 1]))
     leases[id].expires = now + lease_ms
   else

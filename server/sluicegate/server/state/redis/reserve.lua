@@ -3,8 +3,9 @@
 -- Reply  {'granted', output tokens} or {'refused', number of the quota, used, time, minute_end, day_end}
 
 local id, wanted, least, scored = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
-if leases[id] then
-  return {'granted', leases[id].output + leases[id].emitted}  -- the caller lost our reply and asks again
+local before = lease_of(id)
+if before then
+  return {'granted', before.output + before.emitted}  -- the caller lost our reply and asks again
 end
 
 local used = usage()
@@ -23,7 +24,6 @@ for quota = 1, 5 do
 end
 
 books.requests = books.requests + 1
-leases[id] = {expires = now + lease_ms, output = granted, scored = scored, emitted = 0}
-changed[id] = true
+add(id, {expires = now + lease_ms, output = granted, scored = scored, emitted = 0})
 save()
 return {'granted', granted}

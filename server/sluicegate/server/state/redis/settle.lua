@@ -2,10 +2,10 @@
 -- Reply  {'settled'}
 
 local id = ARGV[6]
-if leases[id] then
+if lease_of(id) then
   book(id, tonumber(ARGV[7]))
   books.day_scored = books.day_scored + tonumber(ARGV[8])
-  leases[id] = nil
+  remove(id)
   save()
 end
 return {'settled'}

@@ -10,14 +10,15 @@ whole.
 from __future__ import annotations
 
 import functools
+import json
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import astuple
 from pathlib import Path
 from typing import TypeVar
 
 from sluicegate.auth import Quotas
-from sluicegate.server.state.books import Books, Lease
+from sluicegate.server.state.books import Books, Held, Lease
 from sluicegate.server.state.errors import HistoryLost, WithdrawalUnknown
 from sluicegate.server.state.findings import Crowded, Filing
 from sluicegate.server.state.ledger import Account, Refusal, Usage, Wanted
@@ -51,18 +52,18 @@ class SqliteBackend:
         return cls(writer, await writer.open(), lease_ms, clock)
 
     async def reserve(self, id_: str, account: Account, quotas: Quotas, wanted: Wanted) -> int | Refusal:
-        return await self._book(account, lambda books: books.reserve(id_, quotas, wanted, self._lease_ms))
+        return await self._book(account, [id_], lambda books: books.reserve(id_, quotas, wanted, self._lease_ms))
 
     async def renew(self, account: Account, emitted: Mapping[str, int]) -> frozenset[str]:
-        return await self._book(account, lambda books: books.renew(emitted, self._lease_ms))
+        return await self._book(account, emitted, lambda books: books.renew(emitted, self._lease_ms))
 
     async def settle(self, account: Account, id_: str, emitted: int, scored: int) -> None:
-        await self._book(account, lambda books: books.settle(id_, emitted, scored))
+        await self._book(account, [id_], lambda books: books.settle(id_, emitted, scored))
 
     async def usage(self, account: Account, quotas: Quotas) -> tuple[Usage, ...]:
         def work(connection: sqlite3.Connection) -> tuple[Usage, ...]:
-            books = _load(connection, account.key)
-            self._turn(books, account)
+            books, now_ms = self._load(connection, account, [])
+            books.turn(now_ms, day_of(now_ms, account.zone))
             return books.usage(quotas)
 
         return await self._writer.do(work, synced=False)
@@ -162,13 +163,13 @@ class SqliteBackend:
     async def close(self) -> None:
         await self._writer.close()
 
-    async def _book(self, account: Account, entry: Callable[[Books], _Result]) -> _Result:
-        """Open an account's books, write something into them and put them back."""
+    async def _book(self, account: Account, ids: Iterable[str], entry: Callable[[Books], _Result]) -> _Result:
+        """Open an account's books, write something into them that names these leases, and put them back."""
 
         def work(connection: sqlite3.Connection) -> _Result:
-            books = _load(connection, account.key)
+            books, now_ms = self._load(connection, account, ids)
             before = dict(books.leases)
-            self._turn(books, account)
+            books.turn(now_ms, day_of(now_ms, account.zone))
             result = entry(books)
             if isinstance(result, Refusal):  # nothing was written, so a flood of refusals costs no writes
                 return result
@@ -192,9 +193,21 @@ class SqliteBackend:
             (MOST,),
         )
 
-    def _turn(self, books: Books, account: Account) -> None:
+    def _load(self, connection: sqlite3.Connection, account: Account, ids: Iterable[str]) -> tuple[Books, int]:
+        """An account's books with these leases and those that have lapsed; and the time, which never goes back."""
+        columns = "time_ms, minute_end_ms, requests, minute_output, day_end_ms, day_output, day_scored"
+        row = connection.execute(f"SELECT {columns} FROM accounts WHERE key = ?", (account.key,)).fetchone()  # noqa: S608
+        books = Books(*row) if row else Books()
         now_ms = max(int(self._clock() * 1000), books.time_ms)
-        books.turn(now_ms, day_of(now_ms, account.zone))
+        looked_at = "(expires_ms <= ? OR id IN (SELECT value FROM json_each(?)))"
+        arguments = (account.key, now_ms, json.dumps(list(ids)))
+        columns = "id, expires_ms, output_tokens, scored_tokens, emitted"
+        leases = f"SELECT {columns} FROM leases WHERE account = ? AND {looked_at}"  # noqa: S608
+        books.leases.update({id_: Lease(*lease) for id_, *lease in connection.execute(leases, arguments)})
+        sums = "count(*), ifnull(sum(output_tokens), 0), ifnull(sum(scored_tokens), 0)"
+        others = f"SELECT {sums} FROM leases WHERE account = ? AND NOT {looked_at}"  # noqa: S608
+        books.others = Held(*connection.execute(others, arguments).fetchone())
+        return books, now_ms
 
     def _knows(self, connection: sqlite3.Connection, seen: Version) -> bool:
         if seen.store != self._identity:
@@ -217,16 +230,6 @@ def _page(connection: sqlite3.Connection, source: str, after: int) -> SketchPage
         found.append(Sketch(str(origin), str(partner), bytes(data)))
         after, size = number, size + len(data)
     return SketchPage(tuple(found), after)
-
-
-def _load(connection: sqlite3.Connection, key: str) -> Books:
-    columns = "time_ms, minute_end_ms, requests, minute_output, day_end_ms, day_output, day_scored"
-    row = connection.execute(f"SELECT {columns} FROM accounts WHERE key = ?", (key,)).fetchone()  # noqa: S608
-    columns = "id, expires_ms, output_tokens, scored_tokens, emitted"
-    leases = connection.execute(f"SELECT {columns} FROM leases WHERE account = ?", (key,))  # noqa: S608
-    books = Books(*row) if row else Books()
-    books.leases.update({id_: Lease(*lease) for id_, *lease in leases})
-    return books
 
 
 def _save(connection: sqlite3.Connection, key: str, books: Books, before: Mapping[str, Lease]) -> None:
