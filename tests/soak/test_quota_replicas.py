@@ -13,11 +13,10 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from deployment import Deployment, Hosted
+from deployment import Deployment, Hosted, zone_at_noon
 from harness import connected, refusal
 from reading import Read, start_reading
 from real_server import RealServer, replicas, until
@@ -104,12 +103,6 @@ def site(directory: Path, count: int, partners: Sequence[Partner]) -> Iterator[S
             deployment.add_agreement(f"agr-{each.name}", each.client, quotas=each.quotas, timezone=zone_at_noon())
         with replicas(deployment, count) as servers:
             yield Site(servers, redis)
-
-
-def zone_at_noon() -> str:
-    """A time zone in which it is about noon, so that no day ends during a test. Their names have the sign reversed."""
-    ahead = 12 - datetime.now(UTC).hour
-    return f"Etc/GMT{-ahead:+d}" if ahead else "Etc/GMT"
 
 
 async def used(client: Client, quota: str = "output_tokens_per_day") -> int:

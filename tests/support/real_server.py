@@ -9,9 +9,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import grpc
@@ -54,7 +55,13 @@ async def until(what: str, look: Callable[[], object] | Callable[[], Awaitable[o
 class Process:
     """`sluicegate serve`, started; what it says goes to a file."""
 
-    def __init__(self, deployment: Deployment, *arguments: str, log: str = "server.log") -> None:
+    def __init__(
+        self,
+        deployment: Deployment,
+        *arguments: str,
+        log: str = "server.log",
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.log_file = deployment.directory / log
         with self.log_file.open("wb") as output:
             self._process = subprocess.Popen(
@@ -62,6 +69,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                env={**os.environ, **environment},
             )
 
     @property
@@ -108,8 +116,14 @@ class Process:
 class RealServer(Process):
     """A server process that takes calls."""
 
-    def __init__(self, deployment: Deployment, *arguments: str, log: str = "server.log") -> None:
-        super().__init__(deployment, *arguments, log=log)
+    def __init__(
+        self,
+        deployment: Deployment,
+        *arguments: str,
+        log: str = "server.log",
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        super().__init__(deployment, *arguments, log=log, environment=environment)
         self.deployment = deployment
         self.address = ""
         self.metrics_url = ""

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
@@ -24,19 +24,31 @@ KEEPS = ("--appendonly", "yes", "--appendfsync", "always")
 
 
 class RedisServer:
-    """One server, not started yet, and its directory. `tls` has ca.pem, localhost.pem and localhost.key."""
+    """One server, not started yet, and its directory. `tls` has ca.pem, localhost.pem and localhost.key.
 
-    def __init__(self, directory: Path, *options: str, tls: Path | None = None) -> None:
+    `host`: the address at which tests ask it. `within`: a command that becomes the one that it is given.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *options: str,
+        tls: Path | None = None,
+        host: str = "127.0.0.1",
+        within: Sequence[str] = (),
+    ) -> None:
         program = shutil.which("redis-server")
         assert program is not None, "redis-server is not installed: run `make e2e`"
         self.directory = directory
         self.port = free_port()
+        self._host = host
         ports = ["--port", "0", "--tls-port", str(self.port)] if tls else ["--port", str(self.port)]
         certificates = (("cert", "localhost.pem"), ("key", "localhost.key"), ("ca-cert", "ca.pem"))
         for kind, file in certificates if tls else ():
             ports += [f"--tls-{kind}-file", f"{tls}/{file}"]
         ports += ["--tls-auth-clients", "no"] if tls else []
-        self._command = [program, *ports, "--bind", "127.0.0.1", "--dir", str(directory), "--save", "", *options]
+        own = ("--dir", str(directory), "--save", "")
+        self._command = [*within, program, *ports, "--bind", host, *own, *options]
         self._tls = tls
         self._databases = count()
         self._process: subprocess.Popen[bytes] | None = None
@@ -53,7 +65,7 @@ class RedisServer:
         tries = int(STARTS_IN_SECONDS / POLL_SECONDS)
         retry = Retry(ConstantBackoff(POLL_SECONDS), tries, supported_errors=(RedisConnectionError,))
         ca = f"{self._tls}/ca.pem" if self._tls else None
-        return redis.Redis(port=self.port, retry=retry, ssl=self._tls is not None, ssl_ca_certs=ca, protocol=2)
+        return redis.Redis(self._host, self.port, retry=retry, ssl=self._tls is not None, ssl_ca_certs=ca, protocol=2)
 
     def command(self, *words: str) -> str:
         """The reply to one command, as text."""
@@ -77,7 +89,7 @@ class RedisServer:
             time.sleep(POLL_SECONDS)
 
     def url(self, database: int = 0) -> str:
-        return f"redis://127.0.0.1:{self.port}/{database}"
+        return f"redis://{self._host}:{self.port}/{database}"
 
     def fresh_url(self) -> str:
         """The URL of a database in which nothing is."""
