@@ -53,16 +53,8 @@ class Served:
     @asynccontextmanager
     async def client(self, partner: str) -> AsyncIterator[Client]:
         """A connected client of this partner: what is measured is not the connection."""
-        token = issue_token(
-            self.key,
-            issuer=ISSUER,
-            audience=AUDIENCE,
-            subject=partner,
-            client_id=f"client-{partner}",
-            scopes=[f"generate:{self.model}"],
-            now=time.time(),
-        )
-        async with Client(self.calls, token=StaticToken(token), timeout=CALL_SECONDS) as client:
+        token = StaticToken(token_of(partner, self.key, self.model))
+        async with Client(self.calls, token=token, timeout=CALL_SECONDS) as client:
             await client.whoami()
             yield client
 
@@ -76,6 +68,19 @@ async def served(directory: Path, deployment: Deployment) -> AsyncIterator[Serve
     with started(PROGRAM, settings, directory / "server.log", variables) as server:
         found = await asyncio.to_thread(server.wait_until_serving, lambda _: None)
         yield Served(found.calls, found.metrics, server.pid, key, deployment.model)
+
+
+def token_of(partner: str, key: SigningKey, model: str) -> str:
+    """A token of this partner's client, signed now."""
+    return issue_token(
+        key,
+        issuer=ISSUER,
+        audience=AUDIENCE,
+        subject=partner,
+        client_id=f"client-{partner}",
+        scopes=[f"generate:{model}"],
+        now=time.time(),
+    )
 
 
 def write_files(directory: Path, key: SigningKey, deployment: Deployment) -> Path:

@@ -71,9 +71,20 @@ def cpu_seconds(pids: Iterable[int]) -> float:
     return sum(ticks) / TICKS
 
 
+def main_thread_seconds(pid: int) -> float:
+    """Processor time that the process' first thread has used so far."""
+    fields = _stat(pid, f"task/{pid}/")
+    return 0.0 if fields is None else sum(map(int, fields[11:13])) / TICKS
+
+
 def peak_bytes(pids: Iterable[int]) -> int:
     """The sum of the processes' own peaks of resident memory; pages that they share count for each."""
     return sum(_peak(pid) for pid in pids)
+
+
+def private_bytes(pids: Iterable[int]) -> int:
+    """Memory that these processes have to themselves, resident or swapped (proc_pid_smaps_rollup of proc(5))."""
+    return sum(_rollup(pid, "Private_Clean:", "Private_Dirty:", "Swap:") for pid in pids)
 
 
 @dataclass(slots=True)
@@ -111,10 +122,10 @@ def _busy_seconds() -> float:
     return (user + nice + system + irq + softirq + steal) / TICKS
 
 
-def _stat(pid: int) -> list[str] | None:
-    """Fields of proc_pid_stat(5) from the state on; None if the process is gone."""
+def _stat(pid: int, of: str = "") -> list[str] | None:
+    """Fields of proc_pid_stat(5) from the state on, of a thread where `of` names it; None if the process is gone."""
     try:
-        return (PROC / f"{pid}/stat").read_text().rpartition(")")[2].split()
+        return (PROC / f"{pid}/{of}stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
 
@@ -125,6 +136,14 @@ def _peak(pid: int) -> int:
     except OSError:
         return 0
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+
+
+def _rollup(pid: int, *names: str) -> int:
+    try:
+        lines = (PROC / f"{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(names))
 
 
 def _cpu_line(name: str) -> str:

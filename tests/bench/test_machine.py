@@ -6,8 +6,13 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 
 from bench import machine
+
+NO_PROCESS = 2**22 + 1
+"""More than Linux gives out."""
 
 
 def test_description_names_processor_cores_versions_and_day() -> None:
@@ -62,3 +67,27 @@ def test_a_process_that_is_gone_has_used_nothing() -> None:
 def test_more_than_a_tenth_of_a_core_for_others_disturbs() -> None:
     assert machine.Usage(others_cores=0.2).is_disturbed
     assert not machine.Usage(others_cores=0.05).is_disturbed
+
+
+def test_memory_that_a_process_has_to_itself_is_told() -> None:
+    before = machine.private_bytes([os.getpid()])
+    kept = bytearray(os.urandom(1 << 20) * 32)
+
+    assert machine.private_bytes([os.getpid()]) - before > 0.9 * len(kept)
+    assert machine.private_bytes([NO_PROCESS]) == 0
+
+
+def test_processor_time_of_the_first_thread_leaves_out_the_others() -> None:
+    def work() -> None:
+        end = time.thread_time() + 0.3
+        while time.thread_time() < end:
+            pass
+
+    whole, first = machine.cpu_seconds([os.getpid()]), machine.main_thread_seconds(os.getpid())
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+    assert machine.cpu_seconds([os.getpid()]) - whole > 0.2
+    assert machine.main_thread_seconds(os.getpid()) - first < 0.2
+    assert machine.main_thread_seconds(NO_PROCESS) == 0
