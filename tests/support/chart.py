@@ -18,7 +18,7 @@ KUBERNETES_VALIDATE = ROOT / ".tools/venv/bin/kubernetes-validate"
 CUSTOM_RESOURCES = Path(__file__).with_name("custom_resources.mjs")
 KUBERNETES = ("1.27", "1.32", "1.37")
 """Versions whose schemas the objects must fit: the oldest that Chart.yaml allows, the newest, and one between."""
-CPU, GPU, PRODUCTION = (EXAMPLES / f"{name}.yaml" for name in ("cpu", "gpu", "production"))
+CPU, GPU, PRODUCTION, ENVOY = (EXAMPLES / f"{name}.yaml" for name in ("cpu", "gpu", "production", "envoy"))
 CUSTOM_GROUPS = ("monitoring.coreos.com", "keda.sh", "gateway.networking.k8s.io")
 """Groups of the kinds that Kubernetes does not bring."""
 ALL_APIS = (

@@ -103,5 +103,30 @@ ALL_ON: dict[str, Any] = {
     "extraVolumes": [{"name": "redis-ca", "configMap": {"name": "redis-ca"}}],
     "extraVolumeMounts": [{"name": "redis-ca", "mountPath": "/etc/redis-ca", "readOnly": True}],
 }
+ALL_OF_ENVOY: dict[str, Any] = {
+    "fullnameOverride": "gate",
+    "settings": {"models": {"gpt2-355m": {"slots": "auto"}}, "limits": {"queued_requests": 100}},
+    "bindAddress": "[::]",
+    "networkPolicy": {
+        "enabled": True,
+        "callers": [{"ipBlock": {"cidr": "192.0.2.0/24"}}],
+        "scrapers": [{"namespaceSelector": {"matchLabels": {"team": "monitoring"}}}],
+        "issuers": {"peers": [{"ipBlock": {"cidr": "198.51.100.7/32"}}], "port": 8443},
+        "redis": {"peers": [{"podSelector": {"matchLabels": {"app": "redis"}}}]},
+    },
+    "envoy": {
+        "replicas": 3,
+        "image": {"digest": "sha256:" + "b" * 64},
+        "tls": {"clientCa": {"existingConfigMap": "gate-callers"}},
+        "service": {"type": "NodePort", "port": 8443, "annotations": {"example.com/internal": "true"}},
+        "jwtAuthn": {"enabled": True, "keysUrl": "https://keys.example:8443/jwks"},
+        "ports": {"callers": 9443, "observe": 9903},
+        "threads": 4,
+        "drainSeconds": 600,
+        "nodeSelector": {"kubernetes.io/arch": "amd64"},
+        "tolerations": [{"key": "edge", "operator": "Exists"}],
+    },
+}
+"""Over those of the example with Envoy: all that it can have."""
 HPA: dict[str, Any] = {"autoscaling": {"by": "hpa"}}
 """Over those of the example for production."""

@@ -32,15 +32,20 @@ def configuration(replicas: Sequence[str]) -> Document:
     before = cluster(document, "replicas")
     del before["transport_socket"]
     set_replicas(document, replicas)
+    on_loopback(document)
+    transcoder = http_filter(document, "grpc_json_transcoder")["typed_config"]
+    transcoder["proto_descriptor"] = str(FILES / "descriptors.binpb")
+    return document
+
+
+def on_loopback(document: Document) -> None:
+    """Let the listeners of a configuration take free ports of the loopback interface."""
     admin_port = free_port()
     _address(document["admin"])["port_value"] = admin_port
     (admin,) = cluster(document, "admin")["load_assignment"]["endpoints"][0]["lb_endpoints"]
     _address(admin["endpoint"])["port_value"] = admin_port
-    transcoder = http_filter(document, "grpc_json_transcoder")["typed_config"]
-    transcoder["proto_descriptor"] = str(FILES / "descriptors.binpb")
     for each in document["static_resources"]["listeners"]:
         _address(each).update(address="127.0.0.1", port_value=0)
-    return document
 
 
 def set_replicas(document: Document, replicas: Sequence[str]) -> None:

@@ -116,6 +116,6 @@
 {{- if and $audit (not .Values.audit.enabled) -}}
 {{- $found = append $found "settings.audit: leave it out, or set audit.enabled" -}}
 {{- end -}}
-{{- $found = concat $found (include "sluicegate.problemsAround" . | fromYamlArray) -}}
+{{- $found = concat $found (include "sluicegate.problemsAround" . | fromYamlArray) (include "sluicegate.problemsEnvoy" . | fromYamlArray) -}}
 {{- join "\n" $found -}}
 {{- end -}}
