@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 from client_server import FakeServer
 from google.protobuf.duration_pb2 import Duration
@@ -97,6 +99,43 @@ async def test_an_operator_ends_a_call(server: FakeServer, validate_only: bool) 
 
 
 @pytest.mark.parametrize("validate_only", [False, True])
+async def test_an_operator_loads_a_model(server: FakeServer, validate_only: bool) -> None:
+    server.will("LoadModel", [pb.LoadModelResponse(model=LOADING)])
+
+    async with Client(server.target, token="t") as client:
+        model = await client.engine.load_model("n", "Needed.", validate_only=validate_only)
+
+    assert (model.model, model.state) == ("n", ModelState.LOADING)
+    assert server.calls[0].request == pb.LoadModelRequest(
+        model="n", justification="Needed.", validate_only=validate_only
+    )
+
+
+@pytest.mark.parametrize("grace", [None, 0.0, 2.5])
+async def test_an_operator_unloads_a_model_with_or_without_a_word_on_its_calls(
+    server: FakeServer, grace: float | None
+) -> None:
+    server.will("UnloadModel", [pb.UnloadModelResponse(model=LOADING)])
+
+    async with Client(server.target, token="t") as client:
+        model = await client.engine.unload_model("n", "Room.", grace_seconds=grace)
+
+    request = server.calls[0].asked(pb.UnloadModelRequest)
+    assert model.model == "n"
+    assert (request.model, request.justification, request.validate_only) == ("n", "Room.", False)
+    told = request.grace_duration.ToNanoseconds() / 1e9 if request.HasField("grace_duration") else None
+    assert told == grace
+
+
+async def test_a_grace_that_is_no_span_of_time_is_refused_here(server: FakeServer) -> None:
+    async with Client(server.target, token="t") as client:
+        with pytest.raises(InvalidRequest) as refused:
+            await client.engine.unload_model("n", "Room.", grace_seconds=math.inf)
+
+    assert [each.field for each in refused.value.field_violations] == ["grace_duration"]
+
+
+@pytest.mark.parametrize("validate_only", [False, True])
 async def test_an_operator_drains_a_replica(server: FakeServer, validate_only: bool) -> None:
     server.will("Drain", [DRAINING])
 
@@ -120,15 +159,24 @@ def test_without_an_event_loop_it_is_the_same(server: FakeServer) -> None:
     server.will("ListActiveRequests", [pb.ListActiveRequestsResponse(requests=[RUNNING])])
     server.will("CancelRequest", [pb.CancelRequestResponse(request=RUNNING)])
     server.will("Drain", [DRAINING])
+    server.will("LoadModel", [pb.LoadModelResponse(model=READY)])
+    server.will("UnloadModel", [pb.UnloadModelResponse(model=LOADING)])
 
     with SyncClient(server.target, token="t") as client:
         (engine,) = client.engine.load()
         listed = client.engine.requests()
         ended = client.engine.cancel("r-1", "It hangs.", validate_only=True)
         plan = client.engine.drain("New kernel.", validate_only=True)
+        back = client.engine.load_model("m", "Needed.", validate_only=True)
+        out = client.engine.unload_model("n", "Room.", grace_seconds=1.0, validate_only=True)
 
     assert [model.model for model in engine.models] == ["m", "n"]
     assert (listed, ended) == ((ACTIVE,), ACTIVE)
     assert plan.active_requests == 3
-    assert server.calls[-2].asked(pb.CancelRequestRequest).validate_only
-    assert server.calls[-1].asked(pb.DrainRequest).validate_only
+    assert (back.model, out.model) == ("m", "n")
+    cancelled, drained, loaded, unloaded = server.calls[-4:]
+    assert cancelled.asked(pb.CancelRequestRequest).validate_only
+    assert drained.asked(pb.DrainRequest).validate_only
+    assert loaded.asked(pb.LoadModelRequest).validate_only
+    request = unloaded.asked(pb.UnloadModelRequest)
+    assert (request.validate_only, request.grace_duration.seconds) == (True, 1)

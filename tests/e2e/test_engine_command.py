@@ -10,19 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deployment import Deployment, Hosted
+from deployment import DEMO_MODELS, Deployment, Hosted
 from health import NOT_SERVING, SERVING, watched
 from reading import start_reading
 from real_server import COMMAND, RealServer, real_server
+from slow_model import TOKENS as LONG
 from slow_model import write_slow_model
 
-from sluicegate.client import Client, FinishReason
+from sluicegate.client import Client, FinishReason, Generation, GenerationConfig, ModelState, Unavailable
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 OPERATORS = {"listen": "127.0.0.1:0"}
 SECONDS = 60
 TOKENS = 1_000
+ORDERS = ("engine:read", "engine:manage")
 
 
 class Operator:
@@ -30,7 +32,7 @@ class Operator:
 
     def __init__(self, server: RealServer, directory: Path) -> None:
         token = directory / "operator.token"
-        token.write_text(server.token("operations", scopes=("engine:read", "engine:manage")))
+        token.write_text(server.token("operations", scopes=ORDERS))
         address = server.events("serving")[0]["operators"]
         self._environment = {**os.environ, "SLUICEGATE_TARGET": address, "SLUICEGATE_TOKEN_FILE": str(token)}
 
@@ -70,3 +72,38 @@ async def test_an_operator_watches_a_stream_and_drains_the_replica_which_ends_we
     assert plan == {"announce_seconds": 0.2, "grace_seconds": 200.0, "active_requests": 1}
     assert (read.finishes, len(read.tokens)) == ([FinishReason.MAX_OUTPUT_TOKENS], TOKENS)
     assert status == 0
+
+
+async def test_a_model_is_unloaded_and_loaded_while_another_streams_undisturbed(tmp_path: Path) -> None:
+    models = {
+        "demo-xs": Hosted(directory=DEMO_MODELS / "demo-xs"),
+        "slow": Hosted(directory=write_slow_model(tmp_path / "slow"), slots=2),
+    }
+    with real_server(Deployment(tmp_path / "files", models, operators=OPERATORS)) as server:
+        operator, token = server.token("operations", scopes=ORDERS), server.token()
+        address = server.events("serving")[0]["operators"]
+        async with Client(server.address, token=token) as client, Client(address, token=operator) as operators:
+            alone = start_reading(client, "slow", tokens=LONG, seed=1)
+            await alone.ended()
+            beside = start_reading(client, "slow", tokens=LONG, seed=1)
+            await beside.begun.wait()
+
+            out = await operators.engine.unload_model("demo-xs", "Room.", grace_seconds=0)
+            with pytest.raises(Unavailable) as refused:
+                await generated(client)
+            back = await operators.engine.load_model("demo-xs", "Needed again.")
+            served = await generated(client)
+            was_running = beside.usage is None
+            await beside.ended()
+
+    assert (out.state, back.state) == (ModelState.UNAVAILABLE, ModelState.READY)
+    assert refused.value.reason == "MODEL_NOT_READY"
+    assert served.usage.output_tokens == 5
+    assert (was_running, len(beside.tokens)) == (True, LONG)
+    assert beside.tokens == alone.tokens
+    assert server.events("engine_lost") == []
+
+
+async def generated(client: Client) -> Generation:
+    config = GenerationConfig(max_output_tokens=5, ignore_eos=True)
+    return await client.generate("demo-xs", "The", config)

@@ -27,6 +27,8 @@ BINDINGS = http_bindings()
 OPERATORS = "operators have gRPC; a page is no place for their tokens"
 WITHOUT_A_PATH = {
     "sluicegate.v1.EngineService.CancelRequest": OPERATORS,
+    "sluicegate.v1.EngineService.LoadModel": OPERATORS,
+    "sluicegate.v1.EngineService.UnloadModel": OPERATORS,
     "sluicegate.v1.EngineService.Drain": OPERATORS,
     "sluicegate.v1.EngineService.GetLoad": OPERATORS,
     "sluicegate.v1.EngineService.ListActiveRequests": OPERATORS,

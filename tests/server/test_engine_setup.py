@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from harness import MODELS, demo_plan, write_server
+from harness import DEMO, MODELS, demo_plan, write_server
 from msgspec import structs
 from policies import policy
 from scripted_runner import scripted_load
 
+from sluicegate.server.checkpoints import checkpoint_bytes
 from sluicegate.server.engine.messages import Load
-from sluicegate.server.engine_setup import model_loads, share_memory
+from sluicegate.server.engine_setup import model_loads, reload, share_memory
 from sluicegate.server.settings_file import load_settings
 from sluicegate.server.watermark import Keyring, WatermarkKey
 
@@ -54,3 +55,15 @@ def test_models_with_a_number_of_slots_come_first_and_as_they_are(tmp_path: Path
 
 def test_a_directory_without_weights_is_left_to_the_load(tmp_path: Path) -> None:
     assert [load.memory_share for load in share_memory([checkpoint(tmp_path, "empty")])] == [0.0]
+
+
+def test_what_is_loaded_again_leaves_room_for_what_may_come_back(tmp_path: Path) -> None:
+    counted = {model: {"device": "cpu", "slots": "auto"} for model in MODELS[:2]}
+    settings = load_settings(write_server(tmp_path, models=counted))
+    other = checkpoint(tmp_path, "other", checkpoint_bytes(DEMO))
+
+    alone = reload(settings, Keyring([]), policy(demo_plan()), MODELS[0], [])
+    beside = reload(settings, Keyring([]), policy(demo_plan()), MODELS[0], [other, alone])
+
+    assert (alone.model, alone.directory, alone.memory_share) == (MODELS[0], str(DEMO), 1.0)
+    assert beside == structs.replace(alone, memory_share=0.5)

@@ -150,7 +150,7 @@ def test_the_garbage_collector_leaves_alone_what_the_first_load_imports(monkeypa
     frozen: list[int] = []
     models: list[list[list[int]]] = []
 
-    def load_twice(_address: str, load: Callable[[Load], Runner]) -> int:
+    def load_twice(_address: str, load: Callable[[Load], Runner], _start: object) -> int:
         for _ in range(2):
             load(scripted_load("gpt2-124m"))
         return 0

@@ -126,6 +126,8 @@ class Reason(StrEnum):
     """An operator ended the call."""
     CANCELLED_BY_CALLER = auto()
     """The caller ended the call, from another one."""
+    MODEL_LOAD_FAILED = auto()
+    """The model that an operator wants loaded cannot be."""
     STAGE_CHANGED = auto()
     """In a stream: the new stage does not open the model to this caller."""
     SERVER_DRAINING = auto()

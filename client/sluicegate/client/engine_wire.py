@@ -15,6 +15,22 @@ def cancel_request(request_id: str, justification: str, *, validate_only: bool) 
     )
 
 
+def load_request(model: str, justification: str, *, validate_only: bool) -> pb.LoadModelRequest:
+    """The request. Raises InvalidRequest."""
+    return wire.message(pb.LoadModelRequest, model=model, justification=justification, validate_only=validate_only)
+
+
+def unload_request(
+    model: str, justification: str, grace_seconds: float | None, *, validate_only: bool
+) -> pb.UnloadModelRequest:
+    """The request. Raises InvalidRequest."""
+    request = wire.message(pb.UnloadModelRequest, model=model, justification=justification, validate_only=validate_only)
+    if grace_seconds is not None:
+        with wire.setting(pb.UnloadModelRequest.DESCRIPTOR.fields_by_name["grace_duration"]):
+            request.grace_duration.FromNanoseconds(round(grace_seconds * 1e9))
+    return request
+
+
 def drain_request(justification: str, *, validate_only: bool) -> pb.DrainRequest:
     """The request. Raises InvalidRequest."""
     return wire.message(pb.DrainRequest, justification=justification, validate_only=validate_only)
@@ -30,7 +46,7 @@ def drain_plan(message: pb.DrainResponse) -> engines.DrainPlan:
 
 def load(message: pb.GetLoadResponse) -> tuple[engines.EngineLoad, ...]:
     return tuple(
-        engines.EngineLoad(each.device, each.alive, each.restarts, tuple(map(_model, each.models)))
+        engines.EngineLoad(each.device, each.alive, each.restarts, tuple(map(model_load, each.models)))
         for each in message.engines
     )
 
@@ -50,7 +66,7 @@ def active(message: pb.ActiveRequest) -> engines.ActiveRequest:
     )
 
 
-def _model(message: pb.ModelLoad) -> engines.ModelLoad:
+def model_load(message: pb.ModelLoad) -> engines.ModelLoad:
     return engines.ModelLoad(
         model=message.model,
         state=wire.member(ModelState, model_service_pb2.ModelState.DESCRIPTOR, message.state),

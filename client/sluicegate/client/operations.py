@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sluicegate.client import engine_wire
 from sluicegate.client.calls import Caller, Deadline
-from sluicegate.client.engines import ActiveRequest, DrainPlan, EngineLoad
+from sluicegate.client.engines import ActiveRequest, DrainPlan, EngineLoad, ModelLoad
 from sluicegate.client.loop_thread import LoopThread
 from sluicegate.v1 import engine_service_pb2
 
@@ -60,6 +60,35 @@ class EngineOperations:
         answer = await self._caller.unary(self._stub().CancelRequest, request, self._deadline(timeout))
         return engine_wire.active(answer.request)
 
+    async def load_model(
+        self, model: str, justification: str, *, validate_only: bool = False, timeout: float | None = None
+    ) -> ModelLoad:
+        """Have a model of the server's settings answer that was unloaded; gives it as it is then.
+
+        Needs the scope `engine:manage`, as does the next. A large one takes its time: what is begun goes on though this
+        call's time is over. Raises InvalidRequest, with reason MODEL_LOAD_FAILED, if it cannot be loaded.
+        """
+        request = engine_wire.load_request(model, justification, validate_only=validate_only)
+        answer = await self._caller.unary(self._stub().LoadModel, request, self._deadline(timeout))
+        return engine_wire.model_load(answer.model)
+
+    async def unload_model(
+        self,
+        model: str,
+        justification: str,
+        *,
+        grace_seconds: float | None = None,
+        validate_only: bool = False,
+        timeout: float | None = None,
+    ) -> ModelLoad:
+        """Take a model out of the replica, and free its memory; gives it as it is then.
+
+        Its calls may go on for `grace_seconds`, for which this one waits; without, as long as at a drain.
+        """
+        request = engine_wire.unload_request(model, justification, grace_seconds, validate_only=validate_only)
+        answer = await self._caller.unary(self._stub().UnloadModel, request, self._deadline(timeout))
+        return engine_wire.model_load(answer.model)
+
     async def drain(
         self, justification: str, *, validate_only: bool = False, timeout: float | None = None
     ) -> DrainPlan:
@@ -92,6 +121,30 @@ class SyncEngineOperations:
         """End a call wherever it waits; gives it as it was."""
         return self._loop.run(
             self._operations.cancel(request_id, justification, validate_only=validate_only, timeout=timeout)
+        )
+
+    def load_model(
+        self, model: str, justification: str, *, validate_only: bool = False, timeout: float | None = None
+    ) -> ModelLoad:
+        """Have a model of the server's settings answer that was unloaded; gives it as it is then."""
+        return self._loop.run(
+            self._operations.load_model(model, justification, validate_only=validate_only, timeout=timeout)
+        )
+
+    def unload_model(
+        self,
+        model: str,
+        justification: str,
+        *,
+        grace_seconds: float | None = None,
+        validate_only: bool = False,
+        timeout: float | None = None,
+    ) -> ModelLoad:
+        """Take a model out of the replica, and free its memory; gives it as it is then."""
+        return self._loop.run(
+            self._operations.unload_model(
+                model, justification, grace_seconds=grace_seconds, validate_only=validate_only, timeout=timeout
+            )
         )
 
     def drain(self, justification: str, *, validate_only: bool = False, timeout: float | None = None) -> DrainPlan:

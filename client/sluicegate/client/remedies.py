@@ -62,6 +62,7 @@ REMEDIES: Mapping[str, str] = {
     "FINDING_UNKNOWN": "use an id that `sluicegate finding list` shows",
     "FINDING_RATE_LIMIT": "wait, then file fewer findings: sum up what belongs together",
     "REQUEST_UNKNOWN": "use the id of a call that is under way on this replica",
+    "MODEL_LOAD_FAILED": "mend what the server's log names",
     "CANCELLED_BY_CALLER": "nothing to do: somebody with the same client and subject meant it",
     "CANCELLED_BY_OPERATOR": _ASK_OPERATOR,
     "STAGE_CHANGED": "use one of the models that `sluicegate models` shows now",
@@ -79,6 +80,7 @@ _WITH_FACTS: Mapping[str, str] = {
     "SCOPE_MISSING": "get a token that has the scope `{required_scope}`",
     "SIGNATURES_REQUIRED": "have {needed} signers sign the lifting of this withdrawal "
     "(`sluicegate policy sign-lifting`); {valid} valid so far",
+    "MODEL_LOAD_FAILED": "mend this: {problem}",
     "STEP_UP_REQUIRED": "authenticate again with acr {acr_values}, at most {max_age} s ago (RFC 9470)",
     "CONTEXT_LENGTH_EXCEEDED": "shorten the prompt ({prompt_tokens} tokens) or ask for fewer output tokens: "
     "the context has {context_length}",

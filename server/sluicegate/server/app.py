@@ -46,12 +46,13 @@ from sluicegate.server.engine.engines import Engines
 from sluicegate.server.engine.messages import Load
 from sluicegate.server.engine.process import process_launcher
 from sluicegate.server.engine.supervisor import Engine, Launch
-from sluicegate.server.engine_setup import build_engines, model_loads, worker_arguments
+from sluicegate.server.engine_setup import build_engines, model_loads, reload, worker_arguments
 from sluicegate.server.errors import SettingsError
 from sluicegate.server.evidence_figures import EvidenceFigures
 from sluicegate.server.findings_setup import opened_findings, watched_duties
 from sluicegate.server.gate import Gate
 from sluicegate.server.generation import Generations
+from sluicegate.server.hosting import Hosting
 from sluicegate.server.judging import Judge
 from sluicegate.server.limiters import DenialLimiter, Limiters, Networks, PeerLimiter
 from sluicegate.server.live import LiveCalls
@@ -227,7 +228,20 @@ async def running(
         await server.start()
         await probes.start(health)
         draining = Draining(server, health, catalog, live, settings.drain)
-        await operators.start(EngineServicer(Operating(models, live, auditing, draining.ask), settings.drain))
+        await operators.start(
+            EngineServicer(
+                Operating(models, live, auditing, draining.ask),
+                Hosting(
+                    models,
+                    live,
+                    auditing,
+                    in_force,
+                    functools.partial(reload, settings, keyring),
+                    grace_seconds=settings.drain.grace_seconds,
+                ),
+                settings.drain,
+            )
+        )
         log.info(
             "serving",
             address=address,

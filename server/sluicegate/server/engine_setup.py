@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import structlog
@@ -30,30 +30,30 @@ def model_loads(settings: config.Settings, policy: Policy, keyring: Keyring) -> 
     ]
     if problems:
         raise SettingsError(problems)
-    loads = []
-    for model in settings.load_order:
-        hosting = settings.models[model]
-        entry, key = policy.models[model], keyring.marks(model)
-        if entry.weights_sha256 is None:
-            log.warning("weights_not_pinned", model=model, advice="give weights_sha256 in the policy")
-        loads.append(
-            Load(
-                model=model,
-                directory=str(locate(policy.weights_directory(model), entry.source)),
-                weights_sha256=entry.weights_sha256,
-                device=hosting.device,
-                dtype=hosting.dtype,
-                slots=None if hosting.slots == "auto" else hosting.slots,
-                step_tokens=hosting.step_tokens,
-                weight=hosting.weight,
-                prefix_reuse=hosting.prefix_reuse,
-                speculation=None
-                if hosting.speculation is None
-                else Speculation(draft=hosting.draft_model, tokens=hosting.speculation.tokens),
-                watermark=None if key is None else WatermarkKey(key.layers, key.table_seed),
-            )
-        )
-    return loads
+    return [model_load(settings, policy, keyring, model) for model in settings.load_order]
+
+
+def model_load(settings: config.Settings, policy: Policy, keyring: Keyring, model: str) -> Load:
+    """What an engine is to load as this model, which settings and policy have. Raises CheckpointError."""
+    hosting = settings.models[model]
+    entry, key = policy.models[model], keyring.marks(model)
+    if entry.weights_sha256 is None:
+        log.warning("weights_not_pinned", model=model, advice="give weights_sha256 in the policy")
+    return Load(
+        model=model,
+        directory=str(locate(policy.weights_directory(model), entry.source)),
+        weights_sha256=entry.weights_sha256,
+        device=hosting.device,
+        dtype=hosting.dtype,
+        slots=None if hosting.slots == "auto" else hosting.slots,
+        step_tokens=hosting.step_tokens,
+        weight=hosting.weight,
+        prefix_reuse=hosting.prefix_reuse,
+        speculation=None
+        if hosting.speculation is None
+        else Speculation(draft=hosting.draft_model, tokens=hosting.speculation.tokens),
+        watermark=None if key is None else WatermarkKey(key.layers, key.table_seed),
+    )
 
 
 def build_engines(
@@ -92,6 +92,16 @@ def share_memory(loads: Sequence[Load]) -> list[Load]:
         *given,
         *(structs.replace(load, memory_share=share) for load, share in zip(counted, shares, strict=True)),
     ]
+
+
+def reload(settings: config.Settings, keyring: Keyring, policy: Policy, model: str, absent: Iterable[Load]) -> Load:
+    """What is to be loaded as this model by settings and policy, which have it. Blocks. Raises CheckpointError.
+
+    Of the free memory it gets a share that leaves room for the absent ones, which may come back to its engine.
+    """
+    load = model_load(settings, policy, keyring, model)
+    shared = share_memory([load, *(other for other in absent if other.model != model)])
+    return next(found for found in shared if found.model == model)
 
 
 def worker_arguments(settings: config.Settings) -> list[str]:

@@ -42,6 +42,7 @@ class LiveCall:
         self.usage = usage
         self._has_started = False
         self.writing_since: float | None = None
+        self.over = asyncio.Event()
         self._task = task
         self.refusal: CallRefused | None = None
 
@@ -114,5 +115,6 @@ class LiveCalls:
             raise live.refusal from None
         finally:
             del self._calls[live.id]
+            live.over.set()
             if not self._calls:
                 self._none.set()

@@ -71,7 +71,7 @@ class HostedModel:
 
 
 class Models:
-    """Looks up hosted models, with the tokenizers that the server started with.
+    """Looks up hosted models, with the tokenizers that they were loaded with.
 
     A model whose loaded weights are not those that the policy in force pins does not answer: a policy can be
     changed while the server runs, weights cannot.
@@ -82,7 +82,7 @@ class Models:
     ) -> None:
         self.engines = engines
         self._keyring = keyring
-        self._tokenizers = tokenizers
+        self._tokenizers = dict(tokenizers)
         self._policy = policy
         self._long_texts = asyncio.Lock()
 
@@ -94,6 +94,10 @@ class Models:
     def tokenizer(self, model: str) -> Tokenizer | None:
         """The tokenizer of a model that this process hosts, ready or not."""
         return self._tokenizers.get(model)
+
+    def take_tokenizer(self, model: str, tokenizer: Tokenizer) -> None:
+        """Put a hosted model's tokenizer in the place of the one before: that of the files which it is loaded from."""
+        self._tokenizers[model] = tokenizer
 
     def find(self, model: str) -> HostedModel | None:
         """The model, if it answers now."""
@@ -120,7 +124,8 @@ class Models:
         """Whether the model answers, and else whether it is about to."""
         if self.find(model) is not None:
             return ModelState.READY
-        return ModelState.LOADING if model in self.hosted else ModelState.UNAVAILABLE
+        is_to_come = model in self.hosted and model not in self.engines.unloaded
+        return ModelState.LOADING if is_to_come else ModelState.UNAVAILABLE
 
     def weights(self) -> dict[str, str]:
         """The digest of the weights of each model that answers now."""

@@ -68,27 +68,22 @@ class Operating:
 
     def load(self) -> Sequence[EngineLoad]:
         """What each engine has to do."""
-        now = self._clock()
-        waiting = [call.grant.model for call in self._live if call.state(now) is CallState.QUEUED]
-        running = {model: figures.running for model, figures in self._models.engines.figures.items()}
         return [
-            EngineLoad(
-                engine.device,
-                engine.is_alive,
-                engine.restarts,
-                tuple(
-                    ModelLoad(
-                        model,
-                        self._models.state(model),
-                        waiting.count(model),
-                        running.get(model, 0),
-                        engine.facts(model),
-                    )
-                    for model in engine.models
-                ),
-            )
+            EngineLoad(engine.device, engine.is_alive, engine.restarts, tuple(map(self.load_of, engine.models)))
             for engine in self._models.engines.each
         ]
+
+    def load_of(self, model: str) -> ModelLoad:
+        """What one hosted model has to do."""
+        now, figures = self._clock(), self._models.engines.figures.get(model)
+        waiting = [call for call in self._live if call.grant.model == model and call.state(now) is CallState.QUEUED]
+        return ModelLoad(
+            model,
+            self._models.state(model),
+            queued=len(waiting),
+            running=0 if figures is None else figures.running,
+            facts=self._models.engines.facts(model),
+        )
 
     def active(self) -> Sequence[ActiveCall]:
         """The calls under way, the oldest first."""

@@ -13,12 +13,14 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 
 import structlog
 
 from sluicegate.server.engine.cores import usable_cores
+from sluicegate.server.engine.loading import Start, in_loop, in_thread
 from sluicegate.server.engine.loop import EngineLoop
 from sluicegate.server.engine.messages import Load
 from sluicegate.server.engine.runner import Runner
@@ -28,7 +30,7 @@ from sluicegate.server.observe.log import LEVELS, STYLES, configure
 log = structlog.get_logger()
 
 
-def run_worker(address: str, load: Callable[[Load], Runner]) -> int:
+def run_worker(address: str, load: Callable[[Load], Runner], start: Start = in_thread) -> int:
     """Serve at `address` until Stop, or until standard input ends. Gives the process' exit status."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group, systemd's SIGTERM the whole unit:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # streams are drained first, and the front end says when
@@ -36,7 +38,7 @@ def run_worker(address: str, load: Callable[[Load], Runner]) -> int:
     try:
         port = RouterPort(address)
         try:
-            EngineLoop(port, load).run()
+            EngineLoop(port, load, start=start).run()
         finally:
             port.close()
     except Exception:
@@ -72,7 +74,18 @@ def main() -> int:
     os.environ["OMP_NUM_THREADS"] = str(arguments.threads or usable_cores())
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     use_kernels, use_graphs = arguments.kernels != "off", arguments.graphs != "off"
-    return run_worker(arguments.address, lambda message: _load(message, use_kernels=use_kernels, use_graphs=use_graphs))
+    return run_worker(
+        arguments.address,
+        lambda message: _load(message, use_kernels=use_kernels, use_graphs=use_graphs),
+        _start,
+    )
+
+
+def _start(message: Load, work: Callable[[], Runner]) -> Future[Runner]:
+    """Beside the streams of other models, where that can be."""
+    from sluicegate.server.gpt2.loading import is_loaded_beside_others
+
+    return in_thread(message, work) if is_loaded_beside_others(message.device) else in_loop(message, work)
 
 
 def _load(message: Load, *, use_kernels: bool, use_graphs: bool) -> Runner:

@@ -8,7 +8,7 @@ from client_terminal import sluicegate
 from google.protobuf.duration_pb2 import Duration
 
 from sluicegate.v1 import engine_service_pb2 as pb
-from sluicegate.v1.model_service_pb2 import MODEL_STATE_LOADING, MODEL_STATE_READY
+from sluicegate.v1.model_service_pb2 import MODEL_STATE_LOADING, MODEL_STATE_READY, MODEL_STATE_UNAVAILABLE
 
 READY = pb.ModelLoad(
     model="m",
@@ -142,6 +142,47 @@ def test_an_order_needs_its_reason(server: FakeServer) -> None:
     assert result.exit_code == 2
     assert "--justification" in result.stderr
     assert server.calls == []
+
+
+UNLOADED = pb.ModelLoad(model="m", state=MODEL_STATE_UNAVAILABLE)
+
+
+def test_a_model_is_unloaded_and_loaded_with_a_reason(server: FakeServer) -> None:
+    server.will("UnloadModel", [pb.UnloadModelResponse(model=UNLOADED)])
+    server.will("LoadModel", [pb.LoadModelResponse(model=READY)])
+    target = ("--target", server.target)
+
+    out = sluicegate("engine", "unload-model", "m", "--justification", "Room.", "--grace", "1.5", *target)
+    back = sluicegate("engine", "load-model", "m", "--justification", "Needed.", *target)
+
+    assert (out.exit_code, out.stdout) == (0, "m now: unavailable\n")
+    assert (back.exit_code, back.stdout) == (0, "m now: ready\n")
+    unloaded, loaded = server.calls
+    grace = Duration(seconds=1, nanos=500_000_000)
+    assert unloaded.request == pb.UnloadModelRequest(model="m", justification="Room.", grace_duration=grace)
+    assert loaded.request == pb.LoadModelRequest(model="m", justification="Needed.")
+
+
+def test_a_model_s_load_can_be_checked_and_read_by_scripts(server: FakeServer) -> None:
+    server.will("LoadModel", [pb.LoadModelResponse(model=UNLOADED)])
+    order = ("engine", "load-model", "m", "--justification", "x", "--dry-run", "--target", server.target)
+
+    shown, result = sluicegate(*order), sluicegate(*order, "--json")
+
+    assert shown.stdout == "m nothing was done; now: unavailable\n"
+    assert server.calls[0].asked(pb.LoadModelRequest).validate_only
+    assert (json.loads(result.stdout)["state"], json.loads(result.stdout)["slots"]) == ("UNAVAILABLE", None)
+
+
+def test_why_a_model_cannot_be_loaded_is_said(server: FakeServer) -> None:
+    problem = {"problem": "the digest is another"}
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    server.will("LoadModel", [Refusal(code=code, reason="MODEL_LOAD_FAILED", metadata=problem)])
+
+    result = sluicegate("engine", "load-model", "m", "--justification", "x", "--target", server.target)
+
+    assert result.exit_code == 1
+    assert "mend this: the digest is another" in result.stderr
 
 
 def will_drain(server: FakeServer, calls: int) -> None:

@@ -10,7 +10,18 @@ from engine_streams import submission
 from scripted_runner import scripted_load
 
 from sluicegate.server.engine.errors import EngineLost, EngineUnavailable, ModelLoadError
-from sluicegate.server.engine.messages import Event, Figures, Load, Score, Scored, Token
+from sluicegate.server.engine.messages import (
+    Event,
+    Figures,
+    Load,
+    Ping,
+    Pong,
+    Score,
+    Scored,
+    Speculation,
+    Token,
+    Unload,
+)
 from sluicegate.server.engine.supervisor import (
     FIRST_DELAY_SECONDS,
     HEALTHY_SECONDS,
@@ -348,3 +359,76 @@ async def test_a_cancel_of_the_closing_is_not_lost_while_a_dead_worker_is_reaped
     assert closing.cancelled()
     assert dead.stops == [0]
     assert len(bench.lives.all) == 1
+
+
+# Unloading and loading again
+
+
+async def test_a_retired_model_takes_nothing_more_and_is_then_unloaded() -> None:
+    bench = Bench()
+
+    async with bench.engine as engine:
+        engine.retire("one")
+        with pytest.raises(EngineUnavailable):
+            await engine.submit(submission(model="one"))
+        unloading = asyncio.create_task(engine.unload("one"))
+        await settle()
+        bench.lives.last.tell(Pong(number=1))
+        await unloading
+
+        assert bench.lives.last.sent[-2:] == [Unload(model="one"), Ping(number=1)]
+        assert bench.states == [*SERVING, ("one", ModelState.NOT_SERVING)]
+        assert list(engine.unloaded) == ["one"]
+
+
+async def test_a_model_is_loaded_again_as_it_is_asked_for_and_stays_so() -> None:
+    bench, anew = Bench(), scripted_load("one", slots=2)
+
+    async with bench.engine as engine:
+        engine.retire("one")
+
+        facts = await engine.load(anew)
+        again = await engine.load(anew)
+
+        assert facts == again == loaded(anew)
+        assert bench.lives.last.sent[2:] == [anew]
+        assert (engine.unloaded, engine.states) == ({}, dict(SERVING))
+
+
+async def test_a_load_that_fails_leaves_the_model_out_and_the_others_in() -> None:
+    def not_slots_of_two(load: Load) -> Event | None:
+        return failed(load) if load.slots == 2 else loaded(load)
+
+    bench = Bench(not_slots_of_two)
+
+    async with bench.engine as engine:
+        engine.retire("one")
+
+        with pytest.raises(ModelLoadError, match="one: no such directory"):
+            await engine.load(scripted_load("one", slots=2))
+
+        assert (list(engine.unloaded), engine.facts("one")) == (["one"], None)
+        assert engine.facts("two") is not None
+
+
+async def test_a_worker_that_is_restarted_is_not_asked_for_what_was_unloaded() -> None:
+    bench = Bench()
+
+    async with bench.engine as engine:
+        engine.retire("one")
+        bench.lives.last.die()
+        await settle()
+
+        assert bench.lives.last.sent == [scripted_load("two")]
+        assert engine.restarts == 1
+        assert engine.states == {"one": ModelState.NOT_SERVING, "two": ModelState.SERVING}
+
+
+async def test_which_models_a_model_drafts_for_is_known_while_they_are_loaded() -> None:
+    drafted = scripted_load("two", speculation=Speculation(draft="one", tokens=3))
+    engine = Engine([scripted_load("one"), drafted], Lives().launch)
+
+    before = engine.drafted_by("one")
+    engine.retire("two")
+
+    assert (before, engine.drafted_by("one"), engine.drafted_by("two")) == (("two",), (), ())

@@ -44,6 +44,8 @@ from sluicegate.v1.engine_service_pb2 import (
     EngineLoad,
     GetLoadRequest,
     ListActiveRequestsRequest,
+    LoadModelRequest,
+    UnloadModelRequest,
 )
 from sluicegate.v1.generation_pb2 import GenerationConfig
 from sluicegate.v1.generation_service_pb2 import ScoreRequest, StreamGenerateRequest
@@ -313,6 +315,16 @@ ASKS: dict[str, tuple[str, Ask]] = {
     "list": (
         "engine:read",
         lambda server, who: server.engines.ListActiveRequests(ListActiveRequestsRequest(), metadata=who),
+    ),
+    "load model": (
+        "engine:manage",
+        lambda server, who: server.engines.LoadModel(LoadModelRequest(model=SMALL, justification="x"), metadata=who),
+    ),
+    "unload model": (
+        "engine:manage",
+        lambda server, who: server.engines.UnloadModel(
+            UnloadModelRequest(model=SMALL, justification="x"), metadata=who
+        ),
     ),
     "drain": (
         "engine:manage",

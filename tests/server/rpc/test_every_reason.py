@@ -22,6 +22,7 @@ from harness import (
     LONG_SECONDS,
     METRICS,
     SMALL,
+    Engine,
     Refusal,
     Server,
     bearer,
@@ -37,8 +38,16 @@ from operators import operator
 
 from sluicegate.auth import Reason, create_signing_key
 from sluicegate.auth.encoding import encode_base64url
+from sluicegate.server.engine.errors import ModelLoadError
+from sluicegate.server.engine.messages import Load
+from sluicegate.server.engine.runner import Runner
 from sluicegate.v1.access_service_pb2 import GetCallerIdentityRequest
-from sluicegate.v1.engine_service_pb2 import CancelRequestRequest, ListActiveRequestsRequest
+from sluicegate.v1.engine_service_pb2 import (
+    CancelRequestRequest,
+    ListActiveRequestsRequest,
+    LoadModelRequest,
+    UnloadModelRequest,
+)
 from sluicegate.v1.finding_service_pb2 import (
     FINDING_KIND_OTHER,
     FINDING_SEVERITY_LOW,
@@ -96,6 +105,22 @@ async def an_operators_cancellation(directory: Path) -> Refusal:
         )
         await cancel(server, active.requests[0].request_id)
         return await refusal(call)
+
+
+async def a_load_that_fails(directory: Path) -> Refusal:
+    loads: list[Load] = []
+
+    def load(message: Load) -> Runner:
+        loads.append(message)
+        if len(loads) > 1:
+            raise ModelLoadError("the weights are gone")
+        return Engine().load(message)
+
+    async with serving(directory, load=load) as server:
+        out = UnloadModelRequest(model=SMALL, justification="a drill")
+        await server.engines.UnloadModel(out, metadata=GOOD, timeout=LONG_SECONDS)
+        back = LoadModelRequest(model=SMALL, justification="a drill")
+        return await refusal(server.engines.LoadModel(back, metadata=GOOD, timeout=LONG_SECONDS))
 
 
 async def an_owners_cancellation(directory: Path) -> Refusal:
@@ -321,6 +346,7 @@ SCENARIOS: dict[Reason, Scenario] = {
     ),
     Reason.FINDING_RATE_LIMIT: asked(report, before=1, findings={"reporter_per_day": 1}),
     Reason.REQUEST_UNKNOWN: asked(lambda server: cancel(server, "none")),
+    Reason.MODEL_LOAD_FAILED: a_load_that_fails,
     Reason.CANCELLED_BY_CALLER: an_owners_cancellation,
     Reason.CANCELLED_BY_OPERATOR: an_operators_cancellation,
     Reason.STAGE_CHANGED: a_stage_rolled_back,

@@ -80,6 +80,8 @@ GOOD: dict[str, dict[str, Any]] = {
     },
     "GetFindingRequest": {"id": "any"},
     "CancelGenerationRequest": {"request_id": "any"},
+    "LoadModelRequest": {"model": SMALL, "justification": "a drill"},
+    "UnloadModelRequest": {"model": SMALL, "justification": "a drill"},
     "DrainRequest": {"justification": "a drill"},
     "CancelRequestRequest": {"request_id": "any", "justification": "a drill"},
     "ReviewFindingRequest": {"id": "any", "status": FINDING_STATUS_ACCEPTED, "justification": "a drill"},

@@ -13,7 +13,7 @@ from sluicegate.client.commands.connection import Connection
 from sluicegate.client.commands.exits import SEE, reported
 from sluicegate.client.commands.groups import with_option_groups
 from sluicegate.client.commands.terminal import write, write_json, write_table
-from sluicegate.client.engines import ActiveRequest, DrainPlan, EngineLoad
+from sluicegate.client.engines import ActiveRequest, DrainPlan, EngineLoad, ModelLoad
 
 _LOAD_COLUMNS = ("engine", "restarts", "model", "state", "queued", "running", "slots", "cache", "dtype", "weights")
 _REQUEST_COLUMNS = ("request", "model", "action", "state", "age", "tokens", "client", "agreement")
@@ -90,6 +90,42 @@ def cancel(
 
 @with_option_groups
 @reported()
+def load_model(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="One of the server's settings.")],
+    *,
+    order: Order,
+    connection: Connection,
+) -> None:
+    """Have a model answer that was unloaded, while others are served. A large one may need a longer --timeout.
+
+    sluicegate engine load-model gpt2-774m --justification "Needed again." --target gate-0:50052
+    """
+    _show(asyncio.run(_load_model(connection, model, order)), order)
+
+
+@with_option_groups
+@reported()
+def unload_model(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="As `sluicegate engine load` shows it.")],
+    *,
+    grace: Annotated[
+        float | None,
+        typer.Option("--grace", metavar="SECONDS", min=0, max=3600, help="Time for its calls; else as at a drain."),
+    ] = None,
+    order: Order,
+    connection: Connection,
+) -> None:
+    """Take a model out of the replica while others are served: no new calls, those under way get their time.
+
+    sluicegate engine unload-model gpt2-774m --justification "Room for others." --target gate-0:50052
+
+    The answer comes when it is out. --timeout must be longer than the grace.
+    """
+    _show(asyncio.run(_unload_model(connection, model, grace, order)), order)
+
+
+@with_option_groups
+@reported()
 def drain(
     *,
     order: Order,
@@ -115,7 +151,7 @@ def build_engine() -> typer.Typer:
     """The commands for those who run a replica. Reading needs the scope `engine:read`, orders `engine:manage`."""
     app = typer.Typer(no_args_is_help=True)
     app.callback()(_engine)
-    for command in (load, requests, cancel, drain):
+    for command in (load, requests, cancel, load_model, unload_model, drain):
         app.command(epilog=SEE)(command)
     return app
 
@@ -141,6 +177,26 @@ async def _requests(connection: Connection) -> tuple[ActiveRequest, ...]:
 async def _cancel(connection: Connection, request: str, order: Order) -> ActiveRequest:
     async with connection.client() as client:
         return await client.engine.cancel(request, order.justification, validate_only=order.dry_run)
+
+
+async def _load_model(connection: Connection, model: str, order: Order) -> ModelLoad:
+    async with connection.client() as client:
+        return await client.engine.load_model(model, order.justification, validate_only=order.dry_run)
+
+
+async def _unload_model(connection: Connection, model: str, grace: float | None, order: Order) -> ModelLoad:
+    async with connection.client() as client:
+        return await client.engine.unload_model(
+            model, order.justification, grace_seconds=grace, validate_only=order.dry_run
+        )
+
+
+def _show(model: ModelLoad, order: Order) -> None:
+    if order.as_json:
+        write_json(model)
+    else:
+        said = "nothing was done; now" if order.dry_run else "now"
+        write(f"{model.model} {said}: {model.state.value.lower()}\n")
 
 
 async def _drain(connection: Connection, order: Order) -> DrainPlan:

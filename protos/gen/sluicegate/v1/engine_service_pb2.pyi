@@ -365,3 +365,106 @@ class DrainResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["active_requests", b"active_requests", "announce_duration", b"announce_duration", "grace_duration", b"grace_duration"]) -> None: ...
 
 global___DrainResponse = DrainResponse
+
+@typing.final
+class LoadModelRequest(google.protobuf.message.Message):
+    """Asks to load a model."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: builtins.int
+    JUSTIFICATION_FIELD_NUMBER: builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: builtins.int
+    model: builtins.str
+    """Id of a model of the server's settings and of the policy."""
+    justification: builtins.str
+    """Why, for the audit log, 1 to 500 characters."""
+    validate_only: builtins.bool
+    """Check the request and load nothing."""
+    def __init__(
+        self,
+        *,
+        model: builtins.str = ...,
+        justification: builtins.str = ...,
+        validate_only: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["justification", b"justification", "model", b"model", "validate_only", b"validate_only"]) -> None: ...
+
+global___LoadModelRequest = LoadModelRequest
+
+@typing.final
+class LoadModelResponse(google.protobuf.message.Message):
+    """The model answers."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: builtins.int
+    @property
+    def model(self) -> global___ModelLoad:
+        """The model as it is now."""
+
+    def __init__(
+        self,
+        *,
+        model: global___ModelLoad | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["model", b"model"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["model", b"model"]) -> None: ...
+
+global___LoadModelResponse = LoadModelResponse
+
+@typing.final
+class UnloadModelRequest(google.protobuf.message.Message):
+    """Asks to unload a model."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: builtins.int
+    JUSTIFICATION_FIELD_NUMBER: builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: builtins.int
+    GRACE_DURATION_FIELD_NUMBER: builtins.int
+    model: builtins.str
+    """Id of a model of the server's settings."""
+    justification: builtins.str
+    """Why, for the audit log, 1 to 500 characters."""
+    validate_only: builtins.bool
+    """Check the request and unload nothing."""
+    @property
+    def grace_duration(self) -> google.protobuf.duration_pb2.Duration:
+        """How long its calls under way may go on, 0 to an hour; what then still runs ends with UNAVAILABLE, `MODEL_NOT_READY`.
+        Absent: as long as at a drain. The answer comes after it.
+        """
+
+    def __init__(
+        self,
+        *,
+        model: builtins.str = ...,
+        justification: builtins.str = ...,
+        validate_only: builtins.bool = ...,
+        grace_duration: google.protobuf.duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["grace_duration", b"grace_duration"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["grace_duration", b"grace_duration", "justification", b"justification", "model", b"model", "validate_only", b"validate_only"]) -> None: ...
+
+global___UnloadModelRequest = UnloadModelRequest
+
+@typing.final
+class UnloadModelResponse(google.protobuf.message.Message):
+    """The model is out."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: builtins.int
+    @property
+    def model(self) -> global___ModelLoad:
+        """The model as it is now."""
+
+    def __init__(
+        self,
+        *,
+        model: global___ModelLoad | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["model", b"model"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["model", b"model"]) -> None: ...
+
+global___UnloadModelResponse = UnloadModelResponse

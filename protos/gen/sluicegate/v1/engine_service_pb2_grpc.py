@@ -51,6 +51,16 @@ class EngineServiceStub(object):
                 request_serializer=sluicegate_dot_v1_dot_engine__service__pb2.CancelRequestRequest.SerializeToString,
                 response_deserializer=sluicegate_dot_v1_dot_engine__service__pb2.CancelRequestResponse.FromString,
                 _registered_method=True)
+        self.LoadModel = channel.unary_unary(
+                '/sluicegate.v1.EngineService/LoadModel',
+                request_serializer=sluicegate_dot_v1_dot_engine__service__pb2.LoadModelRequest.SerializeToString,
+                response_deserializer=sluicegate_dot_v1_dot_engine__service__pb2.LoadModelResponse.FromString,
+                _registered_method=True)
+        self.UnloadModel = channel.unary_unary(
+                '/sluicegate.v1.EngineService/UnloadModel',
+                request_serializer=sluicegate_dot_v1_dot_engine__service__pb2.UnloadModelRequest.SerializeToString,
+                response_deserializer=sluicegate_dot_v1_dot_engine__service__pb2.UnloadModelResponse.FromString,
+                _registered_method=True)
         self.Drain = channel.unary_unary(
                 '/sluicegate.v1.EngineService/Drain',
                 request_serializer=sluicegate_dot_v1_dot_engine__service__pb2.DrainRequest.SerializeToString,
@@ -84,6 +94,22 @@ class EngineServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def LoadModel(self, request, context):
+        """Has a model of the settings answer that was unloaded, while others are served: with the weights that the policy in
+        force names, checked by their digest. One that answers is left as it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnloadModel(self, request, context):
+        """Takes a model out of this replica and frees its memory, while others are served: no new calls from now on, those
+        under way get their time. It stays out, though its engine is restarted, until it is loaded or the server starts anew.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Drain(self, request, context):
         """Takes the replica out of service for good, as SIGTERM would: health says NOT_SERVING before the answer, calls under
         way get their time, then the process ends with exit code 0. A second time changes nothing.
@@ -109,6 +135,16 @@ def add_EngineServiceServicer_to_server(servicer, server):
                     servicer.CancelRequest,
                     request_deserializer=sluicegate_dot_v1_dot_engine__service__pb2.CancelRequestRequest.FromString,
                     response_serializer=sluicegate_dot_v1_dot_engine__service__pb2.CancelRequestResponse.SerializeToString,
+            ),
+            'LoadModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.LoadModel,
+                    request_deserializer=sluicegate_dot_v1_dot_engine__service__pb2.LoadModelRequest.FromString,
+                    response_serializer=sluicegate_dot_v1_dot_engine__service__pb2.LoadModelResponse.SerializeToString,
+            ),
+            'UnloadModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnloadModel,
+                    request_deserializer=sluicegate_dot_v1_dot_engine__service__pb2.UnloadModelRequest.FromString,
+                    response_serializer=sluicegate_dot_v1_dot_engine__service__pb2.UnloadModelResponse.SerializeToString,
             ),
             'Drain': grpc.unary_unary_rpc_method_handler(
                     servicer.Drain,
@@ -199,6 +235,60 @@ class EngineService(object):
             '/sluicegate.v1.EngineService/CancelRequest',
             sluicegate_dot_v1_dot_engine__service__pb2.CancelRequestRequest.SerializeToString,
             sluicegate_dot_v1_dot_engine__service__pb2.CancelRequestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LoadModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sluicegate.v1.EngineService/LoadModel',
+            sluicegate_dot_v1_dot_engine__service__pb2.LoadModelRequest.SerializeToString,
+            sluicegate_dot_v1_dot_engine__service__pb2.LoadModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnloadModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sluicegate.v1.EngineService/UnloadModel',
+            sluicegate_dot_v1_dot_engine__service__pb2.UnloadModelRequest.SerializeToString,
+            sluicegate_dot_v1_dot_engine__service__pb2.UnloadModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,22 @@ class EngineServiceStub:
     ]
     """Ends one call wherever it waits: its caller reads CANCELLED, `CANCELLED_BY_OPERATOR`, and its exact usage."""
 
+    LoadModel: grpc.UnaryUnaryMultiCallable[
+        sluicegate.v1.engine_service_pb2.LoadModelRequest,
+        sluicegate.v1.engine_service_pb2.LoadModelResponse,
+    ]
+    """Has a model of the settings answer that was unloaded, while others are served: with the weights that the policy in
+    force names, checked by their digest. One that answers is left as it is.
+    """
+
+    UnloadModel: grpc.UnaryUnaryMultiCallable[
+        sluicegate.v1.engine_service_pb2.UnloadModelRequest,
+        sluicegate.v1.engine_service_pb2.UnloadModelResponse,
+    ]
+    """Takes a model out of this replica and frees its memory, while others are served: no new calls from now on, those
+    under way get their time. It stays out, though its engine is restarted, until it is loaded or the server starts anew.
+    """
+
     Drain: grpc.UnaryUnaryMultiCallable[
         sluicegate.v1.engine_service_pb2.DrainRequest,
         sluicegate.v1.engine_service_pb2.DrainResponse,
@@ -71,6 +87,22 @@ class EngineServiceAsyncStub:
         sluicegate.v1.engine_service_pb2.CancelRequestResponse,
     ]
     """Ends one call wherever it waits: its caller reads CANCELLED, `CANCELLED_BY_OPERATOR`, and its exact usage."""
+
+    LoadModel: grpc.aio.UnaryUnaryMultiCallable[
+        sluicegate.v1.engine_service_pb2.LoadModelRequest,
+        sluicegate.v1.engine_service_pb2.LoadModelResponse,
+    ]
+    """Has a model of the settings answer that was unloaded, while others are served: with the weights that the policy in
+    force names, checked by their digest. One that answers is left as it is.
+    """
+
+    UnloadModel: grpc.aio.UnaryUnaryMultiCallable[
+        sluicegate.v1.engine_service_pb2.UnloadModelRequest,
+        sluicegate.v1.engine_service_pb2.UnloadModelResponse,
+    ]
+    """Takes a model out of this replica and frees its memory, while others are served: no new calls from now on, those
+    under way get their time. It stays out, though its engine is restarted, until it is loaded or the server starts anew.
+    """
 
     Drain: grpc.aio.UnaryUnaryMultiCallable[
         sluicegate.v1.engine_service_pb2.DrainRequest,
@@ -108,6 +140,26 @@ class EngineServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[sluicegate.v1.engine_service_pb2.CancelRequestResponse, collections.abc.Awaitable[sluicegate.v1.engine_service_pb2.CancelRequestResponse]]:
         """Ends one call wherever it waits: its caller reads CANCELLED, `CANCELLED_BY_OPERATOR`, and its exact usage."""
+
+    @abc.abstractmethod
+    def LoadModel(
+        self,
+        request: sluicegate.v1.engine_service_pb2.LoadModelRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[sluicegate.v1.engine_service_pb2.LoadModelResponse, collections.abc.Awaitable[sluicegate.v1.engine_service_pb2.LoadModelResponse]]:
+        """Has a model of the settings answer that was unloaded, while others are served: with the weights that the policy in
+        force names, checked by their digest. One that answers is left as it is.
+        """
+
+    @abc.abstractmethod
+    def UnloadModel(
+        self,
+        request: sluicegate.v1.engine_service_pb2.UnloadModelRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[sluicegate.v1.engine_service_pb2.UnloadModelResponse, collections.abc.Awaitable[sluicegate.v1.engine_service_pb2.UnloadModelResponse]]:
+        """Takes a model out of this replica and frees its memory, while others are served: no new calls from now on, those
+        under way get their time. It stays out, though its engine is restarted, until it is loaded or the server starts anew.
+        """
 
     @abc.abstractmethod
     def Drain(

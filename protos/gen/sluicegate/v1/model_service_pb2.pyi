@@ -63,7 +63,7 @@ class _ModelStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enu
     MODEL_STATE_READY: _ModelState.ValueType  # 2
     """It does."""
     MODEL_STATE_UNAVAILABLE: _ModelState.ValueType  # 3
-    """It does not: no engine of this server hosts it, or it could not be loaded."""
+    """It does not: no engine of this server hosts it, or an operator has unloaded it."""
 
 class ModelState(_ModelState, metaclass=_ModelStateEnumTypeWrapper):
     """Whether a model answers now."""
@@ -75,7 +75,7 @@ MODEL_STATE_LOADING: ModelState.ValueType  # 1
 MODEL_STATE_READY: ModelState.ValueType  # 2
 """It does."""
 MODEL_STATE_UNAVAILABLE: ModelState.ValueType  # 3
-"""It does not: no engine of this server hosts it, or it could not be loaded."""
+"""It does not: no engine of this server hosts it, or an operator has unloaded it."""
 global___ModelState = ModelState
 
 @typing.final

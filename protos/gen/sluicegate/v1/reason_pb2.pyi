@@ -115,7 +115,7 @@ class _ReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTyp
     REASON_STATE_UNAVAILABLE: _Reason.ValueType  # 55
     """The quotas could not be looked up. Not the caller's fault; try again later."""
     REASON_MODEL_NOT_READY: _Reason.ValueType  # 44
-    """The model is not loaded at present."""
+    """The model is not loaded at present. At the end of a running call: it was unloaded; what was streamed is valid."""
     REASON_SERVER_OVERLOADED: _Reason.ValueType  # 45
     """This replica's queue is full. Try another replica, or wait as `RetryInfo` says."""
     REASON_AUDIT_UNAVAILABLE: _Reason.ValueType  # 46
@@ -134,6 +134,8 @@ class _ReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTyp
     """An operator ended the call; what was streamed is valid."""
     REASON_CANCELLED_BY_CALLER: _Reason.ValueType  # 61
     """The caller ended the call by `CancelGeneration`; what was streamed is valid."""
+    REASON_MODEL_LOAD_FAILED: _Reason.ValueType  # 62
+    """The model could not be loaded: see `problem`. The others are served all the same."""
     REASON_SERVER_DRAINING: _Reason.ValueType  # 48
     """The server is shutting down. Try another replica."""
     REASON_ENGINE_LOST: _Reason.ValueType  # 49
@@ -249,7 +251,7 @@ REASON_DAILY_TOKEN_QUOTA: Reason.ValueType  # 43
 REASON_STATE_UNAVAILABLE: Reason.ValueType  # 55
 """The quotas could not be looked up. Not the caller's fault; try again later."""
 REASON_MODEL_NOT_READY: Reason.ValueType  # 44
-"""The model is not loaded at present."""
+"""The model is not loaded at present. At the end of a running call: it was unloaded; what was streamed is valid."""
 REASON_SERVER_OVERLOADED: Reason.ValueType  # 45
 """This replica's queue is full. Try another replica, or wait as `RetryInfo` says."""
 REASON_AUDIT_UNAVAILABLE: Reason.ValueType  # 46
@@ -268,6 +270,8 @@ REASON_CANCELLED_BY_OPERATOR: Reason.ValueType  # 60
 """An operator ended the call; what was streamed is valid."""
 REASON_CANCELLED_BY_CALLER: Reason.ValueType  # 61
 """The caller ended the call by `CancelGeneration`; what was streamed is valid."""
+REASON_MODEL_LOAD_FAILED: Reason.ValueType  # 62
+"""The model could not be loaded: see `problem`. The others are served all the same."""
 REASON_SERVER_DRAINING: Reason.ValueType  # 48
 """The server is shutting down. Try another replica."""
 REASON_ENGINE_LOST: Reason.ValueType  # 49

@@ -193,9 +193,9 @@ class Operated:
     """An operator's order to an engine of this replica; written, or to be written, when it is carried out."""
 
     operation: Name
-    """cancel_request or drain."""
+    """cancel_request, load_model, unload_model or drain."""
     target: Name
-    """The request id; `replica` for all of it."""
+    """The request id or the model; `replica` for all of it."""
     by: tuple[Pseudonym, ...]
     justification: Words
 

@@ -43,6 +43,15 @@ class Engines:
         engine = self._by_model.get(model)
         return None if engine is None else engine.facts(model)
 
+    @property
+    def unloaded(self) -> frozenset[str]:
+        """Models that engines were told to do without."""
+        return frozenset(model for engine in self.each for model in engine.unloaded)
+
+    def hosting(self, model: str) -> Engine:
+        """The engine that hosts this model, loaded or not. Raises EngineUnavailable if none does."""
+        return self._engine(model)
+
     def ready(self, model: str) -> bool:
         """Whether a model answers now."""
         return self.facts(model) is not None

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import wait
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -13,6 +16,7 @@ from msgspec import structs
 
 from sluicegate.server.engine.drafters import Drafter, DraftModel, PromptLookup, draft_twin
 from sluicegate.server.engine.errors import EngineFailed, FrontEndGone, ModelLoadError, StepError
+from sluicegate.server.engine.loading import Loading, Start, in_loop
 from sluicegate.server.engine.lookahead import Lookahead
 from sluicegate.server.engine.messages import (
     Abort,
@@ -43,6 +47,7 @@ from sluicegate.server.engine.turns import Turns
 # only a new process cures. A step of another model that succeeds proves that it is not: its streams are worth more
 # than a restart that would not cure the one model.
 FAILURES_IN_A_ROW = 3
+LOADING_SECONDS = 0.05  # how long a loaded model may wait for an idle loop to take it
 COMMANDS_PER_TURN = 1_000  # a flood of commands cannot keep running streams from their next step
 
 log = structlog.get_logger()
@@ -74,14 +79,24 @@ class HostedModel:
 class EngineLoop:
     """Hosts models on one device, for any number of front ends. Runs in the thread that calls `run`.
 
-    `load` builds a model's runner. It runs in the loop: meanwhile the other models stand still and `Ping`
-    goes unanswered, so models are loaded before the front end takes calls.
+    `load` builds a model's runner; where, says `start`. One is loaded at a time, in the order in which they were asked
+    for. In the loop's own thread the other models stand still meanwhile, and `Ping` goes unanswered.
     """
 
-    def __init__(self, port: Port, load: Callable[[Load], Runner], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        port: Port,
+        load: Callable[[Load], Runner],
+        clock: Callable[[], float] = time.monotonic,
+        start: Start = in_loop,
+    ) -> None:
         self._port = port
         self._load = load
         self._clock = clock
+        self._start = start
+        self._loading: Loading | None = None
+        self._loads: deque[tuple[str, Load]] = deque()
+        """Those whose turn has not come."""
         self._models: dict[str, HostedModel] = {}
         self._turns = Turns()
         self._front_ends: set[str] = set()
@@ -93,8 +108,11 @@ class EngineLoop:
         """Serve until `Stop`. Raises EngineFailed when only a new process can help."""
         while not self._stopped:
             self._take_commands()
+            self._go_on_loading()
             self._step_next()
             self._tell_all()
+        if self._loading is not None:  # it writes into memory that would be taken from it
+            wait([self._loading.runner])
 
     def _is_idle(self) -> bool:
         """Whether there is nothing to step and nothing to tell. The books are checked then."""
@@ -110,7 +128,8 @@ class EngineLoop:
 
         No variable here or in `run` may hold a model: one that is unloaded must be freed before the next is loaded.
         """
-        received = self._port.receive(None if self._is_idle() else 0)
+        idle_seconds = None if self._loading is None else LOADING_SECONDS
+        received = self._port.receive(idle_seconds if self._is_idle() else 0)
         taken = 0
         while received is not None:
             self._take(*received)
@@ -133,7 +152,8 @@ class EngineLoop:
                 for hosted in self._models.values():
                     hosted.scheduler.abort(front_end, command.request, command.candidate)
             case Load():
-                self._load_model(front_end, command)
+                self._loads.append((front_end, command))
+                self._go_on_loading()
             case Unload():
                 self._unload(command.model)
             case Ping():
@@ -152,21 +172,38 @@ class EngineLoop:
 
     # Models
 
-    def _load_model(self, front_end: str, load: Load) -> None:
+    def _go_on_loading(self) -> None:
+        """Take what was loaded, and begin what is to be loaded next."""
+        while self._loading is not None or self._loads:
+            if self._loading is None:
+                self._begin_load(*self._loads.popleft())
+            if self._loading is not None:
+                if not self._loading.runner.done():
+                    return
+                self._finish_load(self._loading)
+
+    def _finish_load(self, loading: Loading) -> None:
+        self._loading = None
+        self._send(loading.front_end, [self._open(loading)])
+
+    def _begin_load(self, front_end: str, load: Load) -> None:
+        """Answer at once if the model is loaded already."""
         hosted = self._models.get(load.model)
         if hosted is None:
-            self._send(front_end, [self._open(load)])
+            log.info("model_loading", model=load.model, device=load.device, dtype=load.dtype)
+            draft = None if load.speculation is None else self._models.get(load.speculation.draft or "")
+            work = partial(self._load_runner, load, None if draft is None else draft.runner)
+            self._loading = Loading(front_end, load, self._clock(), self._start(load, work))
         elif hosted.load == load:
             self._send(front_end, [hosted.loaded])  # another front end of the same engine
         else:
             message = f"{load.model} is loaded with other settings; unload it first"
             self._send(front_end, [LoadFailed(model=load.model, message=message)])
 
-    def _open(self, load: Load) -> Loaded | LoadFailed:
-        began = self._clock()
-        log.info("model_loading", model=load.model, device=load.device, dtype=load.dtype)
+    def _open(self, loading: Loading) -> Loaded | LoadFailed:
+        load = loading.load
         try:
-            runner = self._load_runner(load)
+            runner = loading.runner.result()
         except ModelLoadError as error:
             log.error("model_load_failed", model=load.model, error=str(error))
             return LoadFailed(model=load.model, message=str(error))
@@ -186,7 +223,7 @@ class EngineLoop:
             device=facts.device,
             slots=facts.slots,
             cache_bytes=facts.cache_bytes,
-            seconds=self._clock() - began,
+            seconds=self._clock() - loading.began,
         )
         scheduler = Scheduler(runner, step_tokens=load.step_tokens, prefix_reuse=load.prefix_reuse, clock=self._clock)
         steps: Steps = PlainSteps(scheduler, runner, self._clock)
@@ -196,8 +233,11 @@ class EngineLoop:
         log.info("model_loaded", model=load.model, slots=facts.slots, seconds=round(loaded.seconds, 3))
         return loaded
 
-    def _load_runner(self, load: Load) -> Runner:
-        """The model's runner, with its drafter before it if it has one. Raises ModelLoadError."""
+    def _load_runner(self, load: Load, draft: Runner | None) -> Runner:
+        """The model's runner, with its drafter before it if it has one. Raises ModelLoadError.
+
+        May run beside the loop. `draft`: of the model that is to draft for it, if that is loaded.
+        """
         speculation = load.speculation
         if speculation is None:
             return self._load(load)
@@ -206,10 +246,8 @@ class EngineLoop:
             runner, drafter = self._load(load), PromptLookup()
         else:
             setting = f"models.{load.model}.speculation.draft"
-            hosted = self._models.get(speculation.draft)
-            if hosted is None:
+            if draft is None:
                 raise ModelLoadError(f"{setting}: {speculation.draft} is not loaded on {load.device}; host it there")
-            draft = hosted.runner
             slot_bytes = draft.facts.cache_bytes // draft.facts.slots
             runner = self._load(structs.replace(load, draft_slot_bytes=slot_bytes))
             drafter = DraftModel(draft_twin(draft, runner.facts, load.watermark, setting), load.step_tokens)

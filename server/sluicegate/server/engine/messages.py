@@ -123,7 +123,10 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True)
 
 
 class Unload(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=True):
-    """Drop a model; its sequences finish as ABORTED. A `Pong` to a later `Ping` says that it is done."""
+    """Drop a model; its sequences finish as ABORTED. A `Pong` to a later `Ping` says that it is done.
+
+    A model whose load is not answered yet is not there to be dropped.
+    """
 
     model: str
 

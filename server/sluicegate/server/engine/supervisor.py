@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from types import TracebackType
@@ -13,7 +14,7 @@ from typing import Protocol, Self
 import structlog
 
 from sluicegate.server.engine.client import EngineClient, EngineStream
-from sluicegate.server.engine.errors import EngineUnavailable, ModelLoadError
+from sluicegate.server.engine.errors import EngineLost, EngineUnavailable, ModelLoadError
 from sluicegate.server.engine.messages import Figures, Finished, Load, Loaded, Refused, Score, Scored, Submit
 
 FIRST_DELAY_SECONDS = 0.5
@@ -73,7 +74,7 @@ class Engine:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._loads = tuple(models)
+        self._loads = {load.model: load for load in models}
         self._launch = launch
         self._limits = limits or Limits()
         self._on_figures = on_figures
@@ -84,18 +85,20 @@ class Engine:
         self._worker: Worker | None = None
         self._supervision: asyncio.Task[None] | None = None
         self._facts: dict[str, Loaded] = {}  # of the models that answer now
+        self._unloaded: set[str] = set()
+        self._changing = asyncio.Lock()
         self.restarts = 0
         """How many workers were lost so far."""
 
     @property
     def models(self) -> tuple[str, ...]:
         """Ids of the models that it hosts, ready or not."""
-        return tuple(load.model for load in self._loads)
+        return tuple(self._loads)
 
     @property
     def device(self) -> str:
         """Where its models are, as the settings say it."""
-        return self._loads[0].device
+        return next(iter(self._loads.values())).device
 
     @property
     def is_alive(self) -> bool:
@@ -112,6 +115,19 @@ class Engine:
         """The last figures of each model; empty while the engine is down."""
         return {} if self._worker is None else self._worker.client.figures
 
+    @property
+    def unloaded(self) -> dict[str, Load]:
+        """Models that it was told to do without, until they are loaded again, as they were loaded last."""
+        return {model: load for model, load in self._loads.items() if model in self._unloaded}
+
+    def drafted_by(self, model: str) -> tuple[str, ...]:
+        """The models for which this one drafts, but for those that are unloaded."""
+        return tuple(
+            name
+            for name, load in self._loads.items()
+            if name not in self._unloaded and load.speculation is not None and load.speculation.draft == model
+        )
+
     def facts(self, model: str) -> Loaded | None:
         """What a model is, while it answers; else None."""
         return self._facts.get(model)
@@ -125,6 +141,37 @@ class Engine:
     ) -> Scored | Finished | Refused:
         """Score a text: the request's last event. Raises EngineUnavailable, EngineLost."""
         return await self._client(message.model).score(message, on_started=on_started)
+
+    def retire(self, model: str) -> None:
+        """Say of a model that it does not answer any more. Its streams go on until it is unloaded."""
+        self._unloaded.add(model)
+        self._announce({name: facts for name, facts in self._facts.items() if name != model})
+
+    async def unload(self, model: str) -> None:
+        """Free a retired model's memory. Streams that it still has end as ABORTED; a lost engine has freed it."""
+        async with self._changing:
+            with suppress(EngineUnavailable, EngineLost):
+                if self._worker is not None:
+                    await self._worker.client.unload(model)
+
+    async def load(self, load: Load) -> Loaded:
+        """Load one of its models again, as `load` now has it, beside the others; one that answers is left as it is.
+
+        Raises ModelLoadError, after which the model stays unloaded, and EngineUnavailable or EngineLost if the engine
+        is gone: what it is to load when it is back is as before.
+        """
+        async with self._changing:
+            if (found := self._facts.get(load.model)) is not None:
+                return found
+            if (worker := self._worker) is None:
+                raise EngineUnavailable(load.model)
+            facts = await self._load(worker, load)
+            if self._worker is not worker:
+                raise EngineLost("the engine was lost when the model was loaded")
+            self._loads[load.model] = load
+            self._unloaded.discard(load.model)
+            self._announce({**self._facts, load.model: facts})
+            return facts
 
     async def start(self) -> None:
         """Start the worker and load every model.
@@ -196,7 +243,14 @@ class Engine:
         """A worker with all models loaded. They answer only then: a load would hold up streams."""
         worker = await self._launch(self._on_figures)
         try:
-            facts = {load.model: await self._load(worker, load) for load in self._loads}
+            facts = {
+                model: await self._load(worker, load)
+                for model, load in self._loads.items()
+                if model not in self._unloaded
+            }
+            for model in facts.keys() & self._unloaded:  # retired while the worker came up
+                del facts[model]
+                await worker.client.unload(model)
         except BaseException:
             await worker.stop(0)
             raise

@@ -11,6 +11,7 @@ import structlog
 
 from sluicegate.server.engine.client import EngineClient
 from sluicegate.server.engine.errors import EngineLost, FrontEndGone
+from sluicegate.server.engine.loading import in_thread
 from sluicegate.server.engine.loop import EngineLoop
 from sluicegate.server.engine.messages import Figures, Load
 from sluicegate.server.engine.runner import Runner
@@ -84,7 +85,7 @@ class WorkerThread:
 
     def _run(self, load: Callable[[Load], Runner]) -> None:
         try:
-            EngineLoop(self, load).run()
+            EngineLoop(self, load, start=in_thread).run()
         except Exception:
             log.exception("engine_failed")
         finally:

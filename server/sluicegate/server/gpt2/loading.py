@@ -72,6 +72,14 @@ def load_runner(load: Load, *, use_kernels: bool = True, use_graphs: bool = True
     return runner
 
 
+def is_loaded_beside_others(device: str) -> bool:
+    """Whether a model of this device can be loaded while others there run.
+
+    On CUDA it cannot: while graphs are recorded, no other thread may launch anything.
+    """
+    return device == "cpu" or (device == AUTO and not torch.cuda.is_available())
+
+
 @cache
 def find_kernels(threads: int) -> Kernels | None:
     """The C++ kernels for this processor, built if need be (some seconds); None, with a warning, if there are none."""

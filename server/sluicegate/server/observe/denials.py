@@ -80,6 +80,7 @@ DENIAL_CLASSES: Mapping[Reason, DenialClass | None] = MappingProxyType(
         Reason.SIGNATURES_REQUIRED: None,
         Reason.FINDING_UNKNOWN: None,
         Reason.REQUEST_UNKNOWN: None,
+        Reason.MODEL_LOAD_FAILED: None,
         Reason.METHOD_UNKNOWN: None,
         # The server's own state, whoever calls.
         Reason.KEYS_STALE: None,

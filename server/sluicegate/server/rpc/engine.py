@@ -6,6 +6,7 @@ import grpc
 
 from sluicegate.server import operating
 from sluicegate.server.config import Drain
+from sluicegate.server.hosting import Hosting
 from sluicegate.server.live import CallState
 from sluicegate.server.operating import Operating
 from sluicegate.server.paging import page_after
@@ -21,8 +22,9 @@ Context = grpc.aio.ServicerContext[object, object]
 class EngineServicer(EngineServiceServicer):
     """Converts and passes on. `drain`: how long the steps of a drain may take."""
 
-    def __init__(self, operating: Operating, drain: Drain) -> None:
+    def __init__(self, operating: Operating, hosting: Hosting, drain: Drain) -> None:
         self._operating = operating
+        self._hosting = hosting
         self._drain = drain
 
     async def GetLoad(
@@ -49,6 +51,25 @@ class EngineServicer(EngineServiceServicer):
             operator, request.request_id, request.justification, validate_only=request.validate_only
         )
         return engine_service_pb2.CancelRequestResponse(request=_active(seen))
+
+    async def LoadModel(
+        self, request: engine_service_pb2.LoadModelRequest, context: Context
+    ) -> engine_service_pb2.LoadModelResponse:
+        operator = authenticated(context).caller.principal
+        validate(request)
+        await self._hosting.load(operator, request.model, request.justification, validate_only=request.validate_only)
+        return engine_service_pb2.LoadModelResponse(model=_model(self._operating.load_of(request.model)))
+
+    async def UnloadModel(
+        self, request: engine_service_pb2.UnloadModelRequest, context: Context
+    ) -> engine_service_pb2.UnloadModelResponse:
+        operator = authenticated(context).caller.principal
+        validate(request)
+        grace = request.grace_duration.ToNanoseconds() / 1e9 if request.HasField("grace_duration") else None
+        await self._hosting.unload(
+            operator, request.model, request.justification, grace, validate_only=request.validate_only
+        )
+        return engine_service_pb2.UnloadModelResponse(model=_model(self._operating.load_of(request.model)))
 
     async def Drain(
         self, request: engine_service_pb2.DrainRequest, context: Context

@@ -52,8 +52,14 @@ class HealthServicer(HealthServicerBase):
 
     @property
     def is_complete(self) -> bool:
-        """Whether it serves and an engine runs each model; what the policy says of a model does not count."""
-        return self._is_serving and all(map(self._models.engines.ready, self._models.hosted))
+        """Whether it serves and an engine runs each model that is not unloaded.
+
+        What the policy says of a model does not count: it says it of every replica. Nor does what an operator unloaded:
+        the replica would lose the callers of its other models.
+        """
+        engines = self._models.engines
+        wanted = (model for model in self._models.hosted if model not in engines.unloaded)
+        return self._is_serving and all(map(engines.ready, wanted))
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add this service to a server."""

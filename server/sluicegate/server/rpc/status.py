@@ -104,6 +104,9 @@ STATUSES: dict[Reason, Row] = {
     Reason.REQUEST_UNKNOWN: Row(
         StatusCode.NOT_FOUND, "no such call is under way on this replica, or it is not this caller's to end"
     ),
+    Reason.MODEL_LOAD_FAILED: Row(
+        StatusCode.FAILED_PRECONDITION, "the model could not be loaded; the others are served all the same"
+    ),
     Reason.CANCELLED_BY_CALLER: Row(
         StatusCode.CANCELLED, "the caller ended this call by another one; what was streamed is valid"
     ),
