@@ -27,6 +27,7 @@ MADE = {
     "Audit": ("directory", "key", "secret", "replica"),
     "Metrics": ("listen", "tls", "basic_auth"),
     "Health": ("listen",),
+    "Operators": ("listen", "tls"),
 }
 """Settings that the chart makes: a sentence of its own refuses one that is given."""
 

@@ -32,7 +32,7 @@ from sluicegate.server.settings_file import load_settings
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
-SECRETS = {"gate-audit", "gate-redis", "gate-tls", "gate-metrics-tls", "gate-scraper"}
+SECRETS = {"gate-audit", "gate-redis", "gate-tls", "gate-metrics-tls", "gate-operators-tls", "gate-scraper"}
 EXAMPLES = {"cpu": CPU, "gpu": GPU, "production": PRODUCTION}
 CUSTOM_KINDS = {"ServiceMonitor", "PrometheusRule", "ScaledObject", "GRPCRoute", "BackendTLSPolicy"}
 CASES = {**{name: (path,) for name, path in EXAMPLES.items()}, "all on": (CPU, ALL_ON), "hpa": (PRODUCTION, HPA)}
@@ -106,6 +106,23 @@ def test_the_server_accepts_the_settings(objects: list[Document], tmp_path: Path
     assert settings.listen.endswith(f":{ports['grpc']}")
     assert str(settings.metrics.listen).endswith(f":{ports['metrics']}")
     assert str(settings.health.listen).endswith(f":{ports['health']}")
+
+
+def test_operators_are_served_where_that_is_asked_by_those_who_are_named(tmp_path: Path) -> None:
+    by_callers_tls = {"operators": {"enabled": True}, "tls": {"existingSecret": "gate-tls"}}
+    plain, shared, own = (rendered(tmp_path, CPU, *more) for more in ((), (by_callers_tls,), (ALL_ON,)))
+
+    settings = [accepted(tmp_path, objects) for objects in (plain, shared, own)]
+    ports = [{port["name"]: port["containerPort"] for port in server(objects)["ports"]} for objects in (plain, shared)]
+
+    assert [each.operators.listen for each in settings] == [None, "0.0.0.0:50053", "[::]:50053"]
+    assert (settings[1].operators.tls, settings[1].operators_tls) == (None, settings[1].tls)
+    assert settings[2].operators.tls
+    assert settings[2].operators.tls.client_ca
+    assert ("operators" in ports[0], ports[1]["operators"]) == (False, 50053)
+    ingress = one(own, "NetworkPolicy")["spec"]["ingress"]
+    (rule,) = [each for each in ingress if each["ports"][0]["port"] == "operators"]
+    assert rule["from"] == ALL_ON["networkPolicy"]["operators"]
 
 
 def test_pods_have_no_privileges(objects: list[Document]) -> None:
@@ -232,7 +249,13 @@ def test_what_is_secret_in_the_settings_is_the_path_of_a_mounted_secret(tmp_path
     assert settings.metrics.basic_auth
     assert settings.state.url_file
     assert settings.audit != "off"
-    secret = (settings.tls.key, settings.metrics.tls.key, settings.metrics.basic_auth.password_file)
+    assert settings.operators.tls
+    secret = (
+        settings.tls.key,
+        settings.metrics.tls.key,
+        settings.metrics.basic_auth.password_file,
+        settings.operators.tls.key,
+    )
 
     for path in (*secret, settings.state.url_file):
         assert "secret" in mounts[path.parent]

@@ -71,6 +71,18 @@ def test_everything_that_the_default_values_lack_is_told_at_once(tmp_path: Path)
             "gateway.tls.serverName: give the name",
             id="a route to a stranger",
         ),
+        pytest.param(
+            {"operators": {"enabled": True}}, "operators.tls.existingSecret: operators are served", id="operators"
+        ),
+        pytest.param(
+            {
+                "operators": {"enabled": True, "tls": {"clientCa": {"existingConfigMap": "a"}}},
+                "tls": {"existingSecret": "a"},
+            },
+            "operators.tls.existingSecret: operators can show",
+            id="operators' authority",
+        ),
+        pytest.param({"ports": {"operators": 50052}}, "ports: give four different ones", id="the operators' port"),
         pytest.param({"ingress": {"enabled": True}}, "ingress.hosts: name the hosts", id="no host"),
         pytest.param({"networkPolicy": {"enabled": True}}, "networkPolicy.callers: name who may call", id="no callers"),
         pytest.param(
@@ -135,7 +147,7 @@ def test_everything_that_the_default_values_lack_is_told_at_once(tmp_path: Path)
             "monitoring.serviceMonitor.tls.existingSecret: name the Secret",
             id="a scraper without a certificate",
         ),
-        pytest.param({"ports": {"metrics": 50051}}, "ports: give three different ones", id="ports"),
+        pytest.param({"ports": {"metrics": 50051}}, "ports: give four different ones", id="ports"),
         pytest.param({"probes": {"startupSeconds": 300}}, "probes.startupSeconds: is below", id="short start"),
         pytest.param(
             {"monitoring": {"prometheusRule": {"enabled": True}}},
@@ -158,6 +170,8 @@ def test_everything_that_the_default_values_lack_is_told_at_once(tmp_path: Path)
                 ("metrics", "tls"),
                 ("metrics", "basic_auth"),
                 ("health", "listen"),
+                ("operators", "listen"),
+                ("operators", "tls"),
                 ("policy", "directory"),
                 ("state", "url"),
                 ("state", "url_file"),
@@ -291,7 +305,7 @@ def test_every_setting_can_be_given(tmp_path: Path) -> None:
     whole = accepted(tmp_path, settings_text(objects)).model_dump(mode="json", exclude_none=True)
     for section, name in (("policy", "directory"), ("state", "url"), ("state", "url_file")):
         del whole[section][name]
-    made = ("listen", "tls", "metrics", "health", "audit")
+    made = ("listen", "tls", "metrics", "health", "operators", "audit")
     given = {name: value for name, value in whole.items() if name not in made}
     given["audit"] = {"checkpoint_seconds": 30.5, "file_bytes": 16 << 20}
     given["limits"]["message_bytes"] = 16 << 20

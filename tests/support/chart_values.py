@@ -21,6 +21,10 @@ ALL_ON: dict[str, Any] = {
         "tls": {"existingSecret": "gate-metrics-tls", "clientCa": {"existingConfigMap": "scrapers"}},
         "basicAuth": {"existingSecret": "gate-scraper", "user": "prometheus"},
     },
+    "operators": {
+        "enabled": True,
+        "tls": {"existingSecret": "gate-operators-tls", "clientCa": {"existingConfigMap": "gate-operators"}},
+    },
     "weights": {
         "existingClaim": "",
         "init": {
@@ -52,6 +56,7 @@ ALL_ON: dict[str, Any] = {
         "enabled": True,
         "callers": [{"ipBlock": {"cidr": "192.0.2.0/24", "except": ["192.0.2.1/32"]}}],
         "scrapers": [{"namespaceSelector": {"matchLabels": {"team": "monitoring"}}}],
+        "operators": [{"ipBlock": {"cidr": "192.0.2.64/26"}}],
         "issuers": {"peers": [{"ipBlock": {"cidr": "198.51.100.7/32"}}], "port": 8443},
         "redis": {"peers": [{"podSelector": {"matchLabels": {"app": "redis"}}}], "port": 6380},
         "egress": [{"to": [{"ipBlock": {"cidr": "203.0.113.0/24"}}], "ports": [{"port": 443, "protocol": "TCP"}]}],

@@ -94,6 +94,9 @@ containers:
       - {name: grpc, containerPort: {{ .Values.ports.grpc }}}
       - {name: metrics, containerPort: {{ .Values.ports.metrics }}}
       - {name: health, containerPort: {{ .Values.ports.health }}}
+      {{- if .Values.operators.enabled }}
+      - {name: operators, containerPort: {{ .Values.ports.operators }}}
+      {{- end }}
     # Health answers once every model has loaded.
     startupProbe:
       grpc: {port: {{ .Values.ports.health }}}
@@ -253,7 +256,7 @@ capabilities:
 
 {{/* What the listeners read: certificates, authorities and the password of metrics. Each is mounted under its own name. */}}
 {{- define "sluicegate.listenerVolumes" -}}
-{{- range $prefix, $tls := dict "" .Values.tls "metrics-" .Values.metrics.tls }}
+{{- range $prefix, $tls := dict "" .Values.tls "metrics-" .Values.metrics.tls "operators-" .Values.operators.tls }}
 {{- with $tls.existingSecret }}
 - name: {{ $prefix }}tls
   secret:

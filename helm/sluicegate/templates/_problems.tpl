@@ -72,8 +72,18 @@
 {{- if and $settings.trusted_proxies (not .Values.tls.clientCa.existingConfigMap) -}}
 {{- $found = append $found "tls.clientCa.existingConfigMap: settings.trusted_proxies are known by their certificates; name the ConfigMap with their authority" -}}
 {{- end -}}
-{{- if ne (len (list .Values.ports.grpc .Values.ports.metrics .Values.ports.health | uniq)) 3 -}}
-{{- $found = append $found "ports: give three different ones" -}}
+{{- with .Values.operators -}}
+{{- if and .enabled (not (or .tls.existingSecret $.Values.tls.existingSecret)) -}}
+{{- $found = append $found "operators.tls.existingSecret: operators are served over TLS only; name the Secret of type kubernetes.io/tls, here or in tls" -}}
+{{- end -}}
+{{- if and .tls.clientCa.existingConfigMap (not .tls.existingSecret) -}}
+{{- $found = append $found "operators.tls.existingSecret: operators can show certificates of their own authority only over TLS of their own; name the Secret" -}}
+{{- end -}}
+{{- end -}}
+{{- with .Values.ports -}}
+{{- if ne (len (list .grpc .metrics .health .operators | uniq)) 4 -}}
+{{- $found = append $found "ports: give four different ones" -}}
+{{- end -}}
 {{- end -}}
 {{- $load := dig "engine" "load_seconds" 600 $settings -}}
 {{- if lt (float64 .Values.probes.startupSeconds) (float64 $load) -}}
@@ -98,6 +108,8 @@
   (list "metrics.tls" (hasKey (dig "metrics" (dict) $settings) "tls") "metrics.tls")
   (list "metrics.basic_auth" (hasKey (dig "metrics" (dict) $settings) "basic_auth") "metrics.basicAuth")
   (list "health.listen" (hasKey (dig "health" (dict) $settings) "listen") "bindAddress and ports.health")
+  (list "operators.listen" (hasKey (dig "operators" (dict) $settings) "listen") "operators.enabled, bindAddress and ports.operators")
+  (list "operators.tls" (hasKey (dig "operators" (dict) $settings) "tls") "operators.tls")
   (list "tls" (hasKey $settings "tls") "tls")
   (list "policy.directory" (hasKey (dig "policy" (dict) $settings) "directory") "policy")
   (list "state.url" (hasKey (dig "state" (dict) $settings) "url") "state.redis")

@@ -29,6 +29,13 @@
 {{- end -}}
 {{- end -}}
 {{- $_ := set $made "metrics" $metrics -}}
+{{- if .Values.operators.enabled -}}
+{{- $operators := dict "listen" (printf "%s:%d" .Values.bindAddress (int .Values.ports.operators)) -}}
+{{- with include "sluicegate.tlsFiles" (list .Values.operators.tls "operators-") -}}
+{{- $_ := set $operators "tls" (fromYaml .) -}}
+{{- end -}}
+{{- $_ := set $made "operators" $operators -}}
+{{- end -}}
 {{- if .Values.audit.enabled -}}
 {{- $_ := set $made "audit" (dict
   "directory" "/var/lib/sluicegate/audit"
