@@ -26,6 +26,11 @@ def test_a_status_without_a_reason_still_says_what_to_do(code: grpc.StatusCode) 
     assert remedy_for(None, code.name, {}) == remedy_for("REASON_OF_A_NEWER_SERVER", code.name, {})
 
 
+def test_what_a_proxy_says_of_a_dead_replica_is_to_be_tried_again_and_what_the_server_says_of_a_fault_is_not() -> None:
+    assert remedy_for(None, "INTERNAL", {}).startswith("try again")
+    assert remedy_for("INTERNAL", "INTERNAL", {}).startswith("report it")
+
+
 def test_the_server_s_facts_stand_in_the_remedy() -> None:
     remedy = remedy_for("SCOPE_MISSING", "PERMISSION_DENIED", {"required_scope": "generate:gpt2-124m"})
 

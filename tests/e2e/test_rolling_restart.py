@@ -7,10 +7,12 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from certificates import Authority
 from deployment import DEMO_MODELS, Deployment, Hosted
+from envoy_proxy import cluster, configuration, envoy
 from fleet import Replica, fleet
 from name_server import name_server
 from real_server import until
@@ -105,6 +107,31 @@ async def test_no_call_fails_while_replicas_restart_at_their_addresses(site: Sit
             await stopped(replica)
             replica.start()
             await gets_calls(replica)
+
+    assert found.failures == []
+    assert found.answered > AT_ONCE
+
+
+async def test_no_call_fails_while_replicas_restart_behind_envoy(site: Site, tmp_path: Path) -> None:
+    document = configuration([each.address for each in site.replicas])
+    cluster(document, "replicas")["transport_socket"] = {
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+            "sni": NAME,
+            "common_tls_context": {
+                "alpn_protocols": ["h2"],
+                "validation_context": {"trusted_ca": {"filename": str(site.tls.ca)}},
+            },
+        },
+    }
+    with envoy(tmp_path, document) as proxy:
+        proxy.wait_for_healthy([each.address for each in site.replicas])
+        async with Client(proxy.address, token=site.token) as client, load(client) as found:
+            for replica in site.replicas:
+                await stopped(replica)
+                replica.start()
+                await gets_calls(replica)
 
     assert found.failures == []
     assert found.answered > AT_ONCE

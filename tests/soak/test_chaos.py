@@ -57,6 +57,8 @@ SETTLING_SECONDS = 5.0
 SLACK_SECONDS = 2.0
 OWN_ENDS = {"OK", LEFT, "TOKEN_RATE_LIMIT", "DAILY_TOKEN_QUOTA", "CONCURRENCY_LIMIT"}
 """Ends that need no fault."""
+NO_ANSWER = "STATE_UNAVAILABLE"
+"""How a start may be refused for a Redis that gave no answer in half a second, as on a machine that is too busy."""
 NO_ENDS = {HANGS, "INTERNAL"}
 """Ends that nothing excuses: none, and a fault of the server's."""
 STORE_IS_AWAY = (Kind.REDIS_KILLED, Kind.ONE_CUT_OFF, Kind.ALL_CUT_OFF)
@@ -194,7 +196,7 @@ def assert_streams_ended_early_only_where_something_befell(
     calls: Sequence[Call], faults: Sequence[Fault], served_by: Mapping[str, str]
 ) -> None:
     """A stream that broke off was on a replica that a fault hit then; a call that no replica took, in time of one."""
-    undisturbed = []
+    disturbed = []
     for call in calls:
         replicas = {served_by[call.request_id]} if call.request_id is not None else set(served_by.values())
         befell = [
@@ -204,9 +206,10 @@ def assert_streams_ended_early_only_where_something_befell(
             and fault.began - SLACK_SECONDS <= call.ended
             and call.began <= fault.ended + SLACK_SECONDS
         ]
-        if call.end not in OWN_ENDS and call.end and not befell:
-            undisturbed.append(call)
-    assert undisturbed == []
+        excused = OWN_ENDS if call.request_id is not None else OWN_ENDS | {NO_ANSWER}
+        if call.end and call.end not in excused and not befell:
+            disturbed.append(call)
+    assert disturbed == []
 
 
 def assert_no_partner_was_served_without_the_store(chaos: Chaos) -> None:
@@ -223,17 +226,12 @@ def assert_no_partner_was_served_without_the_store(chaos: Chaos) -> None:
 
 def table(calls: Sequence[Call], faults: Sequence[Fault], doors: Doors, found: Site) -> str:
     """What befell, how long each replica needed to answer again, and how the calls ended."""
-    lines = ["faults; seconds until a replica that only this one hit answers a partner again: median, longest"]
+    lines = ["faults; seconds until a replica answers a partner again: least, median, most, others' faults included"]
     for kind in Kind:
         of_it = [fault for fault in faults if fault.kind is kind]
-        seconds = sorted(
-            at - fault.mended
-            for fault in of_it
-            for name, at in fault.recovered.items()
-            if not any(name in other.hits and other.overlaps(fault) for other in faults if other is not fault)
-        )
-        times = f"{statistics.median(seconds):6.1f} {seconds[-1]:6.1f}" if seconds else "     -      -"
-        lines.append(f"  {kind:<34} {len(of_it):3} {times}")
+        seconds = sorted(at - fault.mended for fault in of_it for at in fault.recovered.values())
+        shown = (seconds[0], statistics.median(seconds), seconds[-1]) if seconds else ()
+        lines.append(f"  {kind:<34} {len(of_it):3} " + " ".join(f"{each:6.1f}" for each in shown))
     for way in (IN_TURN, BY_ENVOY):
         ends = Counter(call.end for call in calls if call.way == way and call.end)
         lines.append(f"{way}: {ends.total()} calls, {sum(call.tokens for call in calls if call.way == way)} tokens")

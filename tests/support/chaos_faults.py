@@ -61,10 +61,6 @@ class Fault:
     recovered: dict[str, float] = field(default_factory=dict)
     """When each replica answered for the first time after it was mended."""
 
-    def overlaps(self, other: Fault) -> bool:
-        """Whether both were there at a time."""
-        return self.began <= other.ended and other.began <= self.ended
-
 
 class Probe:
     """Asks one replica again and again, by a connection of its own each time, for a token of the partners' model."""

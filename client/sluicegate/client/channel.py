@@ -27,9 +27,10 @@ MAX_RESPONSE_BYTES = 32 << 20
 KEEPALIVE_MILLISECONDS = 20_000
 """The server takes pings every 10 s; most load balancers drop what was silent for a minute or more."""
 
-LOOKUP_INTERVAL_MILLISECONDS = 2_000
+LOOKUP_INTERVAL_MILLISECONDS = 500
 """gRPC looks a name up when it loses a connection, but by itself no sooner than 30 s after it did so last. Until
-then a client would know no live address of two replicas that are replaced one after the other."""
+then a client would know no live address of two replicas that are replaced one after the other. This is shorter than
+its retries last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def service_config(health_check: str | None) -> str:
                 },
             }
         ],
-        "retryThrottling": {"maxTokens": 200, "tokenRatio": 0.5},
+        "retryThrottling": {"maxTokens": 200, "tokenRatio": 1},
     }
     if health_check is not None:
         config["healthCheckConfig"] = {"serviceName": health_check}

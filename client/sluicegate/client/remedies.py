@@ -97,6 +97,7 @@ _WITHOUT_REASON: Mapping[str, str] = {
     "DEADLINE_EXCEEDED": "allow more time (`timeout`) or ask for fewer tokens",
     "CANCELLED": "nothing to do if this side meant it; else try again",
     "ABORTED": "try again",
+    "INTERNAL": "try again: a proxy says so of a stream whose replica died",
     "UNIMPLEMENTED": "check that the target is a Sluicegate server of this client's version",
 }
 
