@@ -52,6 +52,16 @@ async def test_reflection_shows_the_files_of_a_service(server: Server) -> None:
     assert answer.file_descriptor_response.file_descriptor_proto
 
 
+async def test_reflection_shows_the_details_of_errors(server: Server) -> None:
+    """No service's file names them, and grpcurl cannot show a status without."""
+    for detail in ("ErrorInfo", "BadRequest", "RetryInfo", "QuotaFailure", "RequestInfo"):
+        wanted = f"google.rpc.{detail}"
+
+        answer = await reflected(server, reflection_pb2.ServerReflectionRequest(file_containing_symbol=wanted))
+
+        assert answer.file_descriptor_response.file_descriptor_proto
+
+
 async def test_reflection_can_be_switched_off(tmp_path: Path) -> None:
     async with serving(tmp_path, reflection=False) as server:
         call: Any = server.channel.unary_unary("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
