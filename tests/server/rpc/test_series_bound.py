@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from harness import EVERY_SCOPE, LONG_SECONDS, METRICS, SMALL, Server, bearer, open_agreement, serving
+from harness import EVERY_SCOPE, LONG_SECONDS, METRICS, SMALL, Server, bearer, open_agreement, serving, until
 
 from sluicegate.v1.access_service_pb2 import CheckAccessRequest
 from sluicegate.v1.generation_service_pb2 import GenerateRequest, ScoreRequest, TokenizeRequest
@@ -62,9 +62,22 @@ def hostile_tokens(server: Server, count: int) -> Iterable[Any]:
         yield server.generation.Generate(request, metadata=who, timeout=LONG_SECONDS)
 
 
+async def metrics_with_gates(server: Server) -> dict[str, float]:
+    """The metrics once gates, which are judged a moment after the start, are in them."""
+    found: dict[str, float] = {}
+
+    async def are_there() -> bool:
+        found.clear()
+        found.update(await server.metrics())
+        return any(name.startswith("sluicegate_gate_passed{") for name in found)
+
+    await until(are_there)
+    return found
+
+
 async def test_hostile_calls_and_partners_in_tokens_create_no_series(tmp_path: Path) -> None:
     async with serving(tmp_path, None, [open_agreement()], metrics=METRICS, audit="off") as server:
-        before = await server.metrics()
+        before = await metrics_with_gates(server)
 
         requests = await every(hostile_requests(server, 250))
         tokens = await every(hostile_tokens(server, 1_000))
