@@ -54,7 +54,7 @@ ENV PATH=/opt/sluicegate/bin:$PATH \
     SLUICEGATE_CONFIG=/etc/sluicegate/sluicegate.yaml
 # A number: Kubernetes cannot tell whether a name is root.
 USER 10001:10001
-EXPOSE 50051 9464 50052
+EXPOSE 50051 9464 50052 50053
 # Needs `health.listen`. A model may take ten minutes to load (`engine.load_seconds`).
 HEALTHCHECK --start-period=10m --interval=10s --timeout=10s --retries=3 CMD ["sluicegate", "health"]
 ENTRYPOINT ["sluicegate"]

@@ -54,7 +54,7 @@ async def test_reflection_shows_the_files_of_a_service(server: Server) -> None:
 
 async def test_reflection_shows_the_details_of_errors(server: Server) -> None:
     """No service's file names them, and grpcurl cannot show a status without."""
-    for detail in ("ErrorInfo", "BadRequest", "RetryInfo", "QuotaFailure", "RequestInfo"):
+    for detail in ("Status", "ErrorInfo", "BadRequest", "RetryInfo", "QuotaFailure", "RequestInfo"):
         wanted = f"google.rpc.{detail}"
 
         answer = await reflected(server, reflection_pb2.ServerReflectionRequest(file_containing_symbol=wanted))

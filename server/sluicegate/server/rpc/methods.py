@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import FileDescriptor, ServiceDescriptor
-from google.rpc import error_details_pb2
+from google.rpc import error_details_pb2, status_pb2
 
 from sluicegate.v1 import (
     access_service_pb2,
@@ -65,7 +65,7 @@ def required_scopes(services: Iterable[ServiceDescriptor]) -> dict[str, str]:
 def pool(services: Iterable[str]) -> descriptor_pool.DescriptorPool:
     """The descriptors that reflection may show: of these services, by their full names, and of what they use.
 
-    No service's own file names the details of errors; clients that show them look them up by reflection.
+    No service's own file names an error's status or its details; clients that show them look them up by reflection.
     """
     shown, everything = descriptor_pool.DescriptorPool(), descriptor_pool.Default()
 
@@ -74,6 +74,7 @@ def pool(services: Iterable[str]) -> descriptor_pool.DescriptorPool:
             add(dependency)
         shown.AddSerializedFile(file.serialized_pb)
 
+    add(status_pb2.DESCRIPTOR)
     add(error_details_pb2.DESCRIPTOR)
     for service in services:
         add(everything.FindServiceByName(service).file)
