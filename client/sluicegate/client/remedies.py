@@ -55,7 +55,7 @@ REMEDIES: Mapping[str, str] = {
     "TOKEN_RATE_LIMIT": "wait, then ask for fewer tokens a minute",
     "DAILY_TOKEN_QUOTA": "wait for the next day, or ask the operator for more",
     "STATE_UNAVAILABLE": _LATER,
-    "MODEL_NOT_READY": "try again in a while: the model is being loaded",
+    "MODEL_NOT_READY": "try again in a while: the model is being loaded, or operators have taken it out",
     "SERVER_OVERLOADED": _AGAIN,
     "AUDIT_UNAVAILABLE": _LATER,
     "SIGNATURES_REQUIRED": "have more signers sign the lifting of this withdrawal",
