@@ -82,9 +82,9 @@ def peak_bytes(pids: Iterable[int]) -> int:
     return sum(_peak(pid) for pid in pids)
 
 
-def private_bytes(pids: Iterable[int]) -> int:
-    """Memory that these processes have to themselves, resident or swapped (proc_pid_smaps_rollup of proc(5))."""
-    return sum(_rollup(pid, "Private_Clean:", "Private_Dirty:", "Swap:") for pid in pids)
+def own_bytes(pids: Iterable[int]) -> int:
+    """Memory of these processes that is no file's, resident or swapped (proc_pid_smaps_rollup of proc(5))."""
+    return sum(_rollup(pid, "Anonymous:", "Swap:") for pid in pids)
 
 
 @dataclass(slots=True)

@@ -95,7 +95,7 @@ class Row:
     callers_cores: Spread
     gap_p50_ms: Spread | None
     gap_p99_ms: Spread | None
-    private_kib_a_caller: float
+    own_kib_a_caller: float
     """What the front end's own memory has grown by since nobody called, by callers."""
     disturbed_rounds: int
 
@@ -159,7 +159,7 @@ async def measured(
         loads = [Load(Kind.UNARY, options.callers), Load(Kind.SHORT, options.callers)]
     profile = directory / "profile.json" if options.profile else None
     async with pod(directory / "pod", group, max(options.callers, *options.streams), profile) as running:
-        quiet = machine.private_bytes([running.front_end])
+        quiet = machine.own_bytes([running.front_end])
         for load in loads:
             windows, grown = await windows_of(running, load, options, quiet)
             rows.append(row(group, load, windows, grown))
@@ -221,7 +221,7 @@ async def windows_of(running: Pod, load: Load, options: argparse.Namespace, quie
         try:
             await asyncio.sleep(WARM_UP_SECONDS)
             windows = [await window(running, options.seconds, counts) for _ in range(options.rounds)]
-            grown = (machine.private_bytes([running.front_end]) - quiet) / load.callers
+            grown = (machine.own_bytes([running.front_end]) - quiet) / load.callers
         finally:
             for caller in callers:
                 caller.cancel()
@@ -272,7 +272,7 @@ def row(group: str, load: Load, windows: Sequence[Window], grown: float) -> Row:
         callers_cores=cores("callers"),
         gap_p50_ms=spread([p50 for p50, _ in gaps]) if gaps else None,
         gap_p99_ms=spread([p99 for _, p99 in gaps]) if gaps else None,
-        private_kib_a_caller=grown / 1024,
+        own_kib_a_caller=grown / 1024,
         disturbed_rounds=sum(each.is_disturbed for each in windows),
     )
 
@@ -308,7 +308,7 @@ def page(rows: Sequence[Row], profiles: Sequence[Profile]) -> str:
             ""
             if each.gap_p99_ms is None or each.gap_p50_ms is None
             else f"{each.gap_p50_ms.median:.0f}, {each.gap_p99_ms.median:.0f}",
-            f"{each.private_kib_a_caller:.0f}",
+            f"{each.own_kib_a_caller:.0f}",
             str(each.disturbed_rounds),
         )
         for each in rows

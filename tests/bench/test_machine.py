@@ -70,11 +70,11 @@ def test_more_than_a_tenth_of_a_core_for_others_disturbs() -> None:
 
 
 def test_memory_that_a_process_has_to_itself_is_told() -> None:
-    before = machine.private_bytes([os.getpid()])
+    before = machine.own_bytes([os.getpid()])
     kept = bytearray(os.urandom(1 << 20) * 32)
 
-    assert machine.private_bytes([os.getpid()]) - before > 0.9 * len(kept)
-    assert machine.private_bytes([NO_PROCESS]) == 0
+    assert machine.own_bytes([os.getpid()]) - before > 0.9 * len(kept)
+    assert machine.own_bytes([NO_PROCESS]) == 0
 
 
 def test_processor_time_of_the_first_thread_leaves_out_the_others() -> None:
