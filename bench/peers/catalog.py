@@ -62,6 +62,7 @@ PEERS = (
     Peer("transformers", "transformers_generate"),
     Peer("transformers-cb", "transformers_continuous"),
     Peer("openvino", "openvino_genai", OPENVINO),
+    Peer("openvino-u8-cache", "openvino_u8_cache", OPENVINO),
     Peer("ctranslate2", "ctranslate2", CTRANSLATE2),
     Peer("llama.cpp", "llama_cpp", LLAMA_CPP),
     Peer("vllm", "vllm_offline", VLLM),

@@ -15,12 +15,16 @@ from bench.peers.serving import NotOffered, Output, Setup, main
 
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 """Of inference. int8 is of the weights; activations are quantised as the CPU plug-in sees fit."""
+CACHES = {"float32": "f32", "bfloat16": "bf16", "int8": "u8"}
+"""Of keys and values. Where nothing is said the CPU plug-in keeps them in 8 bits, whatever inference's format is."""
 BLOCK_TOKENS = 32
 """Of its paged cache on a CPU."""
 
 
 class OpenVinoGenAi:
     """The pipeline for text; for logits the exported model itself, which has another attention but the same linears."""
+
+    caches = CACHES
 
     def __init__(self, setup: Setup) -> None:
         if setup.format not in PRECISIONS:
@@ -29,10 +33,12 @@ class OpenVinoGenAi:
         self._directory = setup.converted(
             "openvino-int8" if is_int8 else "openvino", lambda to: _convert(setup.checkpoint, to, is_int8=is_int8)
         )
-        self._form = f"weights {'int8' if is_int8 else 'as inference'}, inference {PRECISIONS[setup.format]}"
+        precision, cache = PRECISIONS[setup.format], self.caches[setup.format]
+        self._form = f"weights {'int8' if is_int8 else 'as inference'}, inference {precision}, cache {cache}"
         self._properties = {
             "INFERENCE_NUM_THREADS": setup.threads,
-            "INFERENCE_PRECISION_HINT": PRECISIONS[setup.format],
+            "INFERENCE_PRECISION_HINT": precision,
+            "KV_CACHE_PRECISION": cache,
         }
         scheduler = openvino_genai.SchedulerConfig()
         scheduler.num_kv_blocks = setup.slots * -(-setup.context // BLOCK_TOKENS)
