@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 
+import grpc
 import pytest
-from client_server import FakeServer
+from client_server import FakeServer, Refusal
 from client_terminal import sluicegate
 from model_cards import MODEL, SENT
 
+from sluicegate.client.commands.exits import Exit
 from sluicegate.v1 import model_service_pb2, reason_pb2
 
 OPEN = model_service_pb2.Model(
@@ -60,6 +62,19 @@ def test_watching_shows_them_again_at_each_change(server: FakeServer, arguments:
 
     assert result.stdout.index("gpt2-124m") < result.stdout.index("gpt2-1558m")
     assert result.exit_code == 0
+
+
+def test_a_watch_goes_on_when_its_replica_has_gone(server: FakeServer) -> None:
+    first, second = (model_service_pb2.WatchModelsResponse(models=[each]) for each in (OPEN, CLOSED))
+    gone = Refusal(code=grpc.StatusCode.UNAVAILABLE, pushback_ms="-1")
+    server.will("WatchModels", [first, gone], [first, second, gone], [gone])
+
+    result = sluicegate("models", "--watch", "--target", server.target)
+
+    shown = [line.split()[0] for line in result.stdout.splitlines() if line.startswith("gpt2")]
+    assert shown == ["gpt2-124m", "gpt2-1558m"]
+    assert result.exit_code == Exit.UNAVAILABLE
+    assert len(server.calls) == 3
 
 
 def rows(section: str) -> list[str]:

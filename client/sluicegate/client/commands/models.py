@@ -13,8 +13,10 @@ from sluicegate.client.commands.exits import reported
 from sluicegate.client.commands.groups import with_option_groups
 from sluicegate.client.commands.model_card import access_text, show
 from sluicegate.client.commands.terminal import write, write_json, write_table
+from sluicegate.client.errors import Unavailable
 from sluicegate.client.results import Model
 
+_AGAIN_SECONDS = 1.0
 _COLUMNS = ("model", "parameters", "context", "state", "stage", "open to", "you", "license")
 
 
@@ -56,11 +58,25 @@ async def _list(connection: Connection, as_json: bool) -> None:
 
 
 async def _watch(connection: Connection, as_json: bool) -> None:
-    async with connection.client() as client, client.watch_models() as changes:
-        async for found in changes:
-            _show(found, as_json)
-            if not as_json:
-                write("\n")
+    """Until the server ends it. One whose replica has gone, or whose connection has grown old, is begun anew."""
+    shown: tuple[Model, ...] | None = None
+    async with connection.client() as client:
+        while True:
+            has_begun = False
+            try:
+                async with client.watch_models() as changes:
+                    async for found in changes:
+                        has_begun = True
+                        if found != shown:
+                            _show(found, as_json)
+                            if not as_json:
+                                write("\n")
+                        shown = found
+                return
+            except Unavailable:
+                if not has_begun:
+                    raise
+            await asyncio.sleep(_AGAIN_SECONDS)
 
 
 def _show(found: Sequence[Model], as_json: bool) -> None:
