@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import json
 import shutil
 import subprocess
@@ -95,6 +96,22 @@ def test_lint_has_nothing_against_the_example() -> None:
 
 def test_every_object_fits_its_schema(objects: list[Document], tmp_path: Path) -> None:
     assert objections(tmp_path, objects) == []
+
+
+def test_prometheus_finds_envoy_as_a_job_that_no_rule_takes_for_a_server(tmp_path: Path) -> None:
+    objects = rendered(tmp_path, ENVOY, ALL_OF_ENVOY)
+    monitor = one(objects, "PodMonitor")
+    pod = one(objects, "Deployment")["spec"]["template"]
+    spoilt = copy.deepcopy(monitor)
+    spoilt["spec"]["podMetricsEndpoints"][0]["ports"] = 1
+
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    assert endpoint["port"] in {port["name"] for port in pod["spec"]["containers"][0]["ports"]}
+    assert endpoint["path"] == "/stats/prometheus"
+    assert endpoint["relabelings"] == [{"targetLabel": "job", "replacement": "envoy"}]
+    assert any("/spec/podMetricsEndpoints/0/ports: no such field" in each for each in objections(tmp_path, [spoilt]))
 
 
 def test_envoy_accepts_the_configuration(objects: list[Document], tmp_path: Path) -> None:

@@ -119,6 +119,7 @@ ALL_OF_ENVOY: dict[str, Any] = {
         "issuers": {"peers": [{"ipBlock": {"cidr": "198.51.100.7/32"}}], "port": 8443},
         "redis": {"peers": [{"podSelector": {"matchLabels": {"app": "redis"}}}]},
     },
+    "monitoring": {"serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}}},
     "envoy": {
         "replicas": 3,
         "image": {"digest": "sha256:" + "b" * 64},

@@ -12,6 +12,7 @@ import { pathToFileURL } from "node:url";
 const OPERATOR = "prometheus-operator/_schemas/ComGithubPrometheusOperatorPrometheusOperatorPkgApisMonitoringV1";
 const VALIDATORS = {
   "monitoring.coreos.com/v1 ServiceMonitor": `${OPERATOR}ServiceMonitor`,
+  "monitoring.coreos.com/v1 PodMonitor": `${OPERATOR}PodMonitor`,
   "monitoring.coreos.com/v1 PrometheusRule": `${OPERATOR}PrometheusRule`,
   "keda.sh/v1alpha1 ScaledObject": "keda/_schemas/ComGithubKedacoreKedaV2ApisKedaV1alpha1ScaledObject",
   "gateway.networking.k8s.io/v1 GRPCRoute": "gateway-api/_schemas/IoK8sSigsGatewayApiApisV1GRPCRoute",
