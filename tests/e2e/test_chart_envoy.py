@@ -6,6 +6,7 @@ import base64
 import copy
 import json
 import shutil
+import ssl
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,11 +18,12 @@ import yaml
 from certificates import Authority
 from chart import CHART, ENVOY, HELM, Document, objections, one, refused, rendered
 from chart_values import ALL_OF_ENVOY
+from cryptography.x509 import load_pem_x509_certificate
 from deployment import DEMO_MODELS, LAB_APP, Deployment, Hosted
 from envoy_proxy import ENVOY as PROGRAM
 from envoy_proxy import MOUNTED, Envoy, connections, envoy, on_loopback, set_replicas
 from foreign import bearer, json_values, run
-from real_server import RealServer, real_server, wait_for
+from real_server import RealServer, real_server, until, wait_for
 
 from sluicegate.auth import certificate_thumbprint
 from sluicegate.client import AuthenticationFailed, Client, GenerationConfig, Tls
@@ -66,6 +68,19 @@ class Placed:
     authority: Authority
 
 
+def mount_certificate(folder: Path, certificate: Path) -> None:
+    """Show it in a folder as a kubelet does a Secret, or a changed one: all of its files by one rename of a link."""
+    held = folder / f"..{len(list(folder.iterdir()))}"
+    held.mkdir()
+    shutil.copy(certificate, held / "tls.crt")
+    shutil.copy(certificate.with_suffix(".key"), held / "tls.key")
+    (folder / "..data_tmp").symlink_to(held.name)
+    (folder / "..data_tmp").rename(folder / "..data")
+    for name in ("tls.crt", "tls.key"):
+        if not (folder / name).is_symlink():
+            (folder / name).symlink_to(f"..data/{name}")
+
+
 def placed(directory: Path, objects: list[Document]) -> Placed:
     """The files of the pod, with certificates of one authority."""
     authority = Authority(directory)
@@ -75,9 +90,7 @@ def placed(directory: Path, objects: list[Document]) -> Placed:
         folder = directory / volume["name"]
         folder.mkdir()
         if "secret" in volume:
-            certificate = secrets[volume["name"]]
-            shutil.copy(certificate, folder / "tls.crt")
-            shutil.copy(certificate.with_suffix(".key"), folder / "tls.key")
+            mount_certificate(folder, secrets[volume["name"]])
         elif volume["name"] != "config":
             shutil.copy(authority.certificate, folder / volume["configMap"]["items"][0]["path"])
     held = config_map(objects)
@@ -263,8 +276,12 @@ class Edge:
 
     proxy: Envoy
     server: RealServer
-    authority: Authority
+    place: Placed
     own: Path
+
+    @property
+    def authority(self) -> Authority:
+        return self.place.authority
 
     def bound_token(self) -> str:
         return self.server.token(LAB_APP, certificate_thumbprint=certificate_thumbprint(self.own.read_bytes()))
@@ -303,7 +320,7 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
         (directory / "run").mkdir()
         with envoy(directory / "run", document) as proxy:
             proxy.wait_for_healthy([server.address])
-            yield Edge(proxy, server, place.authority, place.authority.issue("lab"))
+            yield Edge(proxy, server, place, place.authority.issue("lab"))
 
 
 async def test_a_caller_s_certificate_reaches_the_server_through_envoy(edge: Edge) -> None:
@@ -343,6 +360,26 @@ def test_probes_and_prometheus_reach_what_they_need_and_nothing_else(edge: Edge)
     assert (status("/ready"), status("/stats/prometheus")) == ("200", "200")
     assert (status("/config_dump"), status("/quitquitquit", "--request", "POST")) == ("404", "404")
     assert status("/ready", "--request", "POST") == "404"
+
+
+async def test_renewed_certificates_are_taken_over_without_a_restart(edge: Edge) -> None:
+    renewed = {folder: edge.authority.issue(name) for folder, name in (("tls", HOST), ("client-tls", OURS))}
+    serials = {load_pem_x509_certificate(path.read_bytes()).serial_number for path in renewed.values()}
+
+    for folder, certificate in renewed.items():
+        mount_certificate(edge.place.directory / folder, certificate)
+
+    await until("Envoy shows both", lambda: serials <= shown(edge.proxy))
+    host, _, port = edge.proxy.address.rpartition(":")
+    presented = ssl.get_server_certificate((host, int(port)), ca_certs=str(edge.authority.certificate))
+    assert load_pem_x509_certificate(presented.encode()).serial_number in serials
+    assert await edge.generate(edge.own) == 4
+
+
+def shown(proxy: Envoy) -> set[int]:
+    """The serial numbers of the certificates that Envoy goes by."""
+    found = proxy.admin("/certs").json()["certificates"]
+    return {int(chain["serial_number"], 16) for each in found for chain in each.get("cert_chain", [])}
 
 
 def test_an_envoy_that_is_about_to_stop_tells_callers_to_go(edge: Edge, tmp_path: Path) -> None:
