@@ -8,7 +8,7 @@ import json
 import shutil
 import ssl
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,17 +68,22 @@ class Placed:
     authority: Authority
 
 
-def mount_certificate(folder: Path, certificate: Path) -> None:
-    """Show it in a folder as a kubelet does a Secret, or a changed one: all of its files by one rename of a link."""
+def mount(folder: Path, files: Mapping[str, Path]) -> None:
+    """Show files in a folder as a kubelet does, the first time or anew: all of them by one rename of a link."""
     held = folder / f"..{len(list(folder.iterdir()))}"
     held.mkdir()
-    shutil.copy(certificate, held / "tls.crt")
-    shutil.copy(certificate.with_suffix(".key"), held / "tls.key")
+    for name, file in files.items():
+        shutil.copy(file, held / name)
     (folder / "..data_tmp").symlink_to(held.name)
     (folder / "..data_tmp").rename(folder / "..data")
-    for name in ("tls.crt", "tls.key"):
+    for name in files:
         if not (folder / name).is_symlink():
             (folder / name).symlink_to(f"..data/{name}")
+
+
+def pair(certificate: Path) -> dict[str, Path]:
+    """A certificate and its key, by their names in a Secret."""
+    return {"tls.crt": certificate, "tls.key": certificate.with_suffix(".key")}
 
 
 def placed(directory: Path, objects: list[Document]) -> Placed:
@@ -90,9 +95,9 @@ def placed(directory: Path, objects: list[Document]) -> Placed:
         folder = directory / volume["name"]
         folder.mkdir()
         if "secret" in volume:
-            mount_certificate(folder, secrets[volume["name"]])
+            mount(folder, pair(secrets[volume["name"]]))
         elif volume["name"] != "config":
-            shutil.copy(authority.certificate, folder / volume["configMap"]["items"][0]["path"])
+            mount(folder, {volume["configMap"]["items"][0]["path"]: authority.certificate})
     held = config_map(objects)
     for name, text in held["data"].items():
         (directory / "config" / name).write_text(text.replace(MOUNTED, str(directory)))
@@ -362,24 +367,35 @@ def test_probes_and_prometheus_reach_what_they_need_and_nothing_else(edge: Edge)
     assert status("/ready", "--request", "POST") == "404"
 
 
-async def test_renewed_certificates_are_taken_over_without_a_restart(edge: Edge) -> None:
+async def test_renewed_certificates_and_authorities_are_taken_over_without_a_restart(
+    edge: Edge, tmp_path: Path
+) -> None:
     renewed = {folder: edge.authority.issue(name) for folder, name in (("tls", HOST), ("client-tls", OURS))}
-    serials = {load_pem_x509_certificate(path.read_bytes()).serial_number for path in renewed.values()}
+    added, both = Authority(tmp_path, "the next authority"), tmp_path / "both.pem"
+    both.write_bytes(added.certificate.read_bytes() + edge.authority.certificate.read_bytes())
+    expected = {serial(path) for path in (*renewed.values(), added.certificate)}
 
     for folder, certificate in renewed.items():
-        mount_certificate(edge.place.directory / folder, certificate)
+        mount(edge.place.directory / folder, pair(certificate))
+    for folder in ("replicas-ca", "callers-ca"):
+        mount(edge.place.directory / folder, {"ca.crt": both})
 
-    await until("Envoy shows both", lambda: serials <= shown(edge.proxy))
+    await until("Envoy goes by all of them", lambda: expected <= gone_by(edge.proxy))
     host, _, port = edge.proxy.address.rpartition(":")
     presented = ssl.get_server_certificate((host, int(port)), ca_certs=str(edge.authority.certificate))
-    assert load_pem_x509_certificate(presented.encode()).serial_number in serials
+    assert load_pem_x509_certificate(presented.encode()).serial_number == serial(renewed["tls"])
     assert await edge.generate(edge.own) == 4
 
 
-def shown(proxy: Envoy) -> set[int]:
-    """The serial numbers of the certificates that Envoy goes by."""
+def serial(certificate: Path) -> int:
+    """Its number."""
+    return load_pem_x509_certificate(certificate.read_bytes()).serial_number
+
+
+def gone_by(proxy: Envoy) -> set[int]:
+    """The numbers of the certificates and authorities that Envoy has."""
     found = proxy.admin("/certs").json()["certificates"]
-    return {int(chain["serial_number"], 16) for each in found for chain in each.get("cert_chain", [])}
+    return {int(each["serial_number"], 16) for held in found for chain in held.values() for each in chain}
 
 
 def test_an_envoy_that_is_about_to_stop_tells_callers_to_go(edge: Edge, tmp_path: Path) -> None:

@@ -19,10 +19,10 @@ LOOPBACK = ip_address("127.0.0.1")
 class Authority:
     """Writes certificates into a directory, each beside its key: NAME.pem and NAME.key. Its own is ca.pem."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, name: str = "test authority") -> None:
         self._directory = directory
         self._key = generate_private_key(SECP256R1())
-        self._name = _name("test authority")
+        self._name = _name(name)
         now = datetime.now(UTC)
         built = self._builder(self._name, self._key.public_key(), now + timedelta(days=1))
         built = built.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)

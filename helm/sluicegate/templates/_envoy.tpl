@@ -37,7 +37,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 {{- if not .tls.clientCa.existingConfigMap -}}
-{{- $_ := unset $chain.transport_socket.typed_config.common_tls_context "validation_context" -}}
+{{- $_ := unset $chain.transport_socket.typed_config.common_tls_context "validation_context_sds_secret_config" -}}
 {{- end -}}
 
 {{- $left := list "grpc" "reflection" -}}
@@ -84,10 +84,28 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $_ := set $endpoint.address.socket_address "port_value" $.Values.ports.grpc -}}
 {{- $tls := $replicas.transport_socket.typed_config -}}
 {{- $_ := set $tls "sni" .replicaTls.serverName -}}
-{{- $_ := set (index $tls.common_tls_context.validation_context.match_typed_subject_alt_names 0).matcher "exact" .replicaTls.serverName -}}
+{{- $_ := set (index $tls.common_tls_context.combined_validation_context.default_validation_context.match_typed_subject_alt_names 0).matcher "exact" .replicaTls.serverName -}}
 {{- $_ := set (index $replicas.circuit_breakers.thresholds 0) "max_requests" (include "sluicegate.envoyRequests" $ | int) -}}
 {{- end -}}
 {{- toYaml $config -}}
+{{- end -}}
+
+{{/* What its ConfigMap holds: data, and binaryData where there is any. */}}
+{{- define "sluicegate.envoyFiles" -}}
+data:
+  envoy.yaml: |
+    {{- include "sluicegate.envoyConfig" . | nindent 4 }}
+  {{- $names := list "certificate" "client-certificate" "replicas-ca" }}
+  {{- if .Values.envoy.tls.clientCa.existingConfigMap }}
+  {{- $names = append $names "callers-ca" }}
+  {{- end }}
+  {{- range $names }}
+  {{ . }}.yaml: {{ $.Files.Get (printf "files/envoy/%s.yaml" .) | toJson }}
+  {{- end }}
+{{- if .Values.envoy.rest.enabled }}
+binaryData:
+  descriptors.binpb: {{ .Files.Get "files/envoy/descriptors.binpb" | b64enc }}
+{{- end }}
 {{- end -}}
 
 {{/* Twice the slots and places in queues of all replicas: they refuse with a reason what is above once, and other calls are short. */}}
