@@ -494,6 +494,29 @@ async def test_a_lost_engine_ends_its_streams_with_all_that_it_gave(tmp_path: Pa
         assert told.texts[0].encode() == TOKENIZER.decode([count_up(0, position, (540,)) for position in range(1, 5)])
 
 
+async def test_an_answer_whose_tokens_are_charged_is_not_asked_for_again_by_grpc(tmp_path: Path) -> None:
+    """It may be of a status without headers before it, and would be charged again."""
+    policy = {"maxAttempts": 3, "initialBackoff": "0.01s", "maxBackoff": "0.01s", "backoffMultiplier": 1}
+    method = {"name": [{}], "retryPolicy": {**policy, "retryableStatusCodes": ["UNAVAILABLE"]}}
+    retries = {"grpc.enable_retries": 1, "grpc.service_config": json.dumps({"methodConfig": [method]})}
+    request = GenerateRequest(model=SMALL, text="The", config=GenerationConfig(max_output_tokens=50))
+    async with (
+        serving(tmp_path, metrics=METRICS) as server,
+        connected(server.target, options=[*retries.items()]) as own,
+    ):
+        server.engine.pause_after(3)
+        stub: Any = GenerationServiceStub(own)
+        reading = asyncio.create_task(refusal(stub.Generate(request, metadata=bearer(), timeout=LONG_SECONDS)))
+        await stepped(server, 4)
+
+        server.engine.lose()
+
+        refused = await reading
+        started = 'grpc_server_started_total{grpc_method="Generate",grpc_service="sluicegate.v1.GenerationService"}'
+        assert (refused.verdict, refused.usage) == ("UNAVAILABLE ENGINE_LOST", (1, 4))
+        assert (await server.metrics())[started] == 1
+
+
 async def test_calls_are_refused_until_the_engine_is_back(tmp_path: Path) -> None:
     async with serving(tmp_path) as server:
         watch = server.health.Watch(HealthCheckRequest(service=f"models/{SMALL}"), metadata=bearer())

@@ -22,7 +22,8 @@ class RpcCall:
     """What is known of one RPC while it runs.
 
     `caller` and `record` are set by Authentication; by servicers `usage`, `has_answered` where answers go on without
-    usage, `denied` where the answer is that a call would be, and `first_write` before a stream's first message leaves.
+    usage, `denied` where the answer is that a call would be, `answers_whole` where what has usage sends nothing before
+    its end, and `first_write` before a stream's first message leaves.
     """
 
     service: str
@@ -34,6 +35,7 @@ class RpcCall:
     usage: Usage | None = None
     has_answered: bool = False
     denied: Reason | None = None
+    answers_whole: bool = False
     first_write: asyncio.Task[None] | None = None
     trace: CallTrace = NO_TRACE
 

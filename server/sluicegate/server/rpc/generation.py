@@ -56,6 +56,7 @@ class GenerationServicer(GenerationServiceServicer):
         texts: list[list[str]] = [[] for _ in candidates]
         async with self._generations.open(call, asked) as generation:
             rpc_call.current().usage = generation.usage
+            rpc_call.current().answers_whole = True
             while (events := await generation.next()) is not None:
                 for event in events:
                     candidate = candidates[event.candidate]

@@ -10,7 +10,7 @@ import asyncio
 import functools
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeAlias
 
 import grpc
@@ -142,6 +142,11 @@ def errors() -> Wrapping:
 
 async def _abort(context: Context, call: rpc_call.RpcCall, refused: CallRefused) -> None:
     await call.headers_left()
+    if call.answers_whole and call.usage is not None and call.usage.output_tokens:
+        # A status without headers before it is retried by gRPC and by proxies where its code allows it (gRFC A6): this
+        # call's tokens are charged, and would be again.
+        with suppress(grpc.aio.InternalError):  # the caller is gone
+            await context.send_initial_metadata(())
     await context.abort(
         status_code(refused.reason),
         public_text(refused.reason),
