@@ -54,11 +54,11 @@ def silent(load: Load) -> None:
 class Life:
     """One life of an engine. `stops`: the limits that it was given to end; `sent`: what it was asked.
 
-    Clear `may_stop` to hold its end. `fault`: what its end raises.
+    `answer`: what becomes of a load. Clear `may_stop` to hold its end. `fault`: what its end raises.
     """
 
     def __init__(self, answer: Answer, on_figures: Callable[[Figures], None] | None) -> None:
-        self._answer = answer
+        self.answer = answer
         self._decoder = msgspec.msgpack.Decoder(Command)
         self._client = EngineClient(self._take, on_figures)
         self.may_stop = asyncio.Event()
@@ -102,7 +102,7 @@ class Life:
         self.sent.append(command)
         event: Event | None = None
         if isinstance(command, Load):
-            event = self._answer(command)
+            event = self.answer(command)
         if isinstance(command, Score):
             event = Scored(request=command.request, logprobs=[-0.5], top=[()])
         if event is not None:

@@ -11,6 +11,7 @@ import structlog
 
 from sluicegate.auth import Policy, Principal, Reason
 from sluicegate.server.auditing import Auditing
+from sluicegate.server.engine.daemon import to_daemon
 from sluicegate.server.engine.errors import ModelLoadError
 from sluicegate.server.engine.messages import Load
 from sluicegate.server.errors import CallRefused, CheckpointError, FieldViolation
@@ -50,6 +51,7 @@ class Hosting:
         self._load_of = load_of
         self._grace_seconds = grace_seconds
         self._changing = {model: asyncio.Lock() for model in models.hosted}
+        self._coming: set[str] = set()
         self._running: set[asyncio.Task[None]] = set()
 
     async def load(self, operator: Principal, model: str, justification: str, *, validate_only: bool) -> None:
@@ -76,8 +78,7 @@ class Hosting:
     ) -> None:
         """Take the model out: no new calls at once, those under way get their time, then its memory is freed."""
         self._check(model)
-        if drafted := self._models.engines.hosting(model).drafted_by(model):
-            raise _invalid(f"drafts for no other model; unload {', '.join(drafted)} first")
+        self._check_drafts_for_none(model)
         if not validate_only:
             self._auditing.operated(operator, "unload_model", model, justification)
             await self._carried_out(
@@ -87,22 +88,30 @@ class Hosting:
     async def _load(self, model: str) -> None:
         engine = self._models.engines.hosting(model)
         async with self._changing[model]:
-            if engine.facts(model) is not None:
+            if self._models.find(model) is not None:
                 return
+            if engine.facts(model) is not None:
+                raise _failed("other weights are loaded than the policy pins; unload the model first")
+            if (drafter := engine.drafter(model)) in engine.unloaded:
+                raise _failed(f"{drafter}, which drafts for it, is not loaded; load that first")
+            self._coming.add(model)
             try:
-                load = await asyncio.to_thread(self._load_of, self._policy(), model, engine.unloaded.values())
-                tokenizer = await asyncio.to_thread(Tokenizer.load, Path(load.directory))
+                load = await to_daemon(self._load_of, self._policy(), model, engine.unloaded.values())
+                tokenizer = await to_daemon(Tokenizer.load, Path(load.directory))
                 with engine_faults():
                     await engine.load(load)
             except (CheckpointError, ModelLoadError) as error:
                 log.error("model_not_loaded", model=model, problem=str(error))
-                raise CallRefused(Reason.MODEL_LOAD_FAILED, {"problem": str(error)[:LONGEST_PROBLEM]}) from error
+                raise _failed(str(error)) from error
+            finally:
+                self._coming.discard(model)
             self._models.take_tokenizer(model, tokenizer)
             log.warning("model_loaded_by_operator", model=model)
 
     async def _unload(self, model: str, grace_seconds: float) -> None:
         engine = self._models.engines.hosting(model)
         async with self._changing[model]:
+            self._check_drafts_for_none(model)  # others may have come since it was asked
             engine.retire(model)
             calls = [call for call in self._live if call.grant.model == model]
             await _ended(calls, grace_seconds)
@@ -111,6 +120,17 @@ class Hosting:
             await _ended(calls, LAST_WORDS_SECONDS)
             await engine.unload(model)
             log.warning("model_unloaded_by_operator", model=model)
+
+    def _check_drafts_for_none(self, model: str) -> None:
+        """Raise CallRefused for one that drafts for a model which is loaded, or about to be."""
+        engine = self._models.engines.hosting(model)
+        drafted = [
+            name
+            for name in engine.models
+            if engine.drafter(name) == model and (name not in engine.unloaded or name in self._coming)
+        ]
+        if drafted:
+            raise _invalid(f"drafts for no other model; unload {', '.join(drafted)} first")
 
     def _check(self, model: str) -> None:
         if model not in self._changing:
@@ -138,6 +158,10 @@ async def _ended(calls: list[LiveCall], seconds: float) -> None:
                 await call.over.wait()
     except TimeoutError:
         pass
+
+
+def _failed(problem: str) -> CallRefused:
+    return CallRefused(Reason.MODEL_LOAD_FAILED, {"problem": problem[:LONGEST_PROBLEM]})
 
 
 def _invalid(rule: str) -> CallRefused:

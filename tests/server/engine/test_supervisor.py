@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from engine_lives import Answer, Lives, failed, loaded, settle, silent
 from engine_streams import submission
+from msgspec import structs
 from scripted_runner import scripted_load
 
 from sluicegate.server.engine.errors import EngineLost, EngineUnavailable, ModelLoadError
@@ -26,6 +27,7 @@ from sluicegate.server.engine.supervisor import (
     FIRST_DELAY_SECONDS,
     HEALTHY_SECONDS,
     LONGEST_DELAY_SECONDS,
+    STRICT_TRIES,
     Engine,
     Limits,
     ModelState,
@@ -234,6 +236,31 @@ async def test_the_next_try_waits_twice_as_long_up_to_a_limit() -> None:
         assert bench.restarts == 1
 
 
+async def test_after_some_tries_an_engine_does_without_a_model_that_cannot_be_loaded(
+    logs: list[MutableMapping[str, Any]],
+) -> None:
+    def only_the_second(load: Load) -> Event | None:
+        return loaded(load) if load.model == "two" else failed(load)
+
+    bench = Bench(loaded, *[only_the_second] * (STRICT_TRIES + 1))
+    async with bench.engine as engine:
+        bench.lives.last.die()
+        await settle()
+        await settle()
+
+        assert len(bench.naps) == STRICT_TRIES + 1
+        assert engine.states == {"one": ModelState.NOT_SERVING, "two": ModelState.SERVING}
+        assert [entry["problem"] for entry in logs if entry["event"] == "model_not_loaded_again"] == [
+            "one: no such directory"
+        ]
+        assert list(engine.unloaded) == []
+
+        bench.lives.last.answer = loaded
+        await engine.load(scripted_load("one"))
+
+        assert engine.states == dict(SERVING)
+
+
 @pytest.mark.parametrize(
     ("lives", "naps"),
     [
@@ -424,11 +451,41 @@ async def test_a_worker_that_is_restarted_is_not_asked_for_what_was_unloaded() -
         assert engine.states == {"one": ModelState.NOT_SERVING, "two": ModelState.SERVING}
 
 
-async def test_which_models_a_model_drafts_for_is_known_while_they_are_loaded() -> None:
+async def test_a_worker_that_is_restarted_gives_each_model_its_share_of_the_start() -> None:
+    bench = Bench()
+
+    async with bench.engine as engine:
+        engine.retire("one")
+        await engine.load(structs.replace(scripted_load("one", slots=2), memory_share=0.5))
+        bench.lives.last.die()
+        await settle()
+
+        assert bench.lives.last.sent[0] == scripted_load("one", slots=2)
+
+
+async def test_models_that_are_retired_in_turn_while_a_worker_comes_up_stay_out() -> None:
+    bench = Bench(loaded, silent)
+
+    async with bench.engine as engine:
+        bench.lives.last.die()
+        await settle()
+        life = bench.lives.last
+        engine.retire("one")
+        for model in ("one", "two"):
+            life.tell(loaded(scripted_load(model)))
+            await settle()
+        engine.retire("two")
+        for number in (1, 2):
+            life.tell(Pong(number=number))
+            await settle()
+
+        assert life.sent[2:] == [Unload(model="one"), Ping(number=1), Unload(model="two"), Ping(number=2)]
+        assert engine.is_alive
+        assert engine.states == dict(NOT_SERVING)
+
+
+async def test_who_drafts_for_a_model_is_known() -> None:
     drafted = scripted_load("two", speculation=Speculation(draft="one", tokens=3))
     engine = Engine([scripted_load("one"), drafted], Lives().launch)
 
-    before = engine.drafted_by("one")
-    engine.retire("two")
-
-    assert (before, engine.drafted_by("one"), engine.drafted_by("two")) == (("two",), (), ())
+    assert (engine.drafter("one"), engine.drafter("two")) == (None, "one")

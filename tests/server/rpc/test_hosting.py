@@ -27,6 +27,7 @@ from harness import (
     serving,
     until,
 )
+from scripted_drafts import ScriptedDraftModel
 
 from sluicegate.server.audit.entries import Operated
 from sluicegate.server.engine.errors import ModelLoadError
@@ -52,7 +53,8 @@ OPERATOR = bearer(sub="olga", client_id="operations", scope="engine:read engine:
 class Loads:
     """What the engine is asked to load, in turn; `then` is done before each model but the first ones."""
 
-    def __init__(self) -> None:
+    def __init__(self, *drafters: str) -> None:
+        self.drafters = drafters
         self.seen: list[Load] = []
         self.engine = Engine()
         self.then: Callable[[], None] = lambda: None
@@ -61,7 +63,8 @@ class Loads:
         self.seen.append(load)
         if len(self.seen) > len(BOTH):
             self.then()
-        return self.engine.load(load)
+        runner = self.engine.load(load)
+        return ScriptedDraftModel(runner.facts, self.engine.script) if load.model in self.drafters else runner
 
 
 def unloading(
@@ -254,6 +257,54 @@ async def test_a_load_that_fails_is_told_with_its_problem_and_leaves_others_alon
         assert refused.facts == {"problem": "the digest is another"}
         assert (told != "", out) == (True, MODEL_STATE_UNAVAILABLE)
         assert await text(stream(server, MEDIUM)) == told
+
+
+async def test_a_model_whose_drafter_is_out_waits_for_it_and_keeps_it_in(tmp_path: Path) -> None:
+    loads, may_load, is_loading = Loads(SMALL), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        is_loading.set()
+        may_load.wait()
+
+    drafted = {**BOTH, MEDIUM: {**BOTH[MEDIUM], "speculation": {"draft": SMALL}}}
+    async with serving(tmp_path, models=drafted, load=loads) as server:
+        needed = await refusal(unloading(server, SMALL))
+        await unloading(server, MEDIUM)
+        await unloading(server, SMALL)
+        alone = await refusal(loading(server, MEDIUM))
+        await loading(server, SMALL)
+        loads.then = hold
+        coming = asyncio.create_task(until_answered(loading(server, MEDIUM)))
+        try:
+            await asyncio.to_thread(is_loading.wait)
+            about_to_be = await refusal(unloading(server, SMALL))
+        finally:
+            may_load.set()
+        back = await coming
+
+        rule = f"drafts for no other model; unload {MEDIUM} first"
+        assert (needed.violations, about_to_be.violations) == ({"model": rule}, {"model": rule})
+        assert alone.verdict == "FAILED_PRECONDITION MODEL_LOAD_FAILED"
+        assert alone.facts == {"problem": f"{SMALL}, which drafts for it, is not loaded; load that first"}
+        assert back.model.state == MODEL_STATE_READY
+        assert await state(server, SMALL) == MODEL_STATE_READY
+
+
+async def test_a_model_with_other_weights_than_are_pinned_now_is_to_go_out_first(tmp_path: Path) -> None:
+    loads, plan = Loads(), demo_plan()
+    async with serving(tmp_path, plan, models=BOTH, load=loads) as server:
+        plan["models"][MEDIUM]["weights_sha256"] = "ab" * 32
+        server.write_policy(plan)
+
+        async def answers_no_more() -> bool:
+            return await state(server) != MODEL_STATE_READY
+
+        await until(answers_no_more)
+        refused = await refusal(loading(server))
+
+        assert refused.verdict == "FAILED_PRECONDITION MODEL_LOAD_FAILED"
+        assert "unload the model first" in refused.facts["problem"]
+        assert len(loads.seen) == len(BOTH)
 
 
 async def test_what_is_loaded_again_is_what_the_policy_says_now(tmp_path: Path) -> None:

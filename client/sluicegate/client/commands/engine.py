@@ -37,7 +37,7 @@ def load(
 ) -> None:
     """Show how much each engine and each of its models has to do. Needs the scope engine:read.
 
-    sluicegate engine load --target gate-0:50052
+    sluicegate engine load --target gate-0:50053
     """
     found = asyncio.run(_load(connection))
     if as_json:
@@ -57,7 +57,7 @@ def requests(
 
     Needs the scope engine:read.
 
-    sluicegate engine requests --target gate-0:50052
+    sluicegate engine requests --target gate-0:50053
     """
     found = asyncio.run(_requests(connection))
     if as_json:
@@ -78,7 +78,7 @@ def cancel(
 ) -> None:
     """End one call wherever it waits. Its caller reads why, and what it has used.
 
-    sluicegate engine cancel 0198c1a2-… --justification "It hangs." --target gate-0:50052
+    sluicegate engine cancel 0198c1a2-… --justification "It hangs." --target gate-0:50053
     """
     ended = asyncio.run(_cancel(connection, request, order))
     if order.as_json:
@@ -98,7 +98,7 @@ def load_model(
 ) -> None:
     """Have a model answer that was unloaded, while others are served. A large one may need a longer --timeout.
 
-    sluicegate engine load-model gpt2-774m --justification "Needed again." --target gate-0:50052
+    sluicegate engine load-model gpt2-774m --justification "Needed again." --target gate-0:50053
     """
     _show(asyncio.run(_load_model(connection, model, order)), order)
 
@@ -117,7 +117,7 @@ def unload_model(
 ) -> None:
     """Take a model out of the replica while others are served: no new calls, those under way get their time.
 
-    sluicegate engine unload-model gpt2-774m --justification "Room for others." --target gate-0:50052
+    sluicegate engine unload-model gpt2-774m --justification "Room for others." --target gate-0:50053
 
     The answer comes when it is out. --timeout must be longer than the grace.
     """
@@ -133,7 +133,7 @@ def drain(
 ) -> None:
     """Take the replica out of service, as SIGTERM would: calls under way get their time, then the process ends.
 
-    sluicegate engine drain --justification "New kernel." --target gate-0:50052
+    sluicegate engine drain --justification "New kernel." --target gate-0:50053
     """
     plan = asyncio.run(_drain(connection, order))
     if order.as_json:

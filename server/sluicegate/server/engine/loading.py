@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
+from sluicegate.server.engine.daemon import carry_out, in_daemon
 from sluicegate.server.engine.messages import Load
 from sluicegate.server.engine.runner import Runner
 
@@ -27,19 +27,10 @@ class Loading:
 def in_loop(_load: Load, work: Callable[[], Runner]) -> Future[Runner]:
     """Load at once. The other models stand still meanwhile."""
     future: Future[Runner] = Future()
-    _carry_out(work, future)
+    carry_out(work, future)
     return future
 
 
 def in_thread(_load: Load, work: Callable[[], Runner]) -> Future[Runner]:
-    """Load in a thread of its own. A daemon: a load that never ends must not keep a failed engine from its exit."""
-    future: Future[Runner] = Future()
-    threading.Thread(target=_carry_out, args=(work, future), name="load", daemon=True).start()
-    return future
-
-
-def _carry_out(work: Callable[[], Runner], future: Future[Runner]) -> None:
-    try:
-        future.set_result(work())
-    except BaseException as error:  # whoever takes the future decides what becomes of it
-        future.set_exception(error)
+    """Load in a thread of its own: a load that never ends does not keep a failed engine from its exit."""
+    return in_daemon(work, "load")

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 import structlog
+from msgspec import structs
 
 from sluicegate.server.engine.client import EngineClient, EngineStream
 from sluicegate.server.engine.errors import EngineLost, EngineUnavailable, ModelLoadError
@@ -19,6 +20,7 @@ from sluicegate.server.engine.messages import Figures, Finished, Load, Loaded, R
 
 FIRST_DELAY_SECONDS = 0.5
 LONGEST_DELAY_SECONDS = 30.0
+STRICT_TRIES = 3  # of a restart, that bring back all models or none; what fails then may come of the loss itself
 HEALTHY_SECONDS = 60.0  # a worker that lived this long starts the next back-off from the beginning
 
 log = structlog.get_logger()
@@ -120,13 +122,10 @@ class Engine:
         """Models that it was told to do without, until they are loaded again, as they were loaded last."""
         return {model: load for model, load in self._loads.items() if model in self._unloaded}
 
-    def drafted_by(self, model: str) -> tuple[str, ...]:
-        """The models for which this one drafts, but for those that are unloaded."""
-        return tuple(
-            name
-            for name, load in self._loads.items()
-            if name not in self._unloaded and load.speculation is not None and load.speculation.draft == model
-        )
+    def drafter(self, model: str) -> str | None:
+        """The model that drafts for this one, if one does; it must be loaded first."""
+        speculation = self._loads[model].speculation
+        return None if speculation is None else speculation.draft
 
     def facts(self, model: str) -> Loaded | None:
         """What a model is, while it answers; else None."""
@@ -157,6 +156,9 @@ class Engine:
     async def load(self, load: Load) -> Loaded:
         """Load one of its models again, as `load` now has it, beside the others; one that answers is left as it is.
 
+        A worker that comes after this one loads it so too, but for its share of the memory, which is then of what all
+        of them find free: the one from the start.
+
         Raises ModelLoadError, after which the model stays unloaded, and EngineUnavailable or EngineLost if the engine
         is gone: what it is to load when it is back is as before.
         """
@@ -168,7 +170,7 @@ class Engine:
             facts = await self._load(worker, load)
             if self._worker is not worker:
                 raise EngineLost("the engine was lost when the model was loaded")
-            self._loads[load.model] = load
+            self._loads[load.model] = structs.replace(load, memory_share=self._loads[load.model].memory_share)
             self._unloaded.discard(load.model)
             self._announce({**self._facts, load.model: facts})
             return facts
@@ -225,30 +227,44 @@ class Engine:
                 self._on_restart()
             if lived >= HEALTHY_SECONDS:
                 delay = FIRST_DELAY_SECONDS
-            restarted = None
+            restarted, tries = None, 0
             while restarted is None:
                 await self._sleep(delay)
                 delay = min(2 * delay, LONGEST_DELAY_SECONDS)
-                restarted = await self._try_again()
+                restarted, tries = await self._try_again(can_do_without=tries >= STRICT_TRIES), tries + 1
             worker = restarted
 
-    async def _try_again(self) -> Worker | None:
+    async def _try_again(self, *, can_do_without: bool) -> Worker | None:
         try:
-            return await self._bring_up()
+            return await self._bring_up(can_do_without=can_do_without)
         except Exception as error:  # whatever it is, the next attempt may succeed, and nobody waits for this task
             log.error("engine_restart_failed", models=self.models, error=repr(error))
             return None
 
-    async def _bring_up(self) -> Worker:
-        """A worker with all models loaded. They answer only then: a load would hold up streams."""
+    async def _bring_up(self, *, can_do_without: bool = False) -> Worker:
+        """A worker with all models loaded. They answer only then: a load would hold up streams.
+
+        `can_do_without`: those that cannot be loaded are left out, if there are others; they answer when somebody has
+        loaded them, or after another restart.
+        """
         worker = await self._launch(self._on_figures)
         try:
-            facts = {
-                model: await self._load(worker, load)
-                for model, load in self._loads.items()
-                if model not in self._unloaded
-            }
-            for model in facts.keys() & self._unloaded:  # retired while the worker came up
+            facts: dict[str, Loaded] = {}
+            failures: list[ModelLoadError] = []
+            for model, load in self._loads.items():
+                if model in self._unloaded:
+                    continue
+                try:
+                    facts[model] = await self._load(worker, load)
+                except ModelLoadError as error:
+                    if not can_do_without:
+                        raise
+                    log.error("model_not_loaded_again", model=model, problem=str(error))
+                    failures.append(error)
+            if failures and not facts:
+                raise failures[0]
+            while retired := facts.keys() & self._unloaded:  # while the worker came up
+                model = retired.pop()
                 del facts[model]
                 await worker.client.unload(model)
         except BaseException:
