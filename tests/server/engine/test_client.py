@@ -441,12 +441,28 @@ async def test_a_cancelled_score_is_aborted() -> None:
 async def test_a_load_gives_what_the_model_is() -> None:
     wire = Wire()
     loading = await waiting(wire.client.load(LOAD))
-    assert wire.client.is_loading
+    assert wire.client.may_be_silent
 
     wire.tell(LOADED)
 
     assert await loading == LOADED
-    assert not wire.client.is_loading
+    assert not wire.client.may_be_silent
+
+
+async def test_an_engine_that_answers_in_a_load_is_expected_to_go_on_with_it() -> None:
+    wire = Wire()
+    before = wire.client.ping()
+    loading = await waiting(wire.client.load(LOAD))
+
+    wire.tell(Pong(number=1))  # sent before the engine took the load
+    may_be_silent = wire.client.may_be_silent
+    within = wire.client.ping()
+    wire.tell(Pong(number=2))
+
+    assert (before.done(), within.done()) == (True, True)
+    assert (may_be_silent, wire.client.may_be_silent) == (True, False)
+    wire.tell(LOADED)
+    await loading
 
 
 async def test_a_failed_load_says_what_to_do() -> None:
@@ -459,16 +475,31 @@ async def test_a_failed_load_says_what_to_do() -> None:
         await loading
 
 
-async def test_a_cancelled_load_is_forgotten_and_its_late_answer_is_ignored() -> None:
+@pytest.mark.parametrize("answer", [LOADED, LoadFailed(model="m", message="m: no such directory")])
+async def test_what_a_cancelled_load_gives_is_unloaded_and_taken_for_no_other(answer: Event) -> None:
     wire = Wire()
     await cancelled(await waiting(wire.client.load(LOAD)))
-    assert not wire.client.is_loading
+    assert not wire.client.may_be_silent
+    with pytest.raises(ModelLoadError, match="m: an earlier load that was given up is not over yet"):
+        await wire.client.load(LOAD)
 
-    wire.tell(LOADED)
+    wire.tell(answer)
     again = await waiting(wire.client.load(LOAD))
     wire.tell(LOADED)
 
     assert await again == LOADED
+    assert wire.sent == [LOAD, *[Unload(model="m")] * isinstance(answer, Loaded), LOAD]
+
+
+async def test_a_load_that_is_cancelled_when_it_was_answered_is_undone() -> None:
+    wire = Wire()
+    loading = await waiting(wire.client.load(LOAD))
+
+    wire.tell(LOADED)
+    await cancelled(loading)
+
+    assert wire.sent == [LOAD, Unload(model="m")]
+    assert not wire.client.may_be_silent
 
 
 async def test_a_model_is_loaded_once_at_a_time() -> None:

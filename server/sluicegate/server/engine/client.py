@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -135,8 +136,11 @@ class EngineClient:
         self._on_figures = on_figures
         self._streams: dict[str, EngineStream] = {}
         self._loads: dict[str, asyncio.Future[Loaded]] = {}
+        self._given_up: set[str] = set()  # models whose load goes on, though nobody waits for it
         self._pings: dict[int, asyncio.Future[None]] = {}
         self._pinged = 0
+        self._pinged_before_load = 0
+        self._answers_while_loading = False
         self._loss: EngineLost | None = None
         self._lost = asyncio.Event()
         self._encoder = msgspec.msgpack.Encoder()
@@ -149,9 +153,9 @@ class EngineClient:
         await self._lost.wait()
 
     @property
-    def is_loading(self) -> bool:
-        """Whether a load is under way; the engine answers nothing else meanwhile."""
-        return bool(self._loads)
+    def may_be_silent(self) -> bool:
+        """Whether a load is under way in which the engine answers nothing else, for all that it has shown so far."""
+        return bool(self._loads) and not self._answers_while_loading
 
     async def submit(self, message: Submit) -> EngineStream:
         """Start a generation. Raises EngineUnavailable if the engine is gone, ValueError if the request is live."""
@@ -176,17 +180,27 @@ class EngineClient:
     async def load(self, message: Load) -> Loaded:
         """Load a model. Raises ModelLoadError with what to do about it, EngineLost if the engine died.
 
-        One load of a model at a time, else ValueError. Cancelling ends the wait, not the load.
+        One load of a model at a time, else ValueError. Cancelling ends the wait, not the load: what it gives is
+        unloaded, and until then there is no other, which its answer could be taken for.
         """
         if message.model in self._loads:
             raise ValueError(f"a load of {message.model} is under way")
+        if message.model in self._given_up:
+            raise ModelLoadError(f"{message.model}: an earlier load that was given up is not over yet; try again later")
         if self._loss is not None:
             raise self._loss
         self.send(message)
+        self._pinged_before_load, self._answers_while_loading = self._pinged, False
         future: asyncio.Future[Loaded] = asyncio.get_running_loop().create_future()
         self._loads[message.model] = future
         try:
             return await future
+        except asyncio.CancelledError:
+            if future.cancelled():
+                self._given_up.add(message.model)
+            elif future.exception() is None:  # it was answered in the same moment
+                self._drop(message.model)
+            raise
         finally:
             del self._loads[message.model]
 
@@ -278,11 +292,23 @@ class EngineClient:
             case Loaded() | LoadFailed():
                 self._answer_load(event)
             case Pong():
+                if self._loads and event.number > self._pinged_before_load:
+                    self._answers_while_loading = True
                 pinged = self._pings.pop(event.number, None)
                 if pinged is not None and not pinged.done():
                     pinged.set_result(None)
 
+    def _drop(self, model: str) -> None:
+        """Have a model unloaded that was loaded for nobody."""
+        with suppress(EngineUnavailable):
+            self.send(Unload(model=model))
+
     def _answer_load(self, event: Loaded | LoadFailed) -> None:
+        if event.model in self._given_up:
+            self._given_up.discard(event.model)
+            if isinstance(event, Loaded):
+                self._drop(event.model)
+            return
         future = self._loads.get(event.model)
         if future is None or future.done():
             return

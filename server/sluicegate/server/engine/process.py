@@ -150,7 +150,7 @@ class WorkerProcess:
             except EngineUnavailable:
                 return  # it is lost already
             await self._sleep(self._heartbeat.interval_seconds)
-            alive = self._client.delivered > delivered or self._client.is_loading
+            alive = self._client.delivered > delivered or self._client.may_be_silent
             silent = 0 if alive else silent + 1
         log.error("engine_hangs", pid=self.pid)
         self._client.lose(EngineLost("the engine process hangs"))
