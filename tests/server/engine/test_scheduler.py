@@ -445,6 +445,23 @@ def test_a_wide_request_whose_turn_has_come_is_not_overtaken_while_its_slots_com
     assert newcomers == 9
 
 
+def test_slots_that_stay_empty_for_wide_requests_count_as_theirs() -> None:
+    """Else requests of many sequences and few tokens, which are due soon again, would keep the others' slots empty."""
+    slots, long = 4, 20
+    bench = Bench(ScriptedRunner(slots=slots))
+    for number in range(200):
+        bench.submit(f"wide {number}", [5], candidates=slots, identity="wide", max_output_tokens=1)
+        bench.submit(f"narrow {number}", [5], identity="narrow", max_output_tokens=long)
+
+    empty = 0
+    for _ in range(1_000):
+        bench.step()
+        empty += slots - bench.scheduler.running
+    narrow = sum(start.startswith("narrow") for start in bench.starts())
+
+    assert narrow * (1 + long) > 0.9 * empty
+
+
 def test_a_higher_priority_goes_first_among_the_requests_of_one_identity() -> None:
     bench = Bench(ScriptedRunner(slots=1))
     bench.submit("running", [5], max_output_tokens=2)

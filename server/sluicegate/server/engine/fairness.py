@@ -7,7 +7,9 @@ request is due; what is admitted puts it off by that request's tokens. Who has n
 one caller's flood is behind another's single request from the first slot that comes free.
 
 A request is charged for what it may take when it is admitted, and its identity gets back what was not generated when
-it ends. Inside an identity: the higher priority first, then first come, first served.
+it ends. One that needs many slots is charged also for those that stay empty until it has them all: else small requests
+of many sequences could keep a model idle at no cost. Inside an identity: the higher priority first, then first come,
+first served.
 """
 
 from __future__ import annotations
@@ -81,6 +83,11 @@ class FairQueue:
             shares = (share for share in self._shares.values() if share.waiting)
             self._turn = min(shares, key=lambda share: (share.due, share.waiting[0].order)).waiting[0]
         return self._turn
+
+    def hold(self, slots: int) -> None:
+        """Charge the identity whose turn it is for a step in which so many slots stay empty for it."""
+        assert self._turn is not None
+        self._shares[self._turn.identity].start += slots * TOKEN
 
     def admit(self, request: Request) -> None:
         """Take the request whose turn it is out, and charge its identity."""

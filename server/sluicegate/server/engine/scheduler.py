@@ -305,6 +305,7 @@ class Scheduler:
         cached_tokens = 0
         while self._slots.free and (request := self._queue.next()) is not None:
             if len(request.live) > self._slots.free:
+                self._queue.hold(self._slots.free)
                 break  # the turn is kept, so that its slots come together
             self._queue.admit(request)
             self._running += request.live
