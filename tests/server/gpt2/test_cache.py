@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -65,4 +67,10 @@ def test_slots_that_fit_leave_room_for_the_activations_of_a_step() -> None:
 
     assert slots_that_fit(SMALL, torch.float32, 100 * one) == 90
     assert slots_that_fit(SMALL, torch.float32, one) == 0
-    assert Cache(SMALL, 5, torch.float32, CPU).nbytes == 5 * one
+    assert Cache(SMALL, 5, torch.float32, CPU).nbytes <= 5 * one
+
+
+def test_cache_takes_the_bytes_that_are_reckoned_with() -> None:
+    config = replace(SMALL, context_length=128)
+
+    assert Cache(config, 5, torch.float32, CPU).nbytes == 5 * slot_bytes(config, torch.float32)

@@ -171,6 +171,21 @@ def test_slots_are_counted_from_the_memory_that_is_free_beside_the_weights(
     assert load_runner(structs.replace(load, slots=None)).facts.slots == slots
 
 
+@pytest.mark.parametrize("room", [2.2, 3.0, 9.5, 40.0])
+def test_counted_slots_leave_room_for_those_of_rows_that_fill_up_a_graph(
+    load: Load, free_memory: Any, room: float
+) -> None:
+    config = load_config(Path(load.directory))
+    slot = slot_bytes(config, torch.float32)
+    free_memory(config.parameters * 4 + int(room * slot))
+    cpu = torch.device("cpu")
+
+    slots = loading._count_slots(structs.replace(load, slots=None), config, torch.float32, cpu, 1)
+
+    loading._check_memory(config, slots, 1, torch.float32, cpu)
+    assert slots >= min(room * 0.9 - 2, loading.MOST_SLOTS["cpu"])
+
+
 def test_slots_are_counted_from_the_model_s_share_alone(load: Load, reference: Any, free_memory: Any) -> None:
     weights = 4 * sum(parameter.numel() for parameter in reference.parameters())
     slot = slot_bytes(load_config(Path(load.directory)), torch.float32)

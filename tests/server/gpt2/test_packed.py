@@ -21,6 +21,8 @@ from torch import Tensor
 from sluicegate.server.engine.messages import Sampling
 from sluicegate.server.engine.runner import Chunk
 from sluicegate.server.gpt2.batch import lay_out
+from sluicegate.server.gpt2.cache import slot_bytes
+from sluicegate.server.gpt2.config import Gpt2Config
 from sluicegate.server.gpt2.kernels.build import find_or_build
 from sluicegate.server.gpt2.kernels.library import Kernels
 from sluicegate.server.gpt2.kernels.processor import Tier, usable_tiers
@@ -217,6 +219,13 @@ def test_cleared_slot_is_zeros_and_others_are_left_alone(reference: Any, kernels
 
     assert not cache.entries[:, :, 0].any()
     assert cache.entries[:, :, 1].any()
+
+
+@pytest.mark.parametrize("context", [1, 64, 65, 1_000])
+def test_a_slot_takes_what_is_reckoned_with_whatever_the_context(context: int) -> None:
+    config = Gpt2Config(2, 4, 128, 512, context, VOCABULARY)
+
+    assert PackedCache(config, 3, torch.bfloat16).nbytes == 3 * slot_bytes(config, torch.bfloat16)
 
 
 def test_cache_takes_the_bytes_that_are_reckoned_with(reference: Any, kernels: Kernels) -> None:

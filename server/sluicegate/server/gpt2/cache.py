@@ -6,14 +6,17 @@ import torch
 from torch import Tensor
 
 from sluicegate.server.gpt2.config import Gpt2Config
+from sluicegate.server.gpt2.kernels.library import POSITIONS_MULTIPLE
 
 # Of the free memory, what is left to the activations and logits of a step.
 RESERVED_FRACTION = 0.1
 
 
 def slot_bytes(config: Gpt2Config, dtype: torch.dtype) -> int:
-    """Bytes of one slot: keys and values of every layer and position."""
-    return 2 * config.layers * config.context_length * config.width * dtype.itemsize
+    """Bytes of one slot at most: keys and values of every layer and position, these in whole blocks, as kernels lay
+    them out."""
+    positions = -(-config.context_length // POSITIONS_MULTIPLE) * POSITIONS_MULTIPLE
+    return 2 * config.layers * positions * config.width * dtype.itemsize
 
 
 def slots_that_fit(config: Gpt2Config, dtype: torch.dtype, free_bytes: int, beside: int = 0) -> int:

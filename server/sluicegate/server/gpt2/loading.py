@@ -54,18 +54,18 @@ def load_runner(load: Load, *, use_kernels: bool = True, use_graphs: bool = True
     if not directory.is_dir():
         raise ModelLoadError(f"{directory} is no directory; give the path of a local checkpoint")
     config = load_config(directory)
-    slots = _count_slots(load, config, dtype, device) if load.slots is None else load.slots
     with_graphs = use_graphs and device.type == "cuda"
-    cached_slots = slots + with_graphs  # the rows that fill up a graph have one, too
-    _check_memory(config, cached_slots, dtype, device)
+    fillers = int(with_graphs)  # the rows that fill up a graph have a slot, too
+    slots = _count_slots(load, config, dtype, device, fillers) if load.slots is None else load.slots
+    _check_memory(config, slots, fillers, dtype, device)
     try:
         weights = load_weights(directory, config, dtype, device, load.weights_sha256)
         network = _build_network(config, weights, kernels)
-        cache = network.new_cache(cached_slots)
+        cache = network.new_cache(slots + fillers)
     except (MemoryError, RuntimeError) as error:
         if not ran_out_of_memory(error):
             raise ModelLoadError(f"{directory}: torch cannot place the model on {device}: {error}") from error
-        raise ModelLoadError(_too_large(config, cached_slots, dtype, device, free_bytes(device))) from error
+        raise ModelLoadError(_too_large(config, slots, fillers, dtype, device)) from error
     runner = TorchRunner(network, cache, _facts(network, weights, slots, cache.nbytes), build_scheme(load.watermark))
     if with_graphs and isinstance(network, Network) and isinstance(cache, Cache):
         return GraphRunner(network, cache, runner, CudaDevice(device))
@@ -144,35 +144,36 @@ def _facts(network: Network | PackedNetwork, weights: Weights, slots: int, cache
     )
 
 
-def _count_slots(load: Load, config: Gpt2Config, dtype: torch.dtype, device: torch.device) -> int:
+def _count_slots(load: Load, config: Gpt2Config, dtype: torch.dtype, device: torch.device, fillers: int) -> int:
     """As many as fit the model's share of the free memory beside its weights, one at least, and no more than pay."""
     free = free_bytes(device)
     if free is None:
         raise ModelLoadError(f"{load.model}: the system does not say how much memory is free; give a number of slots")
     usable = int(free * load.memory_share) - _weights_bytes(config, dtype)
-    fitting = slots_that_fit(config, dtype, usable, load.draft_slot_bytes)
+    fitting = slots_that_fit(config, dtype, usable, load.draft_slot_bytes) - fillers
     return min(max(fitting, 1), MOST_SLOTS[device.type])
 
 
-def _check_memory(config: Gpt2Config, slots: int, dtype: torch.dtype, device: torch.device) -> None:
+def _check_memory(config: Gpt2Config, slots: int, fillers: int, dtype: torch.dtype, device: torch.device) -> None:
     """Refuse before reading gigabytes, and before the kernel's out-of-memory killer would answer."""
     free = free_bytes(device)
-    if free is not None and _weights_bytes(config, dtype) + slots * slot_bytes(config, dtype) > free:
-        raise ModelLoadError(_too_large(config, slots, dtype, device, free))
+    if free is not None and _weights_bytes(config, dtype) + (slots + fillers) * slot_bytes(config, dtype) > free:
+        raise ModelLoadError(_too_large(config, slots, fillers, dtype, device))
 
 
 def _weights_bytes(config: Gpt2Config, dtype: torch.dtype) -> int:
     return config.parameters * dtype.itemsize
 
 
-def _too_large(config: Gpt2Config, slots: int, dtype: torch.dtype, device: torch.device, free: int | None) -> str:
-    weights, slot = _weights_bytes(config, dtype), slot_bytes(config, dtype)
+def _too_large(config: Gpt2Config, slots: int, fillers: int, dtype: torch.dtype, device: torch.device) -> str:
+    weights, slot, free = _weights_bytes(config, dtype), slot_bytes(config, dtype), free_bytes(device)
+    beside = f" and {fillers} for rows that fill up" if fillers else ""
     text = (
-        f"not enough memory on {device}: the weights take {weights // MIB} MiB and {slots} slots "
-        f"{slots * slot // MIB} MiB ({slot / MIB:.1f} MiB each in {dtype})"
+        f"not enough memory on {device}: the weights take {weights // MIB} MiB and {slots} slots{beside} "
+        f"{(slots + fillers) * slot // MIB} MiB ({slot / MIB:.1f} MiB each in {dtype})"
     )
     if free is None:
         return f"{text}; ask for fewer slots"
-    fitting = max(slots_that_fit(config, dtype, free - weights), 0)
+    fitting = max(slots_that_fit(config, dtype, free - weights) - fillers, 0)
     advice = f"{fitting} slots would fit" if fitting else "use a smaller model, or bfloat16"
     return f"{text}, {free // MIB} MiB are free; {advice}"
