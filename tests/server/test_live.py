@@ -66,6 +66,17 @@ async def test_a_call_is_ended_where_it_waits_with_the_first_reason() -> None:
     assert len(live) == 0
 
 
+async def test_a_call_that_comes_when_all_were_ended_is_refused_likewise() -> None:
+    live = LiveCalls()
+    live.end_all(Reason.SERVER_DRAINING)
+
+    with pytest.raises(CallRefused) as refused, entry(live):
+        pytest.fail("it began")
+
+    assert refused.value.reason is Reason.SERVER_DRAINING
+    assert len(live) == 0
+
+
 async def test_a_cancellation_by_the_client_stays_one() -> None:
     live = LiveCalls()
     task = await held(live)

@@ -76,6 +76,7 @@ class LiveCalls:
         self._calls: dict[str, LiveCall] = {}
         self._none = asyncio.Event()
         self._none.set()
+        self._closed: Reason | None = None
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -92,17 +93,20 @@ class LiveCalls:
         await self._none.wait()
 
     def end_all(self, reason: Reason) -> None:
-        """End every call with a status."""
+        """End every call with a status, and refuse with it whatever would begin from now on."""
+        self._closed = reason
         for call in self:
             call.end(CallRefused(reason))
 
     @contextmanager
     def entry(self, call: Call, grant: Grant, usage: Usage) -> Iterator[LiveCall]:
-        """Be one of the calls while the context is open. Raises the refusal that the call is ended with.
+        """Be one of the calls while the context is open. Raises what the call is refused or ended with.
 
         As asyncio.timeout does with its own, it takes back only the cancellation that it sent: one of the client's
         stays one.
         """
+        if self._closed is not None:
+            raise CallRefused(self._closed)
         live = LiveCall(call, grant, usage)
         self._calls[live.id] = live
         self._none.clear()
