@@ -68,7 +68,7 @@ def _parts(value: Any) -> Iterator[Any]:
 def _changed(value: Any, values: st.SearchStrategy[Any], draw: st.DrawFn) -> Any:
     """The value with one change at some depth. A document stays one."""
     copy: Any = dict(value) if isinstance(value, dict) else list(value)
-    places = sorted(copy) if isinstance(copy, dict) else list(range(len(copy)))
+    places = sorted(copy, key=repr) if isinstance(copy, dict) else list(range(len(copy)))
     match draw(st.sampled_from(["inside", "inside", "inside", "replace", "remove", "add"])):
         case "add" if isinstance(copy, dict):
             copy[draw(_NAMES)] = draw(values)

@@ -8,6 +8,7 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 from tests.fuzz.batches import Finding, Tally, run_batch
+from tests.fuzz.mutations import changed_document
 
 
 def refuses_exclamations(data: bytes) -> bool:
@@ -41,6 +42,18 @@ def test_an_input_that_takes_long_is_found() -> None:
     found = run_batch("any", lambda data: True, st.just(b"a"), Tally(), seed=1, examples=1, clock=lambda: next(hours))
 
     assert [finding.place for finding in found] == ["slow"]
+
+
+def test_documents_whose_keys_are_of_several_kinds_are_changed_too() -> None:
+    def is_document(data: bytes) -> bool:
+        return data.startswith(b"{")
+
+    documents = changed_document([{"inner": {1: 0, "b": 1}}]).map(lambda document: repr(document).encode())
+
+    tally = Tally()
+    found = run_batch("any", is_document, documents, tally, seed=1, examples=50)
+
+    assert (found, tally.taken) == ([], tally.executions)
 
 
 def test_a_finding_is_kept_with_what_came_of_it(tmp_path: Path) -> None:
