@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import os
+import platform
+
 import pytest
 import torch
+from footprints import footprint
 
-from sluicegate.server.gpt2.pages import CACHE_LINE, Arena, arena_bytes
+from sluicegate.server.gpt2.pages import CACHE_LINE, Arena, arena_bytes, return_freed
 
 COUNTS = [1, 7, 64, 33]
 
@@ -34,3 +38,18 @@ def test_piece_outlives_its_arena() -> None:
 def test_more_than_the_system_has_is_a_memory_error() -> None:
     with pytest.raises(MemoryError, match="can't allocate memory"):
         Arena(1 << 60)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no such call")
+def test_what_was_freed_goes_back_to_the_system() -> None:
+    piece, count = 8 << 20, 32
+    torch.ones(2 * piece, dtype=torch.uint8)  # freed at once: from then on the C library keeps pieces of such a size
+    pieces = [torch.ones(piece, dtype=torch.uint8) for _ in range(count)]
+    last = torch.ones(piece, dtype=torch.uint8)
+    del pieces
+    before = footprint(os.getpid()).own_bytes
+
+    return_freed()
+
+    assert before - footprint(os.getpid()).own_bytes > 0.9 * count * piece
+    assert last.all()

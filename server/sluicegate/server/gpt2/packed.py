@@ -29,7 +29,7 @@ from sluicegate.server.gpt2.kernels.library import (
     CLinear,
     CModel,
 )
-from sluicegate.server.gpt2.pages import Arena, arena_bytes
+from sluicegate.server.gpt2.pages import Arena, arena_bytes, return_freed
 from sluicegate.server.gpt2.sampler import Draws, draw_checked
 
 CPU = torch.device("cpu")
@@ -175,6 +175,7 @@ class PackedNetwork:
         def vector(name: str) -> int:
             return self._keep(weights.pop(f"{prefix}.{name}"))
 
+        return_freed()  # the last layer's weights
         return CLayer(
             attention_norm_weight=vector("ln_1.weight"),
             attention_norm_bias=vector("ln_1.bias"),

@@ -6,6 +6,7 @@ ran at half the speed that they have with pages of 2 MiB.
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 from contextlib import suppress
 
@@ -48,3 +49,13 @@ def _aligned(nbytes: int) -> int:
 def arena_bytes(counts: list[int], dtype: torch.dtype) -> int:
     """What an arena needs for pieces of so many numbers."""
     return sum(_aligned(count * dtype.itemsize) for count in counts)
+
+
+def return_freed() -> None:
+    """Give the system back what was freed, where the C library can (glibc).
+
+    It keeps pieces of up to 32 MiB for later, as most weights are: a model would take twice its memory while weights
+    go from where they were read to where they are used, and keep it.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
