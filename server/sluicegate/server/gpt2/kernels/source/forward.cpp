@@ -133,7 +133,7 @@ public:
              const SgSpan* spans, size_t span_count, Weight* cache, size_t slots, float* hidden) {
         model_ = &model;
         ids_ = ids, positions_ = positions, rows_ = rows, spans_ = spans, cache_ = cache, slots_ = slots,
-        hidden_ = hidden;
+        hidden_ = hidden, threads_ = pool.threads;
         residual_ = residuals_.get(rows * model.width);
         queries_ = query_rows_.get(rows * model.width);
         operands_ = rows_of(operand_rows_, rows, model.width);
@@ -234,8 +234,9 @@ private:
         const size_t blocks = (rows_ + block - 1) / block;
         share(counter, panels(columns) * blocks, 1, [&](size_t piece) {
             const size_t first = piece / panels(columns) * block, panel = piece % panels(columns);
-            panel_product(weights + panel * PANEL * k, operands, first, std::min(first + block, rows_), panel * PANEL,
-                          ahead, [&](size_t row, size_t column, Floats sums) {
+            const Weight* from = weights + panel * PANEL * k;
+            panel_product(from, from + threads_ * PANEL * k, operands, first, std::min(first + block, rows_),
+                          panel * PANEL, ahead, [&](size_t row, size_t column, Floats sums) {
                               if (column < columns) finish(row, column, sums + load(linear.bias + column));
                           });
         });
@@ -336,7 +337,7 @@ public:
         samplers_.resize(pool.threads);
         for (Sampler& sampler : samplers_) sampler.reserve(size);
         Counter rounded, judged, done;
-        prepare_head(model, rows);
+        prepare_head(pool, model, rows);
         pool.run([&](int thread) {
             configure_tiles();
             share(&rounded, rows, 1, [&](size_t row) { round_row(model, hidden, row); });
@@ -344,7 +345,7 @@ public:
             share(&judged, blocks, 1, [&](size_t block) {
                 const size_t first = block * BLOCK, end = first + BLOCK;
                 for (size_t column = first; column < end; column += PANEL)
-                    logits_of_panel(model, rows, column, logits, blocks * BLOCK);
+                    logits_of_panel(model, rows, column, BLOCK / PANEL, logits, blocks * BLOCK);
                 for (size_t row = 0; row < rows; row++) {
                     float* own = logits + row * blocks * BLOCK;
                     std::fill(own + std::min(std::max(size, first), end), own + end, -INFINITY);
@@ -364,19 +365,22 @@ public:
     // float32 [rows, vocabulary] of final hidden rows.
     void logits(Pool& pool, const SgModel& model, const float* hidden, size_t rows, float* output) {
         Counter rounded, done;
-        prepare_head(model, rows);
+        prepare_head(pool, model, rows);
         pool.run([&](int) {
             configure_tiles();
             share(&rounded, rows, 1, [&](size_t row) { round_row(model, hidden, row); });
             pool.barrier.wait();
-            share(&done, panels(model.vocabulary_size), 4,
-                  [&](size_t panel) { logits_of_panel(model, rows, panel * PANEL, output, model.vocabulary_size); });
+            constexpr size_t GRAIN = 4;
+            share(&done, panels(model.vocabulary_size), GRAIN, [&](size_t panel) {
+                logits_of_panel(model, rows, panel * PANEL, GRAIN, output, model.vocabulary_size);
+            });
             release_tiles();
         });
     }
 
 private:
-    void prepare_head(const SgModel& model, size_t rows) {
+    void prepare_head(const Pool& pool, const SgModel& model, size_t rows) {
+        threads_ = pool.threads;
         operands_ = rows_of(operand_rows_, rows, model.width);
     }
 
@@ -385,13 +389,16 @@ private:
         for (size_t i = 0; i < width; i += LANES) store(operands_.of(row, i), load(hidden + row * width + i));
     }
 
-    // Logits of all rows at columns column.. of one panel, as far as there are any; `output`: [rows, pitch].
-    void logits_of_panel(const SgModel& model, size_t rows, size_t column, float* output, size_t pitch) {
+    // Logits of all rows at columns column.. of one panel, as far as there are any; `output`: [rows, pitch]. Threads take
+    // `grain` panels at a time.
+    void logits_of_panel(const SgModel& model, size_t rows, size_t column, size_t grain, float* output, size_t pitch) {
         const size_t width = model.width, size = model.vocabulary_size;
         if (column >= size) return;
         const Weight* weights = static_cast<const Weight*>(model.head) + column * width;
+        const bool is_last = column / PANEL % grain == grain - 1;
+        const Weight* next = weights + (is_last ? (threads_ - 1) * grain + 1 : 1) * PANEL * width;
         const auto ahead = [&](size_t row, size_t first) { fetch(output + row * pitch + first); };
-        panel_product(weights, operands_, 0, rows, column, ahead,
+        panel_product(weights, next, operands_, 0, rows, column, ahead,
                       [&](size_t row, size_t first, Floats sums) {
                           float* to = output + row * pitch + first;
                           if (first + LANES <= size)
@@ -404,7 +411,7 @@ private:
     const SgModel* model_ = nullptr;
     const int64_t *ids_ = nullptr, *positions_ = nullptr;
     const SgSpan* spans_ = nullptr;
-    size_t rows_ = 0, slots_ = 0, room_ = 0, capacity_ = 0;
+    size_t rows_ = 0, slots_ = 0, room_ = 0, capacity_ = 0, threads_ = 1;
     Weight* cache_ = nullptr;
     float *hidden_ = nullptr, *residual_ = nullptr, *scores_ = nullptr;
     Query* queries_ = nullptr;

@@ -116,12 +116,32 @@ inline void configure_tiles() {}
 inline void release_tiles() {}
 #endif
 
-// One panel times `COUNT` rows; `finish(row, column, Floats)` gets each row's 16 sums at columns column.. .
+// Brings the weights that are read next into the core's cache while products are made of those that are there: where a
+// panel passes by several groups of rows, or many, the memory would wait for the processor else.
+class Coming {
+public:
+    Coming(const void* from, size_t bytes, size_t steps)
+        : from_(static_cast<const char*>(from)), lines_(bytes / 64), a_step_((lines_ + steps - 1) / steps) {}
+
+    // Once before each of the steps that were told.
+    void fetch() {
+        for (size_t end = std::min(lines_, next_ + a_step_); next_ < end; next_++)
+            __builtin_prefetch(from_ + next_ * 64, 0, 2);
+    }
+
+private:
+    const char* from_;
+    size_t lines_, a_step_, next_ = 0;
+};
+
+// One panel times `COUNT` rows; `finish(row, column, Floats)` gets each row's 16 sums at columns column.. . `coming` is told
+// of each TILE_K numbers of k.
 template <int COUNT, typename Finish>
 inline void panel_rows(const float* weights, const float* rows, size_t pitch, size_t k, size_t first, size_t column,
-                       const Finish& finish) {
+                       Coming& coming, const Finish& finish) {
     Floats sums[COUNT][2] = {};
     for (size_t i = 0; i < k; i++) {
+        if (i % TILE_K == 0) coming.fetch();
         const Floats left = load(weights + i * PANEL), right = load(weights + i * PANEL + LANES);
 #pragma GCC unroll 16
         for (int row = 0; row < COUNT; row++) {
@@ -139,10 +159,11 @@ inline void panel_rows(const float* weights, const float* rows, size_t pitch, si
 #if defined(__AVX512BF16__)
 template <int COUNT, typename Finish>
 inline void panel_rows(const Bf16* weights, const Bf16* rows, size_t pitch, size_t k, size_t first, size_t column,
-                       const Finish& finish) {
+                       Coming& coming, const Finish& finish) {
     __m512 sums[COUNT][2];
     for (int row = 0; row < COUNT; row++) sums[row][0] = sums[row][1] = _mm512_setzero_ps();
     for (size_t tile = 0; tile < k; tile += TILE_K, weights += PANEL * TILE_K) {
+        coming.fetch();
         for (int pair = 0; pair < TILE_K / 2; pair++) {
             const __m512bh left = (__m512bh)load_words(weights + pair * PANEL);
             const __m512bh right = (__m512bh)load_words(weights + (TILE_K / 2 + pair) * PANEL);
@@ -164,9 +185,10 @@ inline void panel_rows(const Bf16* weights, const Bf16* rows, size_t pitch, size
 #else
 template <int COUNT, typename Finish>
 inline void panel_rows(const Bf16* weights, const float* rows, size_t pitch, size_t k, size_t first, size_t column,
-                       const Finish& finish) {
+                       Coming& coming, const Finish& finish) {
     Floats sums[COUNT][2] = {};
     for (size_t tile = 0; tile < k; tile += TILE_K, weights += PANEL * TILE_K) {
+        coming.fetch();
         for (int pair = 0; pair < TILE_K / 2; pair++) {
             const Words left = load_words(weights + pair * PANEL);
             const Words right = load_words(weights + (TILE_K / 2 + pair) * PANEL);
@@ -195,12 +217,12 @@ constexpr int ROWS_AT_ONCE = 3;  // each vector is two registers of 16: 12 sums
 
 template <int COUNT, typename Weight, typename Operand, typename Finish>
 inline void panel_rest(const Weight* weights, const Operand* rows, size_t pitch, size_t k, size_t first, size_t count,
-                       size_t column, const Finish& finish) {
+                       size_t column, Coming& coming, const Finish& finish) {
     if constexpr (COUNT > 0) {
         if (count == COUNT)
-            panel_rows<COUNT>(weights, rows, pitch, k, first, column, finish);
+            panel_rows<COUNT>(weights, rows, pitch, k, first, column, coming, finish);
         else
-            panel_rest<COUNT - 1>(weights, rows, pitch, k, first, count, column, finish);
+            panel_rest<COUNT - 1>(weights, rows, pitch, k, first, count, column, coming, finish);
     }
 }
 
@@ -268,16 +290,20 @@ template <typename... Arguments>
 inline void panel_tiles(const Arguments&...) {}
 #endif
 
-// One panel of weights [32, k] times rows first..last-1; k is a multiple of 32. `ahead(row, column)` comes some time before
-// a row's sums, to fetch what they go to.
+// One panel of weights [32, k] times rows first..last-1; k is a multiple of 32. `next` are the weights of the panel that this
+// thread probably takes next. `ahead(row, column)` comes some time before a row's sums, to fetch what they go to.
 template <typename Weight, typename Operand, typename Ahead, typename Finish>
-inline void panel_product(const Weight* weights, const Rows<Operand>& rows, size_t first, size_t last, size_t column,
-                          const Ahead& ahead, const Finish& finish) {
+inline void panel_product(const Weight* weights, const Weight* next, const Rows<Operand>& rows, size_t first, size_t last,
+                          size_t column, const Ahead& ahead, const Finish& finish) {
     if constexpr (BY_TILES<Operand>) return panel_tiles(weights, rows, first, last, column, ahead, finish);
+    constexpr size_t FEW = 3;  // rows, with which the memory never waits
+    const size_t groups = (last - first + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE;
+    Coming coming(next, last - first > FEW ? PANEL * rows.k * sizeof(Weight) : 0, groups * (rows.k / TILE_K));
     for (size_t row = first; row < last; row++) ahead(row, column);
     for (; last - first >= ROWS_AT_ONCE; first += ROWS_AT_ONCE)
-        panel_rows<ROWS_AT_ONCE>(weights, rows.of(first, 0), rows.pitch(), rows.k, first, column, finish);
-    panel_rest<ROWS_AT_ONCE - 1>(weights, rows.of(first, 0), rows.pitch(), rows.k, first, last - first, column, finish);
+        panel_rows<ROWS_AT_ONCE>(weights, rows.of(first, 0), rows.pitch(), rows.k, first, column, coming, finish);
+    panel_rest<ROWS_AT_ONCE - 1>(weights, rows.of(first, 0), rows.pitch(), rows.k, first, last - first, column, coming,
+                                 finish);
 }
 
 }  // namespace sluicegate
