@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from gpt2_crowd import OTHERS, alone, asked, in_a_crowd
+from gpt2_crowd import OTHERS, agreement, alone, asked, in_a_crowd
 from gpt2_reference import DEMO_MODELS, demo_load, random_ids
 from msgspec.structs import replace
 from transformers import BayesianDetectorConfig, BayesianDetectorModel, GPT2LMHeadModel, SynthIDTextWatermarkDetector
@@ -23,9 +23,14 @@ MARKED = Sampling(watermark=True, max_output_tokens=OUTPUT_TOKENS, ignore_eos=Tr
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["kernels", "torch"])
-def runner(request: pytest.FixtureRequest) -> Runner:
+def has_kernels(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+@pytest.fixture(scope="module")
+def runner(has_kernels: bool) -> Runner:
     load = replace(demo_load("float32", slots=OTHERS + 8), watermark=WatermarkKey(*key_of(KEY)))
-    return load_runner(load, use_kernels=request.param)
+    return load_runner(load, use_kernels=has_kernels)
 
 
 def prompt_of(seed: int, runner: Runner) -> list[int]:
@@ -33,10 +38,14 @@ def prompt_of(seed: int, runner: Runner) -> list[int]:
 
 
 @pytest.mark.parametrize("sampling", [MARKED, replace(MARKED, top_p=0.9, repetition_penalty=1.2)])
-def test_marked_text_is_the_same_alone_and_in_a_crowd(runner: Runner, sampling: Sampling) -> None:
-    request = asked(prompt_of(1, runner), sampling, candidates=2)
+def test_marked_text_is_the_same_alone_and_in_a_crowd(runner: Runner, sampling: Sampling, has_kernels: bool) -> None:
+    """With torch but for a token where rounding tips the draw, which depends on the processor (test_determinism.py)."""
+    request = asked(prompt_of(1, runner), sampling, candidates=4)
+    by_candidate, among_others = alone(runner, request), in_a_crowd(runner, request, seed=1)
 
-    assert in_a_crowd(runner, request, seed=1) == alone(runner, request)
+    result = agreement((by_candidate[candidate], among_others[candidate]) for candidate in range(4))
+
+    assert result.rate >= (1 if has_kernels else 0.99)
 
 
 def test_marked_text_is_found_by_its_key_and_no_other(runner: Runner) -> None:
