@@ -50,14 +50,19 @@ def packed_size(columns: int, k: int) -> int:
     return -(-columns // PANEL) * PANEL * k
 
 
-def pack(weight: Tensor, packed: Tensor) -> None:
-    """Lay `weight` [out, in] out as the kernels read it (source/linear.h). Into `packed`, `packed_size` numbers."""
+def pack(weight: Tensor, packed: Tensor, in_tiles: bool) -> None:
+    """Lay `weight` [out, in] out as the kernels read it (source/linear.h). Into `packed`, `packed_size` numbers.
+
+    `in_tiles`: bfloat16 for AMX.
+    """
     columns, k = weight.shape
     whole = functional.pad(weight, (0, 0, 0, -columns % PANEL))
-    if weight.dtype == torch.bfloat16:
+    if weight.dtype == torch.float32:
+        packed.view(-1, k, PANEL).copy_(whole.view(-1, PANEL, k).transpose(1, 2))
+    elif in_tiles:
         packed.view(-1, k // 32, 2, 16, 16, 2).copy_(whole.view(-1, 2, 16, k // 32, 16, 2).permute(0, 3, 1, 4, 2, 5))
     else:
-        packed.view(-1, k, PANEL).copy_(whole.view(-1, PANEL, k).transpose(1, 2))
+        packed.view(-1, k // 2, PANEL, 2).copy_(whole.view(-1, PANEL, k // 2, 2).transpose(1, 2))
 
 
 class PackedCache:
@@ -189,7 +194,7 @@ class PackedNetwork:
 
     def _pack(self, weight: Tensor) -> int:
         packed = self._arena.take(packed_size(*weight.shape), self.dtype)
-        pack(weight, packed)
+        pack(weight, packed, self.kernels.tier.has_tiles)
         return packed.data_ptr()
 
     def _keep(self, vector: Tensor) -> int:

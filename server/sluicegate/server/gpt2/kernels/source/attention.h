@@ -2,6 +2,7 @@
 // result depends on nothing else: not on the batch, nor on how its prompt was cut into chunks.
 #pragma once
 
+#include "coming.h"
 #include "vectors.h"
 
 #include <algorithm>
@@ -9,6 +10,13 @@
 #include <cstddef>
 
 namespace sluicegate {
+
+// Sums of 16 numbers that registers have room for, beside what is added to them.
+#if defined(__AVX512F__)
+constexpr int SCORES_AT_ONCE = 8, OUTPUTS_AT_ONCE = 16;
+#else
+constexpr int SCORES_AT_ONCE = 4, OUTPUTS_AT_ONCE = 4;
+#endif
 
 inline void add_scores(Floats& scores, const float* keys, size_t i, const float* query) {
     scores += load(keys + i * LANES) * all(query[i]);
@@ -45,7 +53,7 @@ inline float softmax(float* scores, size_t count, size_t length) {
     Floats total = {};
     for (size_t i = 0; i < end; i += LANES) {
         const Floats score = load(scores + i);
-        const Floats weight = score == -INFINITY ? Floats{} : exponential(score - top);
+        const Floats weight = choose(score == -INFINITY, Floats{}, exponential(score - top));
         total += weight;
         store(scores + i, weight);
     }
@@ -56,10 +64,11 @@ inline float softmax(float* scores, size_t count, size_t length) {
 // Sums of values, weighted: CHUNKS vectors of 16 of each of QUERIES rows.
 template <int QUERIES, int CHUNKS, typename Number>
 inline void weigh(const Number* values, size_t count, const float* weights, size_t room, const float* factors,
-                  size_t width, size_t chunk, float* output) {
+                  size_t width, size_t chunk, Coming& coming, float* output) {
     Floats sums[QUERIES][CHUNKS] = {};
     const Number* from = values + chunk * LANES;
     for (size_t position = 0; position < count; position++, from += width) {
+        coming.fetch();
         Floats parts[CHUNKS];
 #pragma GCC unroll 4
         for (int c = 0; c < CHUNKS; c++) parts[c] = load(from + c * LANES);
@@ -77,20 +86,28 @@ inline void weigh(const Number* values, size_t count, const float* weights, size
 template <int QUERIES, typename Number>
 inline void attend_rows(const Number* keys, const Number* values, size_t first, const float* queries, size_t pitch,
                         size_t width, float* scores, size_t room, float* output) {
-    constexpr int BLOCKS = QUERIES == 1 ? 8 : QUERIES == 2 ? 4 : 2;
+    constexpr int SHARES = QUERIES == 3 ? 4 : QUERIES;
+    // One query waits for the memory: keys are read as a single stream, and what comes after is on its way meanwhile.
+    // In float32 eight streams, and none on its way, are as fast.
+    constexpr bool WAITS = QUERIES == 1 && sizeof(Number) == 2;
+    constexpr int BLOCKS = WAITS ? 1 : SCORES_AT_ONCE / SHARES, CHUNKS = std::min(4, OUTPUTS_AT_ONCE / SHARES);
     const size_t count = first + QUERIES;  // positions that the last row sees
     const size_t blocks = (count + LANES - 1) / LANES;
+    const size_t bytes = WAITS ? count * width * sizeof(Number) : 0;
+    Coming values_of_these(values, bytes, blocks), keys_of_next(keys + room * width, bytes, count);
     size_t block = 0;
-    for (; block + BLOCKS <= blocks; block += BLOCKS)
+    for (; block + BLOCKS <= blocks; block += BLOCKS) {
+        values_of_these.fetch();
         score_blocks<QUERIES, BLOCKS>(keys, block, queries, pitch, width, scores, room);
+    }
     for (; block < blocks; block++) score_blocks<QUERIES, 1>(keys, block, queries, pitch, width, scores, room);
     float factors[QUERIES];
     for (int q = 0; q < QUERIES; q++) factors[q] = softmax(scores + q * room, first + q + 1, blocks * LANES);
     size_t chunk = 0;
-    for (; chunk + 4 <= width / LANES; chunk += 4)
-        weigh<QUERIES, 4>(values, count, scores, room, factors, width, chunk, output);
+    for (; chunk + CHUNKS <= width / LANES; chunk += CHUNKS)
+        weigh<QUERIES, CHUNKS>(values, count, scores, room, factors, width, chunk, keys_of_next, output);
     for (; chunk < width / LANES; chunk++)
-        weigh<QUERIES, 1>(values, count, scores, room, factors, width, chunk, output);
+        weigh<QUERIES, 1>(values, count, scores, room, factors, width, chunk, keys_of_next, output);
 }
 
 // Attention by vectors, in float32 over a cache of `Number`s: keys lie in blocks of 16 positions, so that one vector

@@ -2,6 +2,7 @@
 // rows there are: each is one chain of additions over k, in the same order whatever runs beside it.
 #pragma once
 
+#include "coming.h"
 #include "vectors.h"
 
 #include <algorithm>
@@ -9,8 +10,9 @@
 
 namespace sluicegate {
 
-// Weights [columns, k] lie in panels of 32 columns. float32: [panel][k][32]. bfloat16: [panel][k / 32][2][16][16][2],
-// pairs of k side by side in blocks of 32 k and 16 columns: a tile of AMX, and what a dot product of pairs wants.
+// Weights [columns, k] lie in panels of 32 columns, and each is read as a single stream, which the hardware foresees.
+// float32: [panel][k][32]. bfloat16: [panel][k / 2][32][2], pairs of k side by side, as a dot product of pairs wants
+// them; for AMX [panel][k / 32][2][16][16][2], the same tile by tile.
 constexpr int PANEL = 2 * LANES;
 constexpr int TILE_K = 32;
 constexpr int TILE_ROWS = 16;
@@ -71,6 +73,7 @@ template <typename Format>
 inline size_t packed_index(size_t column, size_t k, size_t depth) {
     const size_t panel = column / PANEL, within = column % PANEL;
     if (sizeof(typename Format::Weight) == 4) return (panel * depth + k) * PANEL + within;
+    if (!BY_TILES<typename Format::Operand>) return (panel * depth + k / 2 * 2) * PANEL + within * 2 + k % 2;
     const size_t tile = (panel * (depth / TILE_K) + k / TILE_K) * 2 + within / LANES;
     return (tile * (TILE_K / 2) + k % TILE_K / 2) * PANEL + within % LANES * 2 + k % 2;
 }
@@ -116,111 +119,93 @@ inline void configure_tiles() {}
 inline void release_tiles() {}
 #endif
 
-// Brings the weights that are read next into the core's cache while products are made of those that are there: where a
-// panel passes by several groups of rows, or many, the memory would wait for the processor else.
-class Coming {
-public:
-    Coming(const void* from, size_t bytes, size_t steps)
-        : from_(static_cast<const char*>(from)), lines_(bytes / 64), a_step_((lines_ + steps - 1) / steps) {}
-
-    // Once before each of the steps that were told.
-    void fetch() {
-        for (size_t end = std::min(lines_, next_ + a_step_); next_ < end; next_++)
-            __builtin_prefetch(from_ + next_ * 64, 0, 2);
-    }
-
-private:
-    const char* from_;
-    size_t lines_, a_step_, next_ = 0;
-};
-
-// One panel times `COUNT` rows; `finish(row, column, Floats)` gets each row's 16 sums at columns column.. . `coming` is told
-// of each TILE_K numbers of k.
-template <int COUNT, typename Finish>
-inline void panel_rows(const float* weights, const float* rows, size_t pitch, size_t k, size_t first, size_t column,
-                       Coming& coming, const Finish& finish) {
-    Floats sums[COUNT][2] = {};
-    for (size_t i = 0; i < k; i++) {
-        if (i % TILE_K == 0) coming.fetch();
-        const Floats left = load(weights + i * PANEL), right = load(weights + i * PANEL + LANES);
-#pragma GCC unroll 16
-        for (int row = 0; row < COUNT; row++) {
-            const Floats factor = all(rows[row * pitch + i]);
-            sums[row][0] += left * factor;
-            sums[row][1] += right * factor;
-        }
-    }
-    for (int row = 0; row < COUNT; row++) {
-        finish(first + row, column, sums[row][0]);
-        finish(first + row, column + LANES, sums[row][1]);
-    }
+// Of a panel and of a row, what is multiplied at once: 16 columns' numbers i + odd, or their pairs at i.
+inline Floats weights_at(const float* panel, size_t i, size_t odd, int vector) {
+    return load(panel + (i + odd) * PANEL + vector * LANES);
 }
+inline Floats factor_of(const float* numbers) { return all(*numbers); }
+inline void add_products(Floats& sum, Floats weights, Floats factor) { sum += weights * factor; }
 
+inline Words pairs_at(const Bf16* panel, size_t i, int vector) {
+    return load_words(panel + i * PANEL + vector * 2 * LANES);
+}
 #if defined(__AVX512BF16__)
-template <int COUNT, typename Finish>
-inline void panel_rows(const Bf16* weights, const Bf16* rows, size_t pitch, size_t k, size_t first, size_t column,
-                       Coming& coming, const Finish& finish) {
-    __m512 sums[COUNT][2];
-    for (int row = 0; row < COUNT; row++) sums[row][0] = sums[row][1] = _mm512_setzero_ps();
-    for (size_t tile = 0; tile < k; tile += TILE_K, weights += PANEL * TILE_K) {
-        coming.fetch();
-        for (int pair = 0; pair < TILE_K / 2; pair++) {
-            const __m512bh left = (__m512bh)load_words(weights + pair * PANEL);
-            const __m512bh right = (__m512bh)load_words(weights + (TILE_K / 2 + pair) * PANEL);
-#pragma GCC unroll 16
-            for (int row = 0; row < COUNT; row++) {
-                int32_t both;
-                std::memcpy(&both, rows + row * pitch + tile + pair * 2, sizeof both);
-                const __m512bh factor = (__m512bh)_mm512_set1_epi32(both);
-                sums[row][0] = _mm512_dpbf16_ps(sums[row][0], left, factor);
-                sums[row][1] = _mm512_dpbf16_ps(sums[row][1], right, factor);
-            }
-        }
-    }
-    for (int row = 0; row < COUNT; row++) {
-        finish(first + row, column, (Floats)sums[row][0]);
-        finish(first + row, column + LANES, (Floats)sums[row][1]);
-    }
+inline Words weights_at(const Bf16* panel, size_t i, size_t, int vector) { return pairs_at(panel, i, vector); }
+inline Words factor_of(const Bf16* numbers) {
+    uint32_t pair;
+    std::memcpy(&pair, numbers, sizeof pair);
+    return all(pair);
+}
+inline void add_products(Floats& sum, Words weights, Words factor) {
+    sum = (Floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)weights, (__m512bh)factor);
 }
 #else
-template <int COUNT, typename Finish>
-inline void panel_rows(const Bf16* weights, const float* rows, size_t pitch, size_t k, size_t first, size_t column,
-                       Coming& coming, const Finish& finish) {
-    Floats sums[COUNT][2] = {};
-    for (size_t tile = 0; tile < k; tile += TILE_K, weights += PANEL * TILE_K) {
-        coming.fetch();
-        for (int pair = 0; pair < TILE_K / 2; pair++) {
-            const Words left = load_words(weights + pair * PANEL);
-            const Words right = load_words(weights + (TILE_K / 2 + pair) * PANEL);
-#pragma GCC unroll 16
-            for (int row = 0; row < COUNT; row++) {
-                const float* factors = rows + row * pitch + tile + pair * 2;
-                sums[row][0] += first_of_pairs(left) * all(factors[0]);
-                sums[row][0] += second_of_pairs(left) * all(factors[1]);
-                sums[row][1] += first_of_pairs(right) * all(factors[0]);
-                sums[row][1] += second_of_pairs(right) * all(factors[1]);
-            }
-        }
-    }
-    for (int row = 0; row < COUNT; row++) {
-        finish(first + row, column, sums[row][0]);
-        finish(first + row, column + LANES, sums[row][1]);
-    }
+inline Floats weights_at(const Bf16* panel, size_t i, size_t odd, int vector) {
+    return odd ? second_of_pairs(pairs_at(panel, i, vector)) : first_of_pairs(pairs_at(panel, i, vector));
 }
 #endif
 
+// Columns 16 * vector.. of a panel, VECTORS times 16, times COUNT rows; `finish(row, column, Floats)` gets each row's
+// 16 sums at columns column.. . `coming` is told of each TILE_K numbers of k. Loops over sums are unrolled so that these
+// stay in registers: GCC keeps an array in memory that a variable ever counts through.
+template <int COUNT, int VECTORS, typename Weight, typename Operand, typename Finish>
+inline void panel_rows(const Weight* weights, const Operand* rows, size_t pitch, size_t k, size_t first, size_t column,
+                       int vector, Coming& coming, const Finish& finish) {
+    constexpr size_t STEP = sizeof(Operand) == 4 ? 1 : 2;
+    Floats sums[COUNT][VECTORS] = {};
+    for (size_t i = 0; i < k; i += 2) {
+        if (i % TILE_K == 0) coming.fetch();
+#pragma GCC unroll 2
+        for (size_t odd = 0; odd < 2; odd += STEP) {
+            decltype(weights_at(weights, i, odd, 0)) loaded[VECTORS];
+#pragma GCC unroll 2
+            for (int v = 0; v < VECTORS; v++) loaded[v] = weights_at(weights, i, odd, vector + v);
+#pragma GCC unroll 16
+            for (int row = 0; row < COUNT; row++) {
+                const auto factor = factor_of(rows + row * pitch + i + odd);
+#pragma GCC unroll 2
+                for (int v = 0; v < VECTORS; v++) add_products(sums[row][v], loaded[v], factor);
+            }
+        }
+    }
+    Floats results[COUNT][VECTORS];
+#pragma GCC unroll 16
+    for (int row = 0; row < COUNT; row++)
+#pragma GCC unroll 2
+        for (int v = 0; v < VECTORS; v++) results[row][v] = sums[row][v];
+    for (int row = 0; row < COUNT; row++)
+        for (int v = 0; v < VECTORS; v++) finish(first + row, column + (vector + v) * LANES, results[row][v]);
+}
+
+// Rows that go at once, by halves of the panel or by all of it: as many as registers have room for.
 #if defined(__AVX512F__)
-constexpr int ROWS_AT_ONCE = 12;  // 24 sums, 2 weights and a factor of 32 registers
+template <typename Weight>
+constexpr int ROWS_AT_ONCE = 12;  // of 32 registers, 24 are sums, 2 weights and one a factor
+template <typename Weight>
+constexpr int ROWS_OF_PANELS = ROWS_AT_ONCE<Weight>;
 #else
-constexpr int ROWS_AT_ONCE = 3;  // each vector is two registers of 16: 12 sums
+template <typename Weight>
+constexpr int ROWS_AT_ONCE = sizeof(Weight) == 4 ? 6 : 4;  // of 16, 12 or 8 are sums; pairs need more beside them
+template <typename Weight>
+constexpr int ROWS_OF_PANELS = sizeof(Weight) == 4 ? 3 : 1;
 #endif
+
+// COUNT rows, up to ROWS_AT_ONCE.
+template <int COUNT, typename Weight, typename Operand, typename Finish>
+inline void panel_group(const Weight* weights, const Operand* rows, size_t pitch, size_t k, size_t first, size_t column,
+                        Coming& coming, const Finish& finish) {
+    if constexpr (COUNT <= ROWS_OF_PANELS<Weight>)
+        return panel_rows<COUNT, 2>(weights, rows, pitch, k, first, column, 0, coming, finish);
+    for (int vector = 0; vector < 2; vector++)
+        panel_rows<COUNT, 1>(weights, rows, pitch, k, first, column, vector, coming, finish);
+}
 
 template <int COUNT, typename Weight, typename Operand, typename Finish>
 inline void panel_rest(const Weight* weights, const Operand* rows, size_t pitch, size_t k, size_t first, size_t count,
                        size_t column, Coming& coming, const Finish& finish) {
     if constexpr (COUNT > 0) {
         if (count == COUNT)
-            panel_rows<COUNT>(weights, rows, pitch, k, first, column, coming, finish);
+            panel_group<COUNT>(weights, rows, pitch, k, first, column, coming, finish);
         else
             panel_rest<COUNT - 1>(weights, rows, pitch, k, first, count, column, coming, finish);
     }
@@ -295,15 +280,20 @@ inline void panel_tiles(const Arguments&...) {}
 template <typename Weight, typename Operand, typename Ahead, typename Finish>
 inline void panel_product(const Weight* weights, const Weight* next, const Rows<Operand>& rows, size_t first, size_t last,
                           size_t column, const Ahead& ahead, const Finish& finish) {
-    if constexpr (BY_TILES<Operand>) return panel_tiles(weights, rows, first, last, column, ahead, finish);
-    constexpr size_t FEW = 3;  // rows, with which the memory never waits
-    const size_t groups = (last - first + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE;
-    Coming coming(next, last - first > FEW ? PANEL * rows.k * sizeof(Weight) : 0, groups * (rows.k / TILE_K));
-    for (size_t row = first; row < last; row++) ahead(row, column);
-    for (; last - first >= ROWS_AT_ONCE; first += ROWS_AT_ONCE)
-        panel_rows<ROWS_AT_ONCE>(weights, rows.of(first, 0), rows.pitch(), rows.k, first, column, coming, finish);
-    panel_rest<ROWS_AT_ONCE - 1>(weights, rows.of(first, 0), rows.pitch(), rows.k, first, last - first, column, coming,
-                                 finish);
+    if constexpr (BY_TILES<Operand>) {
+        panel_tiles(weights, rows, first, last, column, ahead, finish);
+    } else {
+        constexpr size_t FEW = 3;  // rows, with which the memory never waits
+        constexpr int AT_ONCE = ROWS_AT_ONCE<Weight>, HALVES = AT_ONCE > ROWS_OF_PANELS<Weight> ? 2 : 1;
+        const size_t groups = (last - first + AT_ONCE - 1) / AT_ONCE;
+        Coming coming(next, last - first > FEW ? PANEL * rows.k * sizeof(Weight) : 0,
+                      groups * HALVES * (rows.k / TILE_K));
+        for (size_t row = first; row < last; row++) ahead(row, column);
+        for (; last - first >= AT_ONCE; first += AT_ONCE)
+            panel_group<AT_ONCE>(weights, rows.of(first, 0), rows.pitch(), rows.k, first, column, coming, finish);
+        panel_rest<AT_ONCE - 1>(weights, rows.of(first, 0), rows.pitch(), rows.k, first, last - first, column, coming,
+                                finish);
+    }
 }
 
 }  // namespace sluicegate

@@ -106,7 +106,7 @@ inline BlockFacts judge(const float* logits, const SgDraw& draw) {
     Floats highest = load(logits);
     for (size_t i = LANES; i < BLOCK; i += LANES) {
         const Floats next = load(logits + i);
-        highest = (next > highest) | (next != next) ? next : highest;
+        highest = choose((next > highest) | (next != next), next, highest);
     }
     BlockFacts facts = {};
     facts.highest = highest[0];

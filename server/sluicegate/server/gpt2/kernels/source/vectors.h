@@ -1,41 +1,25 @@
-// Sixteen floats at a time, in GCC's vector extensions: one source for AVX2, AVX-512 and what comes.
+// Sixteen numbers at a time, whatever the registers: one source for AVX2, AVX-512 and what comes.
 #pragma once
+
+#if defined(__AVX512F__)
+#include "vectors_avx512.h"
+#else
+#include "vectors_avx2.h"
+#endif
 
 #include <cstdint>
 #include <cstring>
 
-#if defined(__AVX512F__)
-#include <immintrin.h>
-#endif
-
 namespace sluicegate {
 
 constexpr int LANES = 16;
-
-typedef float Floats __attribute__((vector_size(64), may_alias));
-typedef int32_t Ints __attribute__((vector_size(64), may_alias));
-typedef uint32_t Words __attribute__((vector_size(64), may_alias));
-typedef uint16_t Halves __attribute__((vector_size(32), may_alias));
-
-typedef float LooseFloats __attribute__((vector_size(64), may_alias, aligned(4)));
-typedef uint32_t LooseWords __attribute__((vector_size(64), may_alias, aligned(4)));
-typedef uint16_t LooseHalves __attribute__((vector_size(32), may_alias, aligned(2)));
 
 // A bfloat16 number: the upper half of a float.
 struct Bf16 {
     uint16_t bits;
 };
 
-inline Floats all(float value) { return value - Floats{}; }
-
-inline Floats load(const float* from) { return *reinterpret_cast<const LooseFloats*>(from); }
-inline Floats load(const Bf16* from) {
-    const Words wide = __builtin_convertvector(*reinterpret_cast<const LooseHalves*>(from), Words);
-    return reinterpret_cast<Floats>(wide << 16);
-}
-inline Words load_words(const void* from) { return *static_cast<const LooseWords*>(from); }
-
-inline void store(float* to, Floats values) { *reinterpret_cast<LooseFloats*>(to) = values; }
+inline Floats load(const Bf16* from) { return as_floats(load_halves(from) << 16); }
 
 // Rounds to the nearest, ties to even; a NaN stays one. AVX-512's own instruction takes what is under float's smallest
 // normal number for zero.
@@ -45,11 +29,9 @@ inline void store(Bf16* to, Floats values) {
 }
 #else
 inline void store(Bf16* to, Floats values) {
-    Words bits = reinterpret_cast<Words>(values);
-    const Words nan = (bits | 0x00400000u) >> 16;
+    const Words bits = as_words(values);
     const Words rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
-    bits = (values == values) ? rounded : nan;
-    *reinterpret_cast<LooseHalves*>(to) = __builtin_convertvector(bits, Halves);
+    store_halves(to, choose(values == values, rounded, (bits | 0x00400000u) >> 16));
 }
 #endif
 
@@ -62,38 +44,21 @@ inline float to_float(Bf16 value) {
 }
 
 // Of 16 pairs of bfloat16, the first or the second numbers.
-inline Floats first_of_pairs(Words pairs) { return reinterpret_cast<Floats>(pairs << 16); }
-inline Floats second_of_pairs(Words pairs) { return reinterpret_cast<Floats>(pairs & 0xFFFF0000u); }
+inline Floats first_of_pairs(Words pairs) { return as_floats(pairs << 16); }
+inline Floats second_of_pairs(Words pairs) { return as_floats(pairs & 0xFFFF0000u); }
 
-// b if one of both is a NaN.
-#if defined(__AVX512F__)
-inline Floats larger(Floats a, Floats b) { return (Floats)_mm512_max_ps((__m512)a, (__m512)b); }
-inline Floats smaller(Floats a, Floats b) { return (Floats)_mm512_min_ps((__m512)a, (__m512)b); }
-#else
-inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
-inline Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
-#endif
-
-// 1 / x to 2 units in the last place, for x from 1 on.
-inline Floats reciprocal(Floats x) {
-#if defined(__AVX512F__)
-    const Floats guess = (Floats)_mm512_rcp14_ps((__m512)x);  // to 14 bits; a step of Newton's doubles them
-    return guess * (2.0f - x * guess);
-#else
-    return 1.0f / x;
-#endif
-}
-
-// The sum and the largest of the lanes, always in the same order.
+// The sum and the largest of the lanes, always in the same order: halves, then theirs, and so on.
 inline float sum(Floats values) {
-    for (int half = LANES / 2; half; half /= 2)
-        for (int lane = 0; lane < half; lane++) values[lane] += values[lane + half];
-    return values[0];
+    const __m256 eight = _mm256_add_ps(lower_half(values), upper_half(values));
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 inline float largest(Floats values) {
-    float result = values[0];
-    for (int lane = 1; lane < LANES; lane++) result = values[lane] > result ? values[lane] : result;
-    return result;
+    const __m256 eight = _mm256_max_ps(lower_half(values), upper_half(values));
+    const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
 }
 
 // e^x to 2 units in the last place: x = n ln 2 + r, |r| <= ln 2 / 2, a polynomial in r (Cephes' expf), times 2^n.
@@ -111,8 +76,7 @@ inline Floats exponential(Floats x) {
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
-    const Ints exponent = reinterpret_cast<Ints>(shifted) << 23;
-    return reinterpret_cast<Floats>(reinterpret_cast<Ints>(p) + exponent);
+    return as_floats(as_ints(p) + (as_ints(shifted) << 23));
 }
 
 // GELU by tanh (Hendrycks and Gimpel 2016, section 2), as x * sigmoid(2 u).
