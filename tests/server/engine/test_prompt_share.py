@@ -16,7 +16,7 @@ def run(share: PromptShare, rows: int, decode: float, token: float, *, steps: in
     generator = random.Random(7)
     given = []
     for number in range(steps):
-        prompt = share.tokens(rows) if number % 2 else 0
+        prompt = share.tokens(rows, rows) if number % 2 else 0
         seconds = (decode + token * prompt) * (1 + noise * generator.random())
         share.measure(rows, prompt, seconds)
         if prompt:
@@ -43,40 +43,50 @@ def test_noise_moves_it_little() -> None:
 def test_one_late_step_is_no_measure() -> None:
     share = PromptShare(TOKENS)
     run(share, 8, 0.013, 0.00017)
-    before = share.tokens(8)
+    before = share.tokens(8, 8)
 
     share.measure(8, 0, 10.0)
-    assert share.tokens(8) < 2 * before
+    assert share.tokens(8, 8) < 2 * before
     share = PromptShare(TOKENS)
     run(share, 8, 0.013, 0.00017)
     share.measure(8, before, 10.0)
-    assert share.tokens(8) > before / 2
+    assert share.tokens(8, 8) > before / 2
 
 
 def test_more_rows_have_a_measure_of_their_own_and_borrow_that_of_fewer_until_then() -> None:
     share = PromptShare(TOKENS)
     run(share, 4, 0.010, 0.0002)
-    borrowed = share.tokens(32)
+    borrowed = share.tokens(32, 32)
     run(share, 32, 0.030, 0.0002)
 
-    assert borrowed == share.tokens(4) == pytest.approx(40, abs=1)
-    assert share.tokens(32) == pytest.approx(120, abs=1)
+    assert borrowed == share.tokens(4, 4) == pytest.approx(40, abs=1)
+    assert share.tokens(32, 32) == pytest.approx(120, abs=1)
+
+
+def test_where_many_come_at_once_the_first_do_not_hold_them_up() -> None:
+    share = PromptShare(TOKENS)
+    run(share, 4, 0.010, 0.0002)
+    run(share, 32, 0.030, 0.0002)
+
+    assert share.tokens(4, 4) == pytest.approx((STRETCH - 1) * 0.010 / 0.0002, abs=2)
+    assert share.tokens(4, 32) == pytest.approx((STRETCH * 0.030 - 0.010) / 0.0002, abs=2)
+    assert share.tokens(32, 36) == pytest.approx((STRETCH - 1) * 0.030 / 0.0002, abs=2)
 
 
 def test_fewer_rows_borrow_nothing_from_more() -> None:
     share = PromptShare(TOKENS)
     run(share, 32, 0.030, 0.0002)
 
-    assert share.tokens(1) == TOKENS * UNMEASURED_SHARE
+    assert share.tokens(1, 1) == TOKENS * UNMEASURED_SHARE
 
 
 def test_where_no_stream_runs_a_prompt_has_the_whole_step() -> None:
     share = PromptShare(TOKENS)
     run(share, 8, 0.013, 0.00017)
 
-    assert share.tokens(0) == TOKENS
+    assert share.tokens(0, 0) == TOKENS
     share.measure(0, 256, 1.0)
-    assert share.tokens(8) < 70
+    assert share.tokens(8, 8) < 70
 
 
 def test_a_prompt_that_costs_more_the_further_it_is_read_stretches_no_step() -> None:
@@ -84,7 +94,7 @@ def test_a_prompt_that_costs_more_the_further_it_is_read_stretches_no_step() -> 
     share.measure(0, 256, 0.040)
     share.measure(8, 0, 0.013)
     while position < 1024:
-        tokens = share.tokens(8)
+        tokens = share.tokens(8, 8)
         position += tokens
         seconds = 0.013 + tokens * 0.00015 * (1 + position / 2048)
         stretched.append(seconds / 0.013)
@@ -99,7 +109,7 @@ def test_what_cost_nothing_once_may_cost_something_later() -> None:
     share.measure(8, 50, 0.012)
     share.measure(8, 50, 0.023)
 
-    assert share.tokens(8) == pytest.approx((STRETCH - 1) * 0.013 / 0.0002, abs=1)
+    assert share.tokens(8, 8) == pytest.approx((STRETCH - 1) * 0.013 / 0.0002, abs=1)
 
 
 def test_a_clock_that_stands_still_measures_nothing() -> None:
@@ -108,4 +118,4 @@ def test_a_clock_that_stands_still_measures_nothing() -> None:
         share.measure(8, 0, 0.0)
         share.measure(8, 50, 0.0)
 
-    assert share.tokens(8) == TOKENS * UNMEASURED_SHARE
+    assert share.tokens(8, 8) == TOKENS * UNMEASURED_SHARE

@@ -1,7 +1,8 @@
 """How much of a prompt a step reads beside running streams, which pause for as long as the step lasts.
 
 It follows from what steps have taken so far, so that it suits every model, batch and machine: a step with a prompt in
-it is to last at most so many times as long as one without (STRETCH).
+it is to last at most so many times as long as one without (STRETCH), when all whose prompts are being read decode too.
+Where many come at once, the first of them do not hold the others up for a pace that lasts until the last is there.
 """
 
 from __future__ import annotations
@@ -28,14 +29,15 @@ class PromptShare:
         self._decoding: dict[int, float] = {}  # mean duration without a prompt, by the bits of the number of rows
         self._token: float | None = None  # what a token of a prompt adds to a step, rather too much than too little
 
-    def tokens(self, rows: int) -> int:
-        """Most prompt tokens beside so many decode rows; `step_tokens` where there are none."""
+    def tokens(self, rows: int, sequences: int) -> int:
+        """Most prompt tokens beside so many decode rows, of so many sequences that run; `step_tokens` where there are
+        no rows."""
         if not rows:
             return self._step_tokens
-        decoding = self._without_prompt(rows)
-        if not decoding or not self._token:
+        decoding, pace = self._without_prompt(rows), self._without_prompt(sequences)
+        if not decoding or not pace or not self._token:
             return int(self._step_tokens * UNMEASURED_SHARE)
-        return min(int((STRETCH - 1) * decoding / self._token), self._step_tokens)
+        return min(int((STRETCH * max(pace, decoding) - decoding) / self._token), self._step_tokens)
 
     def measure(self, rows: int, prompt_tokens: int, seconds: float) -> None:
         """Take what a step took that fed so many decode rows and prompt tokens."""

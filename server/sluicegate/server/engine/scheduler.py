@@ -215,7 +215,7 @@ class Scheduler:
         """Most prompt tokens beside so many rows. Who has steps of a whole context wants prompts read in one piece."""
         if self._step_tokens >= self._facts.context_length:
             return self._step_tokens
-        return self._prompts.tokens(rows)
+        return self._prompts.tokens(rows, len(self._running))
 
     def launched(self, step: Step) -> None:
         """Take that a step is in flight, so that the next one goes on behind it: see steps.py."""
