@@ -1,11 +1,13 @@
 // AMX's tiles in software, for processors that have none: what the kernels' code for them computes is tested there too.
-// Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, LDTILECFG and TDPBF16PS. Subnormal numbers are
-// kept, where the hardware takes them for zero.
+// Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, LDTILECFG and TDPBF16PS: sums are made in the
+// same order, and what the hardware would not run ends the process. But subnormal numbers are kept, which the hardware
+// takes for zero.
 #pragma once
 
 #include <immintrin.h>
 
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 
 #include <sys/syscall.h>
@@ -15,20 +17,35 @@ namespace amx_model {
 
 struct Tile {
     uint8_t rows[16][64];
-    int count, bytes;  // of rows, of each
+    int count, bytes;  // of rows, of each; 0 where it is not configured
 };
 inline thread_local Tile tiles[8];
 
+inline void demand(bool is_legal) {
+    if (!is_legal) std::abort();
+}
+
+inline Tile& configured(int tile) {
+    demand(tiles[tile].count > 0 && tiles[tile].bytes > 0);
+    return tiles[tile];
+}
+
 inline void configure(const void* from) {
     const uint8_t* config = static_cast<const uint8_t*>(from);
+    demand(config[0] == 1);
     for (int tile = 0; tile < 8; tile++) {
         tiles[tile] = {};
         tiles[tile].count = config[48 + tile];
         tiles[tile].bytes = config[16 + 2 * tile] | config[17 + 2 * tile] << 8;
+        demand(tiles[tile].count <= 16 && tiles[tile].bytes <= 64);
     }
 }
 
-inline void zero(int tile) { std::memset(tiles[tile].rows, 0, sizeof tiles[tile].rows); }
+inline void release() {
+    for (Tile& tile : tiles) tile = {};
+}
+
+inline void zero(int tile) { std::memset(configured(tile).rows, 0, sizeof tiles[tile].rows); }
 
 inline void load(int tile, const void* from, size_t stride) {
     zero(tile);
@@ -37,7 +54,7 @@ inline void load(int tile, const void* from, size_t stride) {
 }
 
 inline void store(int tile, void* to, size_t stride) {
-    for (int row = 0; row < tiles[tile].count; row++)
+    for (int row = 0; row < configured(tile).count; row++)
         std::memcpy(static_cast<uint8_t*>(to) + row * stride, tiles[tile].rows[row], tiles[tile].bytes);
 }
 
@@ -49,14 +66,17 @@ inline float bfloat16_at(const uint8_t* from) {
 }
 
 inline void add_products(int sums, int left, int right) {
-    for (int row = 0; row < tiles[sums].count; row++)
-        for (int column = 0; column < tiles[sums].bytes / 4; column++) {
-            float sum;
-            std::memcpy(&sum, tiles[sums].rows[row] + column * 4, sizeof sum);
-            for (int number = 0; number < tiles[left].bytes / 2; number++)
-                sum += bfloat16_at(tiles[left].rows[row] + number * 2) *
-                       bfloat16_at(tiles[right].rows[number / 2] + column * 4 + number % 2 * 2);
-            std::memcpy(tiles[sums].rows[row] + column * 4, &sum, sizeof sum);
+    Tile &to = configured(sums), &rows = configured(left), &columns = configured(right);
+    demand(to.count == rows.count && to.bytes == columns.bytes && rows.bytes / 4 == columns.count);
+    for (int row = 0; row < to.count; row++)
+        for (int column = 0; column < to.bytes; column += 4) {
+            float of_parity[2] = {}, sum;
+            for (int number = 0; number < rows.bytes / 2; number++)
+                of_parity[number % 2] += bfloat16_at(rows.rows[row] + number * 2) *
+                                         bfloat16_at(columns.rows[number / 2] + column + number % 2 * 2);
+            std::memcpy(&sum, to.rows[row] + column, sizeof sum);
+            sum += of_parity[0] + of_parity[1];
+            std::memcpy(to.rows[row] + column, &sum, sizeof sum);
         }
 }
 
@@ -69,7 +89,7 @@ inline void add_products(int sums, int left, int right) {
 #undef _tile_stored
 #undef _tile_dpbf16ps
 #define _tile_loadconfig amx_model::configure
-#define _tile_release() static_cast<void>(0)
+#define _tile_release amx_model::release
 #define _tile_zero amx_model::zero
 #define _tile_loadd amx_model::load
 #define _tile_stored amx_model::store

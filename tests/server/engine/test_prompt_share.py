@@ -73,6 +73,15 @@ def test_where_many_come_at_once_the_first_do_not_hold_them_up() -> None:
     assert share.tokens(32, 36) == pytest.approx((STRETCH - 1) * 0.030 / 0.0002, abs=2)
 
 
+def test_rows_between_those_that_were_measured_take_what_is_between() -> None:
+    share = PromptShare(TOKENS)
+    run(share, 4, 0.010, 0.0002)
+    run(share, 15, 0.021, 0.0002)
+
+    assert share.tokens(8, 8) == pytest.approx((STRETCH - 1) * 0.014 / 0.0002, abs=2)
+    assert share.tokens(7, 8) == pytest.approx((STRETCH * 0.014 - 0.013) / 0.0002, abs=2)
+
+
 def test_fewer_rows_borrow_nothing_from_more() -> None:
     share = PromptShare(TOKENS)
     run(share, 32, 0.030, 0.0002)

@@ -15,8 +15,9 @@ from torch import Tensor
 from sluicegate.server.engine.messages import Sampling
 from sluicegate.server.engine.runner import Drawn
 from sluicegate.server.gpt2.errors import NonFiniteRows
-from sluicegate.server.gpt2.kernels import open_kernels
-from sluicegate.server.gpt2.kernels.processor import usable_tiers
+from sluicegate.server.gpt2.kernels import Kernels
+from sluicegate.server.gpt2.kernels.build import find_or_build
+from sluicegate.server.gpt2.kernels.processor import Tier, usable_tiers
 from sluicegate.server.gpt2.packed import PackedNetwork
 from sluicegate.server.gpt2.sampler import Draws, Sampler, draw
 
@@ -29,11 +30,17 @@ CONTEXT, WIDTH = 16, 32
 PROMPT = [5, 6, 7, 5]
 
 
+@pytest.fixture(scope="module", params=usable_tiers(), ids=lambda tier: tier.name)
+def kernels(request: pytest.FixtureRequest) -> Kernels:
+    tier: Tier = request.param
+    return Kernels(find_or_build(tier), tier, threads=2)
+
+
 @pytest.fixture(scope="module", params=[50257, 3840, 300, 61], ids=lambda size: f"{size} entries")
-def network(request: pytest.FixtureRequest) -> PackedNetwork:
+def network(request: pytest.FixtureRequest, kernels: Kernels) -> PackedNetwork:
     sizes = {"n_layer": 1, "n_head": 1, "n_embd": WIDTH, "n_positions": CONTEXT, "vocab_size": request.param}
     reference: Any = build_reference(1, spread=1.0, **sizes)
-    return pack_weights(reference, open_kernels(2))
+    return pack_weights(reference, kernels)
 
 
 def hidden_rows(rows: int, scale: float) -> Tensor:

@@ -2,7 +2,7 @@
 
 Continuous batching (Yu et al. 2022, "Orca", section 3) with chunked prefill (Agrawal et al. 2024,
 "Sarathi-Serve", section 4): a sequence joins and leaves at any step; running streams decode in every step,
-and prompts get of what is left as much as makes the step no more than so much longer: see prompt_share.py.
+and prompts get of what is left as much as makes the step last so long as streams can bear: see prompt_share.py.
 Who gets the slots that come free is a matter of fair shares: see fairness.py.
 
 What is known of a prompt's beginning, from an earlier request or one that runs, is not fed again: see slots.py.
@@ -215,7 +215,7 @@ class Scheduler:
         """Most prompt tokens beside so many rows. Who has steps of a whole context wants prompts read in one piece."""
         if self._step_tokens >= self._facts.context_length:
             return self._step_tokens
-        return self._prompts.tokens(rows, len(self._running))
+        return self._prompts.tokens(rows, sum(sequence.ungenerated > 1 for sequence in self._running))
 
     def launched(self, step: Step) -> None:
         """Take that a step is in flight, so that the next one goes on behind it: see steps.py."""

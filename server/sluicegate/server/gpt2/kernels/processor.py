@@ -23,8 +23,12 @@ class Tier:
     name: str
     flags: frozenset[str]
     options: tuple[str, ...]  # the compiler's
-    multiplies_bfloat16: bool  # else its numbers are widened first, and it is fast at small batches only
-    has_tiles: bool = False  # bfloat16 goes by AMX's tiles, and weights lie in them
+    multiplies_bfloat16: bool  # else its numbers are widened first: less memory is read, with products as in float32
+
+    @property
+    def has_tiles(self) -> bool:
+        """bfloat16 goes by AMX's tiles, and weights lie in them."""
+        return "amx_tile" in self.flags
 
 
 TIERS = (  # the best first
@@ -33,7 +37,6 @@ TIERS = (  # the best first
         AVX512 | {"avx512_bf16", "amx_tile", "amx_bf16"},
         ("-march=x86-64-v4", "-mavx512bf16", "-mamx-tile", "-mamx-bf16"),
         multiplies_bfloat16=True,
-        has_tiles=True,
     ),
     Tier("avx512_bf16", AVX512 | {"avx512_bf16"}, ("-march=x86-64-v4", "-mavx512bf16"), True),
     Tier("avx512", AVX512, ("-march=x86-64-v4",), False),

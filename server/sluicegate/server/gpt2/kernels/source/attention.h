@@ -19,13 +19,13 @@ constexpr int SCORES_AT_ONCE = 4, OUTPUTS_AT_ONCE = 4;
 #endif
 
 inline void add_scores(Floats& scores, const float* keys, size_t i, const float* query) {
-    scores += load(keys + i * LANES) * all(query[i]);
-    scores += load(keys + (i + 1) * LANES) * all(query[i + 1]);
+    scores = multiply_add(load(keys + i * LANES), all(query[i]), scores);
+    scores = multiply_add(load(keys + (i + 1) * LANES), all(query[i + 1]), scores);
 }
 inline void add_scores(Floats& scores, const Bf16* keys, size_t i, const float* query) {
     const Words pairs = load_words(keys + i * LANES);
-    scores += first_of_pairs(pairs) * all(query[i]);
-    scores += second_of_pairs(pairs) * all(query[i + 1]);
+    scores = multiply_add(first_of_pairs(pairs), all(query[i]), scores);
+    scores = multiply_add(second_of_pairs(pairs), all(query[i + 1]), scores);
 }
 
 // Scores of QUERIES rows of queries against BLOCKS blocks of keys.
@@ -76,7 +76,7 @@ inline void weigh(const Number* values, size_t count, const float* weights, size
         for (int q = 0; q < QUERIES; q++) {
             const Floats weight = all(weights[q * room + position]);
 #pragma GCC unroll 4
-            for (int c = 0; c < CHUNKS; c++) sums[q][c] += weight * parts[c];
+            for (int c = 0; c < CHUNKS; c++) sums[q][c] = multiply_add(weight, parts[c], sums[q][c]);
         }
     }
     for (int q = 0; q < QUERIES; q++)
@@ -84,8 +84,8 @@ inline void weigh(const Number* values, size_t count, const float* weights, size
 }
 
 template <int QUERIES, typename Number>
-inline void attend_rows(const Number* keys, const Number* values, size_t first, const float* queries, size_t pitch,
-                        size_t width, float* scores, size_t room, float* output) {
+inline void attend_rows(const Number* keys, const Number* values, bool goes_on, size_t first, const float* queries,
+                        size_t pitch, size_t width, float* scores, size_t room, float* output) {
     constexpr int SHARES = QUERIES == 3 ? 4 : QUERIES;
     // One query waits for the memory: keys are read as a single stream, and what comes after is on its way meanwhile.
     // In float32 eight streams, and none on its way, are as fast.
@@ -94,7 +94,7 @@ inline void attend_rows(const Number* keys, const Number* values, size_t first, 
     const size_t count = first + QUERIES;  // positions that the last row sees
     const size_t blocks = (count + LANES - 1) / LANES;
     const size_t bytes = WAITS ? count * width * sizeof(Number) : 0;
-    Coming values_of_these(values, bytes, blocks), keys_of_next(keys + room * width, bytes, count);
+    Coming values_of_these(values, bytes, blocks), keys_of_next(keys + room * width, goes_on ? bytes : 0, count);
     size_t block = 0;
     for (; block + BLOCKS <= blocks; block += BLOCKS) {
         values_of_these.fetch();
@@ -134,18 +134,18 @@ struct VectorAttention {
     static size_t room(size_t positions) { return QUERIES * positions; }
 
     // Attend `number` rows (up to QUERIES) at positions first.. over one head of one slot. `queries`: [number, pitch],
-    // scaled; `room`: as many floats as `room` says; `output`: [QUERIES, width].
-    static void attend(const Number* keys, const Number* values, size_t first, size_t number, const Query* queries,
-                       size_t pitch, size_t width, float* room, size_t positions, float* output) {
+    // scaled; `room`: as many floats as `room` says; `output`: [QUERIES, width]; `goes_on`: the next head comes next.
+    static void attend(const Number* keys, const Number* values, bool goes_on, size_t first, size_t number,
+                       const Query* queries, size_t pitch, size_t width, float* room, size_t positions, float* output) {
         switch (number) {
             case 1:
-                return attend_rows<1>(keys, values, first, queries, pitch, width, room, positions, output);
+                return attend_rows<1>(keys, values, goes_on, first, queries, pitch, width, room, positions, output);
             case 2:
-                return attend_rows<2>(keys, values, first, queries, pitch, width, room, positions, output);
+                return attend_rows<2>(keys, values, goes_on, first, queries, pitch, width, room, positions, output);
             case 3:
-                return attend_rows<3>(keys, values, first, queries, pitch, width, room, positions, output);
+                return attend_rows<3>(keys, values, goes_on, first, queries, pitch, width, room, positions, output);
             default:
-                return attend_rows<4>(keys, values, first, queries, pitch, width, room, positions, output);
+                return attend_rows<4>(keys, values, goes_on, first, queries, pitch, width, room, positions, output);
         }
     }
 

@@ -204,7 +204,7 @@ struct TileAttention {
     }
     static size_t room(size_t positions) { return positions * (TILE_QUERIES + TILE_QUERIES / 2); }
 
-    static void attend(const Bf16* keys, const Bf16* values, size_t first, size_t number, const Query* queries,
+    static void attend(const Bf16* keys, const Bf16* values, bool, size_t first, size_t number, const Query* queries,
                        size_t pitch, size_t width, float* room, size_t positions, float* output) {
         const TileRoom parts = {room, reinterpret_cast<Bf16*>(room + positions * TILE_QUERIES), positions};
         if (number == 1)

@@ -312,8 +312,8 @@ private:
             const Weight* keys = entries(0, layer, span.slot, head);
             const Weight* values = entries(1, layer, span.slot, head);
             const Query* queries = queries_ + row * width + head * head_width;
-            Attention::attend(keys, values, first, task.count, queries, width, head_width, scores_ + thread * room_,
-                              capacity_, output);
+            Attention::attend(keys, values, head + 1 < end, first, task.count, queries, width, head_width,
+                              scores_ + thread * room_, capacity_, output);
             for (size_t query = 0; query < task.count; query++)
                 for (size_t i = 0; i < head_width; i += LANES)
                     store(operands_.of(row + query, head * head_width + i), load(output + query * head_width + i));

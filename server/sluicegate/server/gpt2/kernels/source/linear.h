@@ -10,7 +10,7 @@
 
 namespace sluicegate {
 
-// Weights [columns, k] lie in panels of 32 columns, and each is read as a single stream, which the hardware foresees.
+// Weights [columns, k] lie in panels of 32 columns, each read as a single stream, which the hardware foresees.
 // float32: [panel][k][32]. bfloat16: [panel][k / 2][32][2], pairs of k side by side, as a dot product of pairs wants
 // them; for AMX [panel][k / 32][2][16][16][2], the same tile by tile.
 constexpr int PANEL = 2 * LANES;
@@ -124,7 +124,7 @@ inline Floats weights_at(const float* panel, size_t i, size_t odd, int vector) {
     return load(panel + (i + odd) * PANEL + vector * LANES);
 }
 inline Floats factor_of(const float* numbers) { return all(*numbers); }
-inline void add_products(Floats& sum, Floats weights, Floats factor) { sum += weights * factor; }
+inline void add_products(Floats& sum, Floats weights, Floats factor) { sum = multiply_add(weights, factor, sum); }
 
 inline Words pairs_at(const Bf16* panel, size_t i, int vector) {
     return load_words(panel + i * PANEL + vector * 2 * LANES);
@@ -146,7 +146,7 @@ inline Floats weights_at(const Bf16* panel, size_t i, size_t odd, int vector) {
 #endif
 
 // Columns 16 * vector.. of a panel, VECTORS times 16, times COUNT rows; `finish(row, column, Floats)` gets each row's
-// 16 sums at columns column.. . `coming` is told of each TILE_K numbers of k. Loops over sums are unrolled so that these
+// 16 sums at columns column.. . `coming` is told of each TILE_K numbers of k. Loops over sums are unrolled so that they
 // stay in registers: GCC keeps an array in memory that a variable ever counts through.
 template <int COUNT, int VECTORS, typename Weight, typename Operand, typename Finish>
 inline void panel_rows(const Weight* weights, const Operand* rows, size_t pitch, size_t k, size_t first, size_t column,
@@ -195,9 +195,10 @@ template <int COUNT, typename Weight, typename Operand, typename Finish>
 inline void panel_group(const Weight* weights, const Operand* rows, size_t pitch, size_t k, size_t first, size_t column,
                         Coming& coming, const Finish& finish) {
     if constexpr (COUNT <= ROWS_OF_PANELS<Weight>)
-        return panel_rows<COUNT, 2>(weights, rows, pitch, k, first, column, 0, coming, finish);
-    for (int vector = 0; vector < 2; vector++)
-        panel_rows<COUNT, 1>(weights, rows, pitch, k, first, column, vector, coming, finish);
+        panel_rows<COUNT, 2>(weights, rows, pitch, k, first, column, 0, coming, finish);
+    else
+        for (int vector = 0; vector < 2; vector++)
+            panel_rows<COUNT, 1>(weights, rows, pitch, k, first, column, vector, coming, finish);
 }
 
 template <int COUNT, typename Weight, typename Operand, typename Finish>
@@ -270,9 +271,6 @@ inline void panel_tiles(const Bf16* weights, const Rows<Bf16>& rows, size_t firs
     }
     finish_until(last);
 }
-#else
-template <typename... Arguments>
-inline void panel_tiles(const Arguments&...) {}
 #endif
 
 // One panel of weights [32, k] times rows first..last-1; k is a multiple of 32. `next` are the weights of the panel that this
@@ -284,10 +282,10 @@ inline void panel_product(const Weight* weights, const Weight* next, const Rows<
         panel_tiles(weights, rows, first, last, column, ahead, finish);
     } else {
         constexpr size_t FEW = 3;  // rows, with which the memory never waits
-        constexpr int AT_ONCE = ROWS_AT_ONCE<Weight>, HALVES = AT_ONCE > ROWS_OF_PANELS<Weight> ? 2 : 1;
-        const size_t groups = (last - first + AT_ONCE - 1) / AT_ONCE;
-        Coming coming(next, last - first > FEW ? PANEL * rows.k * sizeof(Weight) : 0,
-                      groups * HALVES * (rows.k / TILE_K));
+        constexpr size_t AT_ONCE = ROWS_AT_ONCE<Weight>;
+        const auto passes = [](size_t count) { return count > ROWS_OF_PANELS<Weight> ? 2 : count > 0 ? 1 : 0; };
+        const size_t all = (last - first) / AT_ONCE * passes(AT_ONCE) + passes((last - first) % AT_ONCE);
+        Coming coming(next, last - first > FEW ? PANEL * rows.k * sizeof(Weight) : 0, all * (rows.k / TILE_K));
         for (size_t row = first; row < last; row++) ahead(row, column);
         for (; last - first >= AT_ONCE; first += AT_ONCE)
             panel_group<AT_ONCE>(weights, rows.of(first, 0), rows.pitch(), rows.k, first, column, coming, finish);

@@ -74,6 +74,11 @@ inline void store_halves(void* to, Words values) {
     eights[1] = __builtin_convertvector(values.high, EightHalves);
 }
 
+// a * b + sum, rounded once.
+inline Floats multiply_add(Floats a, Floats b, Floats sum) {
+    return {_mm256_fmadd_ps(a.low, b.low, sum.low), _mm256_fmadd_ps(a.high, b.high, sum.high)};
+}
+
 template <typename Numbers>
 inline Numbers choose(Ints mask, Numbers yes, Numbers no) {
     return {mask.low ? yes.low : no.low, mask.high ? yes.high : no.high};

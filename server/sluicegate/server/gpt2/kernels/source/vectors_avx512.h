@@ -34,6 +34,11 @@ inline void store_halves(void* to, Words values) {
     *static_cast<LooseHalves*>(to) = __builtin_convertvector(values, Halves);
 }
 
+// a * b + sum, rounded once.
+inline Floats multiply_add(Floats a, Floats b, Floats sum) {
+    return (Floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)sum);
+}
+
 template <typename Numbers>
 inline Numbers choose(Ints mask, Numbers yes, Numbers no) {
     return mask ? yes : no;
