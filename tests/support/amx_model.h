@@ -68,16 +68,20 @@ inline float bfloat16_at(const uint8_t* from) {
 inline void add_products(int sums, int left, int right) {
     Tile &to = configured(sums), &rows = configured(left), &columns = configured(right);
     demand(to.count == rows.count && to.bytes == columns.bytes && rows.bytes / 4 == columns.count);
-    for (int row = 0; row < to.count; row++)
-        for (int column = 0; column < to.bytes; column += 4) {
-            float of_parity[2] = {}, sum;
-            for (int number = 0; number < rows.bytes / 2; number++)
-                of_parity[number % 2] += bfloat16_at(rows.rows[row] + number * 2) *
-                                         bfloat16_at(columns.rows[number / 2] + column + number % 2 * 2);
-            std::memcpy(&sum, to.rows[row] + column, sizeof sum);
-            sum += of_parity[0] + of_parity[1];
-            std::memcpy(to.rows[row] + column, &sum, sizeof sum);
+    for (int row = 0; row < to.count; row++) {
+        float first[16] = {}, second[16] = {}, sum[16] = {};  // of pairs' products, by column
+        for (int pair = 0; pair < columns.count; pair++) {
+            const uint8_t* factors = rows.rows[row] + pair * 4;
+            const float upper = bfloat16_at(factors), lower = bfloat16_at(factors + 2);
+            for (int column = 0; column < 16; column++) {
+                first[column] += upper * bfloat16_at(columns.rows[pair] + column * 4);
+                second[column] += lower * bfloat16_at(columns.rows[pair] + column * 4 + 2);
+            }
         }
+        std::memcpy(sum, to.rows[row], to.bytes);
+        for (int column = 0; column < 16; column++) sum[column] += first[column] + second[column];
+        std::memcpy(to.rows[row], sum, to.bytes);
+    }
 }
 
 }  // namespace amx_model
