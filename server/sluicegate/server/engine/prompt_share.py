@@ -1,8 +1,9 @@
 """How much of a prompt a step reads beside running streams, which pause for as long as the step lasts.
 
 It follows from what steps have taken so far, so that it suits every model, batch and machine: a step with a prompt in
-it is to last at most so many times as long (STRETCH) as one without, in which all stream that have slots. Where many
-come at once, the first of them do not hold the others up for a pace that they lose when the last is there.
+it is to last at most so many times as long (STRETCH) as one that only feeds streams. Those whose prompts are being read
+count as if they ran already: where many come at once, the first of them do not hold the others up for a pace that they
+lose when the last is there.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Continuous batching (Yu et al. 2022, "Orca", section 3) with chunked prefill (Agrawal et al. 2024,
 "Sarathi-Serve", section 4): a sequence joins and leaves at any step; running streams decode in every step,
-and prompts get of what is left as much as makes the step last so long as streams can bear: see prompt_share.py.
+and prompts get of what is left as much as makes the step last no longer than streams can bear: see prompt_share.py.
 Who gets the slots that come free is a matter of fair shares: see fairness.py.
 
 What is known of a prompt's beginning, from an earlier request or one that runs, is not fed again: see slots.py.
