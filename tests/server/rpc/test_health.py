@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 from harness import LONG_SECONDS, SMALL, Server, bearer, demo_plan, open_agreement, read_refusal, refusal, serving
-from issuer import NOW, token
+from issuer import NOW, FakeClock, token
 
+from sluicegate.server.changes import Changes
+from sluicegate.server.rpc.health import HealthServicer
 from sluicegate.server.rpc.methods import caller_services
 
 # Any: the type stubs of the package do not know List.
@@ -143,6 +147,29 @@ async def test_a_watch_knows_no_more_of_a_model_when_its_token_has_expired(tmp_p
 
         assert (first.status, second.status) == (SERVING, UNKNOWN)
         watch.cancel()
+
+
+async def test_a_watch_hears_of_a_token_that_expires_while_a_status_is_sent() -> None:
+    clock, caller = FakeClock(), SimpleNamespace(anonymous=False, expires_at=NOW + 900)
+    has_life_left = SimpleNamespace(
+        seconds_left=lambda principal: principal.expires_at - clock(),
+        may_know=lambda principal, _: clock() < principal.expires_at,
+    )
+    parts: Any = (
+        SimpleNamespace(identify_if_any=lambda _: SimpleNamespace(principal=caller)),
+        has_life_left,
+        SimpleNamespace(hosted={SMALL}, find=lambda model: model),
+        Changes(),
+    )
+    call: Any = None
+    watch = aiter(HealthServicer((), *parts).Watch(messages.HealthCheckRequest(service=f"models/{SMALL}"), call))
+    first = await anext(watch)
+
+    clock.now += 900  # while the watch waits for its first status to be sent
+    async with asyncio.timeout(LONG_SECONDS):
+        second = await anext(watch)
+
+    assert (first.status, second.status) == (SERVING, UNKNOWN)
 
 
 async def test_an_unknown_method_of_health_is_one_of_ours(server: Server) -> None:
