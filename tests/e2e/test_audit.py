@@ -144,7 +144,7 @@ async def test_a_full_disk_refuses_calls_and_corrupts_nothing(deployment: Deploy
 
     with real_server(deployment, "--state", state.url()) as server:
         token = server.token(LAB_APP)
-        async with Client(server.address, token=token) as client:
+        async with Client(server.address, token=token, retry=False) as client:
             while sum(path.stat().st_size for path in files(log_of(deployment))) < FILLED_BYTES:
                 await client.generate("demo-s", "It was", BRIEF)
             served_before = server.metric("sluicegate_tokens_total", direction="output")
