@@ -40,6 +40,8 @@ NEVER_SEEN = {
 """Panels that no scenario fills: the scripted outputs differ, no model has learnt them, no agreement wants them
 redacted, nobody asks whose texts are, and the watcher keeps up."""
 JOB = "sluicegate-"
+POLICY = {"directory": "policy", "signatures": "off", "reload_seconds": 5}
+"""Looked at seldom: no scenario changes it, and a dozen servers share this process."""
 AT_ONCE = 3
 """Scenarios that are driven at a time: all share this process."""
 
@@ -71,7 +73,7 @@ async def seen(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Watche
     async with AsyncExitStack() as stack:
         servers = [
             await stack.enter_async_context(
-                serving(directory / scenario.name, plan(), [terms(scenario)], metrics=METRICS)
+                serving(directory / scenario.name, plan(), [terms(scenario)], metrics=METRICS, policy=POLICY)
             )
             for scenario in SCENARIOS
         ]
