@@ -99,6 +99,18 @@ async def test_a_cancellation_by_the_client_wins_over_an_end_at_the_same_moment(
         await task
 
 
+async def test_a_call_that_is_over_is_left_to_answer() -> None:
+    live = LiveCalls()
+
+    async def answer() -> str:
+        with entry(live) as call:
+            asyncio.get_running_loop().call_soon(call.end, CallRefused(Reason.MODEL_NOT_READY))
+        await asyncio.sleep(0)
+        return "an answer"
+
+    assert await answer() == "an answer"
+
+
 async def test_the_end_of_the_last_call_is_told() -> None:
     live = LiveCalls()
     tasks = [await held(live, request_id) for request_id in ("request-1", "request-2")]

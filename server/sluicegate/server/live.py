@@ -63,8 +63,11 @@ class LiveCall:
         return CallState.STALLED if is_stalled else CallState.RUNNING
 
     def end(self, refusal: CallRefused) -> None:
-        """End it wherever it waits: for a slot, for a token, or for its reader. The first refusal counts."""
-        if self.refusal is None:
+        """End it wherever it waits: for a slot, for a token, or for its reader. The first refusal counts.
+
+        What is over is left alone: its task answers its caller, and nobody would turn the cancellation into a status.
+        """
+        if self.refusal is None and not self.over.is_set():
             self.refusal = refusal
             self._task.cancel()
 
