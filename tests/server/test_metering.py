@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from pathlib import Path
@@ -20,24 +21,52 @@ from sluicegate.server.errors import CallRefused
 from sluicegate.server.live import LiveCalls
 from sluicegate.server.metering import Meter
 from sluicegate.server.output import Usage
-from sluicegate.server.state import StateUnavailable, Store, Wanted, open_store
+from sluicegate.server.state import HistoryLost, StateUnavailable, Store, Wanted, open_store
 
 LEASE_SECONDS = 30.0
 WANTED = Wanted(output_tokens=100)
 
 
 class Switched:
-    """A backend that can be cut off."""
+    """A backend that can be cut off, fail, or be late."""
 
     def __init__(self, backend: Any) -> None:
         self.is_down = False
+        self.faults: dict[str, Exception] = {}
+        """Raised by what is named here, instead of an answer."""
+        self.gates: dict[str, asyncio.Event] = {}
+        """Waited for by what is named here, once it was asked."""
+        self.asked = asyncio.Event()
+        """Something waits at a gate."""
+        self.late: set[str] = set()
+        """Done, although the answer comes too late."""
+        self.crossed: set[str] = set()
+        """The same, and done only when a later `settle` has been answered."""
+        self.done_late = asyncio.Event()
+        """What was crossed is done."""
         self._backend = backend
+        self._waiting: list[Callable[[], Awaitable[Any]]] = []
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         async def ask(*arguments: Any) -> Any:
             if self.is_down:
                 raise StateUnavailable("cut off")
-            return await getattr(self._backend, name)(*arguments)
+            if name in self.faults:
+                raise self.faults[name]
+            if name in self.gates:
+                self.asked.set()
+                await self.gates[name].wait()
+            work = functools.partial(getattr(self._backend, name), *arguments)
+            if name in self.crossed:
+                self._waiting.append(work)
+                raise StateUnavailable("too late")
+            answer = await work()
+            while name == "settle" and self._waiting:
+                await self._waiting.pop()()
+                self.done_late.set()
+            if name in self.late:
+                raise StateUnavailable("too late")
+            return answer
 
         return ask
 
@@ -60,6 +89,12 @@ class Bench:
             async with self.meter.reserved(call, CALLER, Usage(1), WANTED):
                 self.begun.set()
                 await asyncio.Event().wait()
+
+
+async def all_done(store: Store) -> None:
+    """Wait for what the store does in the background."""
+    while store._running:
+        await asyncio.wait(store._running)
 
 
 @asynccontextmanager
@@ -196,6 +231,59 @@ async def test_a_lease_that_lapsed_ends_its_call_and_stays_charged(tmp_path: Pat
 
         assert refused.value.reason is Reason.STATE_UNAVAILABLE
         assert [each.used for each in await at.meter.usage(CALLER, PARTNER)] == [100]
+
+
+async def test_a_call_that_settles_while_leases_are_renewed_ends_as_it_did(tmp_path: Path) -> None:
+    async with bench(tmp_path) as at:
+        with at.live.entry(at.call, PARTNER, Usage(1)) as call:
+            async with at.meter.reserved(call, CALLER, Usage(1), WANTED):
+                at.switch.gates["renew"] = asyncio.Event()
+                renewal = asyncio.create_task(at.meter.renew())
+                await at.switch.asked.wait()
+            at.switch.gates["renew"].set()
+            await renewal
+
+        assert call.refusal is None
+
+
+async def test_a_reservation_that_is_made_too_late_to_be_told_of_is_given_back(tmp_path: Path) -> None:
+    async with bench(tmp_path) as at:
+        at.switch.late.add("reserve")
+        with pytest.raises(CallRefused) as refused, at.live.entry(at.call, PARTNER, Usage(1)) as call:
+            async with at.meter.reserved(call, CALLER, Usage(1), WANTED):
+                pass
+        await all_done(at.store)
+
+        assert refused.value.reason is Reason.STATE_UNAVAILABLE
+        assert [each.used for each in await at.meter.usage(CALLER, PARTNER)] == [0]
+
+
+async def test_a_reservation_is_given_back_though_the_store_makes_it_after_it_was_asked_to(tmp_path: Path) -> None:
+    async with bench(tmp_path) as at:
+        at.switch.crossed.add("reserve")
+        with pytest.raises(CallRefused), at.live.entry(at.call, PARTNER, Usage(1)) as call:
+            async with at.meter.reserved(call, CALLER, Usage(1), WANTED):
+                pass
+        await at.switch.done_late.wait()
+        booked = [each.used for each in await at.meter.usage(CALLER, PARTNER)]
+        await all_done(at.store)
+
+        assert booked == [100]
+        assert [each.used for each in await at.meter.usage(CALLER, PARTNER)] == [0]
+
+
+async def test_a_store_that_has_forgotten_changes_nothing_of_how_a_call_ends(tmp_path: Path) -> None:
+    async with bench(tmp_path) as at:
+        at.switch.faults["settle"] = HistoryLost("another store")
+        with at.live.entry(at.call, PARTNER, Usage(1)) as call:
+            async with at.meter.reserved(call, CALLER, Usage(1), WANTED):
+                served = True
+
+        assert served
+        with pytest.raises(CallRefused) as refused, at.live.entry(at.call, PARTNER, Usage(1)) as call:
+            async with at.meter.reserved(call, CALLER, Usage(1), WANTED):
+                raise CallRefused(Reason.TOKEN_EXPIRED)
+        assert refused.value.reason is Reason.TOKEN_EXPIRED
 
 
 async def test_usage_cannot_be_told_without_the_ledger(tmp_path: Path) -> None:

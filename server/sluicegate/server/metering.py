@@ -28,7 +28,6 @@ from sluicegate.server.state import (
     Refusal,
     Reservation,
     StateError,
-    StateUnavailable,
     Store,
     Wanted,
     account,
@@ -126,7 +125,9 @@ class Meter:
                 holds[reservation].held_until = asked + self._store.lease_seconds
         for reservation in lapsed:
             hold = holds[reservation]
-            self._holds.discard(hold)
+            if hold not in self._holds:
+                continue  # settled while the store was asked: it holds nothing any more
+            self._holds.remove(hold)
             if not self._serves_without(hold.call.grant):
                 hold.call.end(state_unavailable())
 
@@ -158,7 +159,7 @@ class Meter:
         scored = scored if hold.usage.scored else 0
         try:
             await self._store.settle(hold.reservation, emitted=hold.usage.output_tokens, scored=scored)
-        except StateUnavailable:
+        except StateError:
             log.warning("reservation_left_to_lapse", output_tokens=hold.reservation.output_tokens)
 
     def _serves_without(self, grant: Grant) -> bool:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import time
 import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Coroutine, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sluicegate.auth import Quotas
@@ -34,14 +36,28 @@ _Result = TypeVar("_Result")
 
 FINDINGS_PAGE = 100
 """Of a few kilobytes each: calls on quotas wait for no longer reading."""
+GIVE_BACK_SECONDS = 1.0
+"""Between two attempts to give back reservations whose answers did not come."""
+MOST_UNANSWERED = 10_000
+"""Of those that are remembered; more would be left to lapse."""
+
+
+@dataclass(slots=True)
+class _Unanswered:
+    """A reservation that the store may have made. `until`: of time.monotonic; it has lapsed then."""
+
+    account: Account
+    id: str
+    until: float
+    answers: int = 0
 
 
 class Store:
     """One replica's door to the shared state. Event loop only.
 
     What a call has begun is carried out even if its caller is cancelled meanwhile; a reservation that nobody is left to
-    take is given back. Every method raises StateUnavailable if the store does not answer in bounded time, and
-    HistoryLost if it has forgotten what it knew.
+    take, or whose answer comes too late, is given back. Every method raises StateUnavailable if the store does not
+    answer in bounded time, and HistoryLost if it has forgotten what it knew.
     """
 
     def __init__(self, backend: Backend, *, lease_seconds: float) -> None:
@@ -49,6 +65,9 @@ class Store:
         """A reservation lapses this long after it was made or last renewed; renew it three times as often."""
         self._backend = backend
         self._running: set[asyncio.Task[Any]] = set()
+        self._is_closing = False
+        self._unanswered: list[_Unanswered] = []
+        self._is_giving_back = False
 
     async def reserve(self, account: Account, quotas: Quotas, wanted: Wanted) -> Reservation | Refusal:
         """Take what one call needs before it starts. Each Reservation must be settled."""
@@ -187,13 +206,18 @@ class Store:
 
     async def close(self) -> None:
         """Finish what is under way, and let go of the store."""
+        self._is_closing = True
         while self._running:
             await asyncio.wait(self._running)
         await self._backend.close()
 
     async def _reserve(self, account: Account, quotas: Quotas, wanted: Wanted) -> Reservation | Refusal:
         id_ = uuid.uuid4().hex
-        granted = await self._backend.reserve(id_, account, quotas, wanted)
+        try:
+            granted = await self._backend.reserve(id_, account, quotas, wanted)
+        except StateUnavailable:
+            self._note_unanswered(account, id_)
+            raise
         if isinstance(granted, Refusal):
             return granted
         return Reservation(id_, account, granted, wanted.scored_tokens)
@@ -202,6 +226,29 @@ class Store:
         with contextlib.suppress(StateError):  # then it lapses
             if isinstance(outcome := await reserving, Reservation):
                 await self._backend.settle(outcome.account, outcome.id, 0, 0)
+
+    def _note_unanswered(self, account: Account, id_: str) -> None:
+        """Have given back what may be reserved all the same: a store may do what it was asked after its time is up."""
+        if len(self._unanswered) < MOST_UNANSWERED:
+            self._unanswered.append(_Unanswered(account, id_, time.monotonic() + self.lease_seconds))
+        if not self._is_giving_back:
+            self._is_giving_back = True
+            self._start(self._give_back_unanswered())
+
+    async def _give_back_unanswered(self) -> None:
+        """Until the store has answered twice for each, since it may read two connections in either order, or the lease
+        is over; in turns, so that a store which was away is not run down by all at once."""
+        while True:
+            with contextlib.suppress(StateError):
+                for each in list(self._unanswered):
+                    await self._backend.settle(each.account, each.id, 0, 0)
+                    each.answers += 1
+            now = time.monotonic()
+            self._unanswered = [each for each in self._unanswered if each.answers < 2 and now < each.until]
+            if not self._unanswered or self._is_closing:
+                self._is_giving_back = False
+                return
+            await asyncio.sleep(GIVE_BACK_SECONDS)
 
     def _start(self, work: Coroutine[Any, Any, _Result]) -> asyncio.Task[_Result]:
         task = asyncio.create_task(work)
