@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
@@ -56,7 +57,8 @@ class Detection:
 
 
 class Detecting:
-    """Looks for watermarks. One for the process; event loop only, the work itself is done in a thread, text by text.
+    """Looks for watermarks. One for the process; event loop only, the work itself is done in a thread, text by text,
+    whether or not its caller stays.
 
     `false_positive_rate`: of a whole text, whatever the number of keys. `per_minute`: texts of one client.
     """
@@ -79,7 +81,7 @@ class Detecting:
         self._false_positive_rate = false_positive_rate
         self._budgets = Budgets(per_minute, clock)
         self._per_minute = per_minute
-        self._one_at_a_time = asyncio.Lock()
+        self._one_at_a_time = ThreadPoolExecutor(max_workers=1, thread_name_prefix="detecting")
         self._detector = lru_cache(maxsize=MOST_DETECTORS)(lambda key: Detector(key.scheme()))
 
     async def detect(self, caller: Principal, text: str, model: str | None) -> Detection:
@@ -91,8 +93,8 @@ class Detecting:
         if model is not None and model not in visible:
             raise CallRefused(Reason.MODEL_NOT_RELEASED, {"stage": self._gate.policy.stage.id})
         self._spend(caller)
-        async with self._one_at_a_time:
-            checks = await asyncio.to_thread(self._check, text, visible if model is None else (model,))
+        models = visible if model is None else (model,)
+        checks = await asyncio.get_running_loop().run_in_executor(self._one_at_a_time, self._check, text, models)
         for check in checks:
             self._metrics.provenance.take_check(self._metrics.model(check.model), check.verdict.value)
         return Detection(checks, self._false_positive_rate)

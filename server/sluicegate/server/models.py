@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -42,8 +43,9 @@ class HostedModel:
     end_of_text: int
     watermark_id: str | None
     """Of the key that its output is marked by, where that is due; None without one."""
-    long_texts: asyncio.Lock
-    """Held while a long text is encoded: it takes the interpreter from the event loop, so one at a time."""
+    long_texts: Executor
+    """Of one thread, which encodes long texts: that takes the interpreter from the event loop, so one at a time. A
+    caller who leaves takes a text that waits along; one that is being encoded is so to its end, before the next."""
 
     def check_ids(self, field: str, ids: Iterable[int]) -> None:
         """Raise CallRefused for an id outside the vocabulary."""
@@ -65,8 +67,7 @@ class HostedModel:
             self.check_ids("token_ids.ids", prompt)
             return list(prompt)
         if len(prompt) > LONG_TEXT:
-            async with self.long_texts:
-                return await asyncio.to_thread(self.tokenizer.encode, prompt)
+            return await asyncio.get_running_loop().run_in_executor(self.long_texts, self.tokenizer.encode, prompt)
         return self.tokenizer.encode(prompt)
 
 
@@ -84,7 +85,7 @@ class Models:
         self._keyring = keyring
         self._tokenizers = dict(tokenizers)
         self._policy = policy
-        self._long_texts = asyncio.Lock()
+        self._long_texts = ThreadPoolExecutor(max_workers=1, thread_name_prefix="long-texts")
 
     @property
     def hosted(self) -> tuple[str, ...]:
