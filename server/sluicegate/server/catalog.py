@@ -75,7 +75,7 @@ class Catalog:
             if views != shown:
                 shown = views
                 yield views
-            seen = await self._changes.beyond(seen, self._gate.seconds_left(call.caller.principal))
+            seen = await self._changes.beyond(seen, self._gate.watch_seconds(call.caller.principal))
 
     def close(self) -> None:
         """End every watch, and refuse new ones: the server drains."""

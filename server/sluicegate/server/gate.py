@@ -13,6 +13,9 @@ from sluicegate.server.observe.metrics import Metrics
 from sluicegate.server.observe.tracing import Phase
 from sluicegate.server.watermark import Keyring
 
+LOOK_AGAIN_SECONDS = 15.0
+"""A watch looks again after this long: nobody announces what time alone changes, such as an agreement's end, its hours
+or the age of the withdrawals."""
 NO_KEY = "no_key"
 """Cause of a refusal that no request can avoid: the server lacks what the policy or the agreement demands."""
 
@@ -59,6 +62,11 @@ class Gate:
     def seconds_left(self, principal: Principal) -> float | None:
         """How long a caller's token still lives; None without one."""
         return None if principal.anonymous else principal.expires_at - self._clock()
+
+    def watch_seconds(self, principal: Principal) -> float:
+        """How long a caller's watch may wait for changes before it looks again by itself."""
+        left = self.seconds_left(principal)
+        return LOOK_AGAIN_SECONDS if left is None or left <= 0 else min(left, LOOK_AGAIN_SECONDS)
 
     def now(self) -> float:
         return self._clock()

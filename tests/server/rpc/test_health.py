@@ -12,10 +12,14 @@ import pytest
 from grpc_health.v1 import health_pb2
 from harness import LONG_SECONDS, SMALL, Server, bearer, demo_plan, open_agreement, read_refusal, refusal, serving
 from issuer import NOW, FakeClock, token
+from policies import policy
 
 from sluicegate.server.changes import Changes
+from sluicegate.server.gate import LOOK_AGAIN_SECONDS, Gate
+from sluicegate.server.observe.metrics import Metrics
 from sluicegate.server.rpc.health import HealthServicer
 from sluicegate.server.rpc.methods import caller_services
+from sluicegate.server.watermark import Keyring
 
 # Any: the type stubs of the package do not know List.
 messages: Any = health_pb2
@@ -24,6 +28,8 @@ NOT_SERVING = messages.HealthCheckResponse.NOT_SERVING
 UNKNOWN = messages.HealthCheckResponse.SERVICE_UNKNOWN
 SERVICES = {"", *(service.full_name for service in caller_services())}
 MODELS = {model: {"device": "cpu", "slots": 1} for model in ("gpt2-124m", "gpt2-774m", "gpt2-next")}
+A_MINUTE = {"from": "2026-02-02T02:41:00Z", "until": "2026-02-02T02:42:00Z"}
+"""One minute from now."""
 STRANGER, PARTNER, INSIDER = bearer(), bearer(client_id="lab-app"), bearer(client_id="eval-team")
 
 
@@ -149,15 +155,28 @@ async def test_a_watch_knows_no_more_of_a_model_when_its_token_has_expired(tmp_p
         watch.cancel()
 
 
-async def test_a_watch_hears_of_a_token_that_expires_while_a_status_is_sent() -> None:
-    clock, caller = FakeClock(), SimpleNamespace(anonymous=False, expires_at=NOW + 900)
-    has_life_left = SimpleNamespace(
-        seconds_left=lambda principal: principal.expires_at - clock(),
-        may_know=lambda principal, _: clock() < principal.expires_at,
-    )
+async def test_a_watch_hears_of_an_agreement_that_begins_and_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sluicegate.server.gate.LOOK_AGAIN_SECONDS", 0.05)
+    async with serving(tmp_path, agreements=[open_agreement(valid=A_MINUTE)], models=MODELS) as server:
+        request = messages.HealthCheckRequest(service="models/gpt2-774m")
+        watch = server.health.Watch(request, metadata=PARTNER, timeout=LONG_SECONDS)
+        told = [(await watch.read()).status]
+        for moment in (60, 120):
+            server.clock.now = NOW + moment
+            told.append((await watch.read()).status)
+
+        assert told == [UNKNOWN, SERVING, UNKNOWN]
+
+
+async def test_a_watch_hears_of_a_token_that_expires_while_a_status_is_sent(tmp_path: Path) -> None:
+    clock, caller = FakeClock(NOW + 899.95), SimpleNamespace(anonymous=False, expires_at=NOW + 900)
+    gate: Any = Gate(policy, Metrics(), clock, withdrawals_age=lambda: 0.0, keyring=Keyring())
+    gate.may_know = lambda principal, _: not gate.has_expired(principal)
     parts: Any = (
         SimpleNamespace(identify_if_any=lambda _: SimpleNamespace(principal=caller)),
-        has_life_left,
+        gate,
         SimpleNamespace(hosted={SMALL}, find=lambda model: model),
         Changes(),
     )
@@ -165,8 +184,8 @@ async def test_a_watch_hears_of_a_token_that_expires_while_a_status_is_sent() ->
     watch = aiter(HealthServicer((), *parts).Watch(messages.HealthCheckRequest(service=f"models/{SMALL}"), call))
     first = await anext(watch)
 
-    clock.now += 900  # while the watch waits for its first status to be sent
-    async with asyncio.timeout(LONG_SECONDS):
+    clock.now = NOW + 900  # while the watch waits for its first status to be sent
+    async with asyncio.timeout(LOOK_AGAIN_SECONDS / 2):
         second = await anext(watch)
 
     assert (first.status, second.status) == (SERVING, UNKNOWN)

@@ -226,6 +226,20 @@ async def test_a_watch_follows_the_engine(server: Server) -> None:
     assert told == [READY, LOADING, READY]
 
 
+async def test_a_watch_follows_the_dates_of_an_agreement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sluicegate.server.gate.LOOK_AGAIN_SECONDS", 0.05)
+    valid = {"from": "2026-02-02T02:41:00Z", "until": "2026-02-02T02:42:00Z"}  # a minute from now
+    async with serving(tmp_path, agreements=[open_agreement(valid=valid)]) as server:
+        call = watch(server, PARTNER)
+        told = [ids(await call.read())]
+        for moment in (60, 120):
+            server.clock.now = NOW + moment
+            told.append(ids(await call.read()))
+
+    public = ["gpt2-124m", "gpt2-355m"]
+    assert told == [public, [*public, "gpt2-774m"], public]
+
+
 async def test_a_watch_ends_with_its_token(server: Server) -> None:
     call = watch(server, bearer(exp=NOW + 60))
     await call.read()

@@ -97,13 +97,12 @@ class HealthServicer(HealthServicerBase):
         told: int | None = None
         seen = self._changes.count
         while not self._is_closed:
-            left = self._gate.seconds_left(principal)  # before the status: a token may expire while that is told
+            seconds = self._gate.watch_seconds(principal)  # before the status: a token may expire while that is told
             status = self._status(request.service, knows)
             if status != told:
                 told = status
                 yield messages.HealthCheckResponse(status=status)
-            will_expire = left is not None and left > 0
-            seen = await self._changes.beyond(seen, self._gate.seconds_left(principal) if will_expire else None)
+            seen = await self._changes.beyond(seen, seconds)
         raise CallRefused(Reason.SERVER_DRAINING)
 
     def _caller(self, context: Context) -> tuple[Principal, Callable[[str], bool]]:
