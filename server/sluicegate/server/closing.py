@@ -117,11 +117,15 @@ class Closing:
                 raise CallRefused(Reason.SIGNATURES_REQUIRED, facts)
         if validate_only:
             return
-        await self._auditing.lifting(operator, found, justification, sorted(signed_by))
-        await self._carried_out(self._store.lift(id_))
+
+        async def lift() -> None:
+            await self._auditing.lifting(operator, found, justification, sorted(signed_by))
+            await self._store.lift(id_)
+
+        await self._carried_out(lift())
         log.warning("withdrawal_lifted", id=id_, kind=found.kind)
 
-    async def _carried_out(self, change: Coroutine[Any, Any, int]) -> None:
+    async def _carried_out(self, change: Coroutine[Any, Any, object]) -> None:
         """Make a change and see it in force here, to the end whatever becomes of its caller. Raises CallRefused."""
 
         async def work() -> None:
