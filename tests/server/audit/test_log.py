@@ -460,6 +460,22 @@ async def test_no_more_calls_are_open_than_a_header_holds(tmp_path: Path, monkey
     assert refused.value.cause is Cause.QUEUE_FULL
 
 
+async def test_calls_that_open_at_once_are_no_more_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit_log, "MAX_OPEN_CALLS", 3)
+
+    async with open_audit_log(tmp_path / "log", IDENTITY, KEY) as log:
+        calls = [log.open_call(opening(f"call-{number}")) for number in range(6)]
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        for number, outcome in enumerate(outcomes):
+            if outcome is None:
+                log.close_call(closing(f"call-{number}"))
+
+    assert outcomes[:3] == [None] * 3
+    assert [outcome.cause for outcome in outcomes[3:] if isinstance(outcome, AuditUnavailable)] == [
+        Cause.QUEUE_FULL
+    ] * 3
+
+
 async def test_a_closed_log_takes_no_calls(tmp_path: Path) -> None:
     async with open_audit_log(tmp_path / "log", IDENTITY, KEY) as log:
         pass

@@ -70,6 +70,7 @@ class AuditLog:
         self.last_withdrawals = journal.withdrawals
         """Those that the server went by when it last wrote this log; None where that does not say."""
         self._open: set[str] = set()
+        self._opening = 0  # calls whose openings are being written
         self._writer = Writer(journal, opened, limits, clock, _OnLoop(hooks, self._settle))
         self._writer.start()
 
@@ -89,10 +90,14 @@ class AuditLog:
         breaks the rules of its fields.
         """
         check(opening)
-        if len(self._open) >= MAX_OPEN_CALLS:
+        if len(self._open) + self._opening >= MAX_OPEN_CALLS:
             self._hooks.on_failure(Cause.QUEUE_FULL)
             raise AuditUnavailable(Cause.QUEUE_FULL)
-        await self._durable(opening, on_late)
+        self._opening += 1
+        try:
+            await self._durable(opening, on_late)
+        finally:
+            self._opening -= 1
         self._open.add(opening.call)
 
     def tell_denied(self, opening: Opening) -> None:
