@@ -25,6 +25,7 @@ from sluicegate.server.state import (
     Withdrawal,
     WithdrawalUnknown,
 )
+from sluicegate.server.state.withdrawals import KEPT_SECONDS
 
 ISSUER = "https://issuer.example"
 MODEL = ModelTarget("gpt2-1558m")
@@ -163,7 +164,9 @@ async def test_lifting_one_of_two_entries_for_one_target_leaves_the_other(replic
     assert (await store.entries()).entries == (second,)
 
 
-async def test_entries_whose_tokens_have_all_expired_are_forgotten_and_others_stay(replicas: Replicas) -> None:
+async def test_entries_whose_tokens_have_all_expired_are_forgotten_a_day_later_and_others_stay(
+    replicas: Replicas,
+) -> None:
     store = await replicas.open()
     soon, later = int(replicas.clock.now) + 60, int(replicas.clock.now) + 61
     kept = [withdrawal(ClientTarget(ISSUER, "c"), 1), withdrawal(TokenTarget(ISSUER, "b", later), 2)]
@@ -172,11 +175,15 @@ async def test_entries_whose_tokens_have_all_expired_are_forgotten_and_others_st
     for entry in kept:
         await store.withdraw(entry)
 
-    replicas.clock.now += 60
-    newest = withdrawal(created_at=3)
-    await store.withdraw(newest)
+    replicas.clock.now += 60 + KEPT_SECONDS - 1
+    await store.withdraw(withdrawal(created_at=3))
+    a_second_before = (await store.entries()).entries
+    replicas.clock.now += 1
+    await store.withdraw(withdrawal(created_at=4))
 
-    assert (await store.entries()).entries == (*kept, newest)
+    assert len(a_second_before) == 5
+    assert (await store.entries()).entries[:2] == tuple(kept)
+    assert len((await store.entries()).entries) == 4
 
 
 async def test_withdrawals_outlive_their_replicas(replicas: Replicas) -> None:

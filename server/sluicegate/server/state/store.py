@@ -30,7 +30,7 @@ from sluicegate.server.state.findings import (
 )
 from sluicegate.server.state.ledger import Account, Refusal, Reservation, Usage, Wanted
 from sluicegate.server.state.sketches import SALT_BYTES, SketchPage
-from sluicegate.server.state.withdrawals import Snapshot, Version, Withdrawal, decode, encode
+from sluicegate.server.state.withdrawals import KEPT_SECONDS, Snapshot, Version, Withdrawal, decode, encode
 
 _Result = TypeVar("_Result")
 
@@ -102,9 +102,13 @@ class Store:
         return await self._carry_out(self._backend.usage(account, quotas))
 
     async def withdraw(self, withdrawal: Withdrawal) -> int:
-        """Add an entry; the epoch in which every reader has it. The same entry again adds nothing."""
+        """Add an entry; the epoch in which every reader has it. The same entry again adds nothing.
+
+        Entries that have been of no use for a day are forgotten on this occasion.
+        """
         expires_at = withdrawal.expires_at
-        return await self._carry_out(self._backend.withdraw(withdrawal.id, encode(withdrawal), expires_at))
+        forgotten_at = None if expires_at is None else expires_at + KEPT_SECONDS
+        return await self._carry_out(self._backend.withdraw(withdrawal.id, encode(withdrawal), forgotten_at))
 
     async def lift(self, id_: str) -> int:
         """Take an entry out; the epoch in which no reader has it any more. Raises WithdrawalUnknown."""

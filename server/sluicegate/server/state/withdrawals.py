@@ -14,10 +14,13 @@ from types import MappingProxyType
 
 from sluicegate.server.state.errors import StoreUnsuitable
 
+KEPT_SECONDS = 86_400
+"""An entry is forgotten so long after it was of use last: a clock that is ahead for a while opens no door for good."""
+
 
 @dataclass(frozen=True, slots=True)
 class TokenTarget:
-    """One token. No token of this `jti` is valid from `expires_at` on (Unix seconds): then the entry is forgotten."""
+    """One token. None of this `jti` is valid from `expires_at` on (Unix seconds): the entry is of no more use then."""
 
     issuer: str
     jti: str
@@ -28,7 +31,7 @@ class TokenTarget:
 class IssuedBeforeTarget:
     """All tokens with `iat` before a time (Unix seconds), of the issuer or only of one client or subject of it.
 
-    From `expires_at` on all of them have expired by themselves, and the entry is forgotten.
+    From `expires_at` on all of them have expired by themselves, and the entry is of no more use.
     """
 
     issuer: str
