@@ -111,23 +111,6 @@ async def test_a_call_that_is_over_is_left_to_answer() -> None:
     assert await answer() == "an answer"
 
 
-async def test_the_end_of_the_last_call_is_told() -> None:
-    live = LiveCalls()
-    tasks = [await held(live, request_id) for request_id in ("request-1", "request-2")]
-    ended = asyncio.create_task(live.ended())
-
-    live.end_all(Reason.SERVER_DRAINING)
-    await ended
-
-    assert len(live) == 0
-    assert all(isinstance(error, CallRefused) for error in await asyncio.gather(*tasks, return_exceptions=True))
-
-
-async def test_without_calls_there_is_nothing_to_wait_for() -> None:
-    async with asyncio.timeout(1):
-        await LiveCalls().ended()
-
-
 async def test_a_call_is_found_by_its_id_while_it_is_under_way() -> None:
     live = LiveCalls()
     task = await held(live, "request-1")

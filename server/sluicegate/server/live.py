@@ -77,8 +77,6 @@ class LiveCalls:
 
     def __init__(self) -> None:
         self._calls: dict[str, LiveCall] = {}
-        self._none = asyncio.Event()
-        self._none.set()
         self._closed: Reason | None = None
 
     def __len__(self) -> int:
@@ -90,10 +88,6 @@ class LiveCalls:
     def find(self, request_id: str) -> LiveCall | None:
         """The call of this id, if it is under way."""
         return self._calls.get(request_id)
-
-    async def ended(self) -> None:
-        """Wait until there is none."""
-        await self._none.wait()
 
     def end_all(self, reason: Reason) -> None:
         """End every call with a status, and refuse with it whatever would begin from now on."""
@@ -112,7 +106,6 @@ class LiveCalls:
             raise CallRefused(self._closed)
         live = LiveCall(call, grant, usage)
         self._calls[live.id] = live
-        self._none.clear()
         try:
             yield live
         except asyncio.CancelledError:
@@ -123,5 +116,3 @@ class LiveCalls:
         finally:
             del self._calls[live.id]
             live.over.set()
-            if not self._calls:
-                self._none.set()

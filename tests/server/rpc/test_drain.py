@@ -12,6 +12,8 @@ import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest
 from harness import LONG_SECONDS, METRICS, SMALL, Server, bearer, connected, refusal, serving, until
 
+from sluicegate.server.models import HostedModel
+from sluicegate.server.request import Prompt
 from sluicegate.v1.generation_pb2 import GenerationConfig
 from sluicegate.v1.generation_service_pb2 import GenerateRequest, ScoreRequest, StreamGenerateRequest
 from sluicegate.v1.generation_service_pb2_grpc import GenerationServiceStub
@@ -59,6 +61,35 @@ async def test_a_stream_under_way_may_end_by_itself(tmp_path: Path) -> None:
 async def _rest(call: Any) -> Any:
     while (message := await call.read()) is not grpc.aio.EOF:
         yield message
+
+
+async def test_a_call_that_is_not_live_yet_may_end_by_itself_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode, encoding, encoded = HostedModel.encode, asyncio.Event(), asyncio.Event()
+
+    async def encode_slowly(self: HostedModel, prompt: Prompt) -> list[int]:
+        encoding.set()
+        await encoded.wait()
+        return await encode(self, prompt)
+
+    monkeypatch.setattr(HostedModel, "encode", encode_slowly)
+    async with serving(tmp_path, drain=PATIENT) as server:
+        call = stream(server, 5)
+        reading = asyncio.create_task(_all(call))
+        await encoding.wait()
+
+        draining = drained(server)
+        await asyncio.sleep(0.2)
+        encoded.set()
+        messages = await reading
+        await draining
+
+        assert messages[-1].HasField("finished")
+
+
+async def _all(call: Any) -> list[Any]:
+    return [message async for message in _rest(call)]
 
 
 async def test_a_stream_that_does_not_end_in_time_is_ended_with_its_usage(tmp_path: Path) -> None:

@@ -48,19 +48,19 @@ class Draining:
         """Stop serving. `hurry` ends both waits: whoever sets it wants the server gone now.
 
         1. Health says NOT_SERVING; calls are still taken, since balancers need a moment to see it.
-        2. No new calls. Those under way get the grace period.
+        2. No new calls, and watches end. What else is under way, whatever it is, gets the grace period.
         3. What still runs ends with UNAVAILABLE, SERVER_DRAINING and its exact usage.
         """
         log.info("draining", live=len(self._live))
         self._health.stop_serving()
         await _first(hurry.wait(), asyncio.sleep(self._settings.announce_seconds))
         self._catalog.close()
+        self._health.close()
         refusing = asyncio.create_task(self._server.stop(self._settings.grace_seconds + LAST_WORDS_SECONDS))
-        await _first(hurry.wait(), self._live.ended(), asyncio.sleep(self._settings.grace_seconds))
+        await _first(hurry.wait(), asyncio.wait({refusing}), asyncio.sleep(self._settings.grace_seconds))
         if self._live:
             log.warning("streams_ended", live=len(self._live))
         self._live.end_all(Reason.SERVER_DRAINING)
-        self._health.close()
         await self._server.stop(LAST_WORDS_SECONDS)
         await refusing
         log.info("drained")
