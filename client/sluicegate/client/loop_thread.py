@@ -6,10 +6,11 @@ import asyncio
 import concurrent.futures
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from sluicegate.client.calls import cancelled
-from sluicegate.client.errors import ConfigurationError
+from sluicegate.client.errors import Cancelled, ConfigurationError
 
 Result = TypeVar("Result")
 
@@ -23,11 +24,6 @@ class LoopThread:
         self._is_closed = False
         self._thread = threading.Thread(target=self._loop.run_forever, name="sluicegate-client", daemon=True)
         self._thread.start()
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether `run` no longer works."""
-        return self._is_closed
 
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
         """The coroutine's result. If the waiting thread is interrupted, the coroutine is cancelled.
@@ -46,6 +42,11 @@ class LoopThread:
         except BaseException:
             future.cancel()
             raise
+
+    def end(self, work: Coroutine[Any, Any, object]) -> None:
+        """Run what ends something. Where the loop is closed, or closes meanwhile, that has ended it already."""
+        with suppress(Cancelled, ConfigurationError):
+            self.run(work)
 
     def close(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run the last coroutine, end what else runs, and join the thread; nothing the second time."""

@@ -65,8 +65,7 @@ class SyncGenerationStream:
 
     def cancel(self) -> None:
         """End the call, from any thread. A read, also one that waits, raises Cancelled."""
-        if not self._loop.is_closed:
-            self._loop.run(_call(self._stream.cancel))
+        self._loop.end(_call(self._stream.cancel))
 
     def __iter__(self) -> Self:
         return self
@@ -83,8 +82,7 @@ class SyncGenerationStream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._loop.is_closed:
-            self._loop.run(self._stream.__aexit__(kind, error, trace))
+        self._loop.end(self._stream.__aexit__(kind, error, trace))
 
 
 class SyncModelWatch:
@@ -96,8 +94,7 @@ class SyncModelWatch:
 
     def cancel(self) -> None:
         """End the call, from any thread. A read, also one that waits, raises Cancelled."""
-        if not self._loop.is_closed:
-            self._loop.run(_call(self._watch.cancel))
+        self._loop.end(_call(self._watch.cancel))
 
     def __iter__(self) -> Self:
         return self
@@ -114,8 +111,7 @@ class SyncModelWatch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._loop.is_closed:
-            self._loop.run(self._watch.__aexit__(kind, error, trace))
+        self._loop.end(self._watch.__aexit__(kind, error, trace))
 
 
 class SyncClient:
