@@ -1,12 +1,12 @@
 """top-k, top-p, min-p and typical-p, each as its warper in transformers' generation/logits_process.py.
 
 All four are decided on the most likely few candidates. Only rows whose filters reach further (say, a flat
-distribution under top-p, or typical-p alone) are sorted as a whole: sorting 32 rows of 50,257 costs more
+distribution under top-p, or typical-p alone) are looked at as a whole: sorting 32 rows of 50,257 costs more
 than the forward pass.
 
-Candidates are ordered by score, the highest first, and equal scores (common in bfloat16) by id. That order
-is part of the result: top-p may cut between equal scores, which transformers leaves to its unstable sort, and
-a draw must not depend on how a kernel breaks ties.
+Candidates come in order of their scores, the highest first, and of equal scores (common in bfloat16) the lower id
+first. That order is part of the result: top-p may cut between equal scores, which transformers leaves to its unstable
+sort, and a draw must not depend on how a kernel breaks ties.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,6 +30,10 @@ class Filters:
     top_p: Tensor
     min_p: Tensor
     typical_p: Tensor
+
+    def cut(self, vocabulary: int) -> Tensor:
+        """bool [rows]: which of them cut the candidates behind some score, as all but typical-p do."""
+        return (self.top_k < vocabulary) | (self.top_p < 1) | (self.min_p > 0)
 
     def select(self, rows: Tensor) -> Filters:
         """The filters of some rows (int64 indices)."""
@@ -67,19 +72,26 @@ def survivors_among(scores: Tensor, filters: Filters, most: int) -> Iterator[Sur
 
 
 def _survivors(scores: Tensor, filters: Filters, log_total: Tensor | None, few: int) -> Iterator[Survivors]:
-    vocabulary = scores.shape[1]
-    device = filters.top_k.device
-    rows = torch.arange(len(scores), device=device)
-    for width in (min(few, vocabulary), vocabulary):
-        values, ids = _most_likely(scores if len(rows) == len(scores) else scores[rows.to(scores.device)], width)
-        values, ids = values.to(device).double(), ids.to(device)
-        scale = values[:, 0] if log_total is None else log_total[rows]
-        weights, settled = _filter(values, filters.select(rows), scale, vocabulary, complete=width == vocabulary)
-        if settled.any():
-            yield Survivors(rows[settled], ids[settled], weights[settled])
-        rows = rows[~settled]
-        if not len(rows):
-            return
+    vocabulary, device = scores.shape[1], filters.top_k.device
+    scale = scores.amax(-1).to(device).double() if log_total is None else log_total
+    whole = torch.arange(len(scores), device=device)
+    if few < vocabulary:
+        is_cut = filters.cut(vocabulary)
+        near, whole = whole[is_cut], whole[~is_cut]
+        if len(near):
+            values, ids = _most_likely(_select(scores, near), few)
+            values, ids = values.to(device).double(), ids.to(device)
+            weights, settled = _filter(values, filters.select(near), scale[near], vocabulary)
+            if settled.any():
+                yield Survivors(near[settled], ids[settled], weights[settled])
+            whole = torch.cat([whole, near[~settled]])
+    if len(whole):
+        weights = _filter_whole(_select(scores, whole).to(device), filters.select(whole), scale[whole])
+        yield Survivors(whole, torch.arange(vocabulary, device=device).expand(len(whole), -1), weights)
+
+
+def _select(scores: Tensor, rows: Tensor) -> Tensor:
+    return scores if len(rows) == len(scores) else scores[rows.to(scores.device)]
 
 
 def prefix_survivors(scores: Tensor, filters: Filters, width: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -111,17 +123,40 @@ def _most_likely(scores: Tensor, width: int) -> tuple[Tensor, Tensor]:
     return values, ids.gather(-1, columns)
 
 
-def _filter(
-    values: Tensor, filters: Filters, log_total: Tensor, vocabulary: int, *, complete: bool
-) -> tuple[Tensor, Tensor]:
+def _filter(values: Tensor, filters: Filters, log_total: Tensor, vocabulary: int) -> tuple[Tensor, Tensor]:
     """Weights of the candidates (see Survivors), and which rows are settled by these candidates alone.
 
     `values`: float64 [rows, width], descending; `log_total`: logsumexp of the whole row, or any number where top-k is
     on.
     """
-    probabilities, kept, settled = _prefix(values, filters, log_total, vocabulary, complete=complete)
+    probabilities, kept, settled = _prefix(values, filters, log_total, vocabulary, complete=False)
     kept &= _is_typical(values, kept, filters.typical_p)
     return probabilities * kept, settled
+
+
+def _filter_whole(scores: Tensor, filters: Filters, log_total: Tensor) -> Tensor:
+    """Weights of all entries, float64 [rows, vocabulary]: only to find where to cut is anything put in order."""
+    values, vocabulary = scores.double(), scores.shape[1]
+    kept = torch.ones_like(scores, dtype=torch.bool)
+    if filters.cut(vocabulary).any():
+        ordered = _ascending(scores).flip(-1).double()
+        _, are_kept, _ = _prefix(ordered, filters, log_total, vocabulary, complete=True)
+        count = are_kept.sum(-1, keepdim=True)
+        last = ordered.gather(-1, count - 1)
+        above, equal = values > last, values == last
+        kept = above | (equal & (equal.cumsum(-1) <= count - above.sum(-1, keepdim=True)))
+    kept &= _is_typical(values, kept, filters.typical_p)
+    return (values - log_total[:, None]).exp() * kept
+
+
+def _ascending(values: Tensor) -> Tensor:
+    """The values of each row in order. On a CPU by NumPy, which has vector instructions for it."""
+    return torch.from_numpy(np.sort(values.numpy())) if values.device.type == "cpu" else values.sort(-1)[0]
+
+
+def _ascending_columns(values: Tensor) -> Tensor:
+    """The columns of each row by their values; equal ones in any order."""
+    return torch.from_numpy(np.argsort(values.numpy())) if values.device.type == "cpu" else values.argsort(-1)
 
 
 def _prefix(
@@ -160,7 +195,7 @@ def _is_typical(values: Tensor, kept: Tensor, typical_p: Tensor) -> Tensor:
     q = log_q.exp()
     entropy = -torch.where(kept, log_q * q, 0.0).sum(-1, keepdim=True)
     distance = (-log_q - entropy).abs()
-    ordered, columns = torch.sort(distance, dim=-1, stable=True)
+    columns = _ascending_columns(distance)
     short = q.gather(-1, columns).cumsum(-1) < typical_p[:, None]
-    furthest = ordered.gather(-1, short.sum(-1, keepdim=True).clamp(max=values.shape[1] - 1))
+    furthest = distance.gather(-1, columns.gather(-1, short.sum(-1, keepdim=True).clamp(max=values.shape[1] - 1)))
     return (distance <= furthest) | ~active[:, None]
