@@ -14,6 +14,7 @@ import threading
 from scripted_runner import ScriptedRunner, count_up
 
 from sluicegate.server.engine.errors import ModelLoadError
+from sluicegate.server.engine.loading import in_loop, in_thread
 from sluicegate.server.engine.messages import Load
 from sluicegate.server.engine.runner import Runner
 from sluicegate.server.observe.log import configure
@@ -50,9 +51,11 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--address", required=True)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--load-in-loop", action="store_true", help="answer nothing meanwhile")
     arguments = parser.parse_args()
+    start = in_loop if arguments.load_in_loop else in_thread
     configure("error", "json")
-    return run_worker(arguments.address, lambda message: load(message, arguments.threads))
+    return run_worker(arguments.address, lambda message: load(message, arguments.threads), start)
 
 
 if __name__ == "__main__":

@@ -290,7 +290,7 @@ async def test_an_idle_engine_that_answers_is_not_taken_for_one_that_hangs() -> 
 
 async def test_an_engine_that_loads_a_model_is_not_taken_for_one_that_hangs() -> None:
     ticks = Ticks()
-    async with launched(sleep=ticks.sleep, silent_limit=2) as worker:
+    async with launched(sleep=ticks.sleep, silent_limit=2, arguments=("--load-in-loop",)) as worker:
         await worker.client.ping()
         loading = asyncio.create_task(worker.client.load(scripted_load(directory=ENDLESS)))
         await asyncio.sleep(0)
