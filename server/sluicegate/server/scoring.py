@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from sluicegate.auth import Reason
@@ -58,9 +59,15 @@ class Scoring:
             engine_faults(),
         ):
             async with serving.meter.reserved(entry, call.caller, usage, wanted):
-                with serving.queue.place(request.model, message.identity):
+                with ExitStack() as waiting:
+                    waiting.enter_context(serving.queue.place(request.model, message.identity))
+
+                    def start() -> None:
+                        waiting.close()
+                        entry.start()
+
                     await call.record.open(grant)
-                    answer = await serving.models.engines.score(message, on_started=entry.start)
+                    answer = await serving.models.engines.score(message, on_started=start)
                 usage.scored = isinstance(answer, messages.Scored)
         if not isinstance(answer, messages.Scored):
             ended = answer.finish if isinstance(answer, messages.Finished) else messages.Finish.FAILED

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import json
 from collections import defaultdict
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ from harness import (
 )
 from scripted_runner import count_up, target_logprob
 
+from sluicegate.server.engine import messages as engine_messages
+from sluicegate.server.engine.engines import Engines
 from sluicegate.server.rpc import responses
 from sluicegate.server.rpc.generation import TOKENS_AT_ONCE
 from sluicegate.server.rpc.responses import plain_tokens
@@ -398,6 +400,28 @@ async def test_a_score_waits_in_the_same_queue(tmp_path: Path) -> None:
         assert refused.verdict == "UNAVAILABLE SERVER_OVERLOADED"
         server.engine.resume()
         assert (await read(waiting)).usage == (1, 5)
+
+
+async def test_a_score_that_runs_has_left_its_place_in_the_queue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine_score, running, go_on = Engines.score, asyncio.Semaphore(0), asyncio.Event()
+
+    async def run(self: Engines, message: engine_messages.Score, *, on_started: Callable[[], None]) -> Any:
+        on_started()
+        running.release()
+        await go_on.wait()
+        return await engine_score(self, message)
+
+    monkeypatch.setattr(Engines, "score", run)
+    async with serving(tmp_path, limits={"queued_requests": 1}) as server:
+        answers = []
+        for _ in range(3):
+            answers.append(asyncio.ensure_future(score(server, "The end.")))
+            await running.acquire()
+        go_on.set()
+
+        assert [len((await answer).tokens) for answer in answers] == [3] * 3
 
 
 async def test_a_call_that_was_turned_away_is_tried_again_by_grpc_itself(tmp_path: Path) -> None:
