@@ -101,6 +101,17 @@ def test_prompts_are_fed_beside_decodes_and_joined_before_anything_is_copied_to_
     assert flight.seconds == 1.0
 
 
+def test_what_is_done_only_when_a_result_is_taken_counts_as_time_of_its_step(network: Network) -> None:
+    runner = build_graph_runner(network, SLOTS, LateDevice())
+    runner.open(0, next(iter(BY_HOST.values())), 0, ids(0, 1))
+
+    flight = runner.launch([Chunk(0, 0, ids(0, 1), samples=True)])
+    launched = flight.seconds
+    flight.result()
+
+    assert (flight.feeds_back, launched, flight.seconds) == (False, 1.0, 2.0)
+
+
 def test_token_drawn_at_the_end_of_a_prompt_is_awaited_by_the_next_step(network: Network, reference: Any) -> None:
     prompt = ids(30, 50)
     runner = build_graph_runner(network, SLOTS)

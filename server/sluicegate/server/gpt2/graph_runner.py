@@ -111,6 +111,7 @@ class GraphRunner:
         by_host = [index for index in parts.decodes if chunks[index].samples and not self._draws(chunks[index])]
         return GraphFlight(
             feeds_back=not parts.others and not by_host,
+            device=self._device,
             begin=begin,
             end=self._device.mark(),
             take=lambda: self._take(chunks, parts, by_host, landed),
@@ -206,18 +207,23 @@ class GraphRunner:
         return Outcome([Drawn(int(result["id"]), logprob)])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class GraphFlight:
-    """`engine.runner.Flight`."""
+    """`engine.runner.Flight`. `end`: of what was launched; where it does not feed back, of all when that is taken."""
 
     feeds_back: bool
+    device: Device
     begin: Mark
     end: Mark
     take: Callable[[], list[Outcome]]
 
     def result(self) -> list[Outcome]:
         self.end.wait()
-        return self.take()
+        outcomes = self.take()
+        if not self.feeds_back:  # a good part of its work was done only now, and nothing else was under way
+            self.end = self.device.mark()
+            self.end.wait()
+        return outcomes
 
     @property
     def seconds(self) -> float:
