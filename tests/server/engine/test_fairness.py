@@ -202,6 +202,22 @@ def test_a_turn_is_kept_until_its_request_is_admitted_or_gone() -> None:
     assert turns.take_all() == [small, urgent]
 
 
+def test_a_newcomer_is_not_behind_a_flood_since_slots_stayed_empty_for_another() -> None:
+    turns = Turns()
+    wide = turns.add("wide", 10, candidates=8)
+    assert turns.queue.next() is wide
+    for _ in range(20):
+        turns.add("flood", 100)
+    for _ in range(300):
+        turns.queue.hold(7)
+    assert turns.take() is wide
+
+    turns.take()
+    newcomer = turns.add("newcomer", 100)
+
+    assert newcomer in [turns.take() for _ in range(2)]
+
+
 def test_newcomers_without_end_do_not_hold_a_request_back_for_ever() -> None:
     turns = Turns()
     turns.add("a", 100)

@@ -48,6 +48,7 @@ class FairQueue:
         self._now = 0
         self._shares: dict[str, Share] = {}
         self._turn: Request | None = None
+        self._held = 0  # what its identity was charged for slots that stayed empty
         self._length = 0
 
     def __len__(self) -> int:
@@ -85,15 +86,20 @@ class FairQueue:
         return self._turn
 
     def hold(self, slots: int) -> None:
-        """Charge the identity whose turn it is for a step in which so many slots stay empty for it."""
+        """Charge the identity whose turn it is for a step in which so many slots stay empty for it.
+
+        Its turn came before: time does not move on by what it is charged for since, or others would be behind a flood.
+        """
         assert self._turn is not None
         self._shares[self._turn.identity].start += slots * TOKEN
+        self._held += slots * TOKEN
 
     def admit(self, request: Request) -> None:
         """Take the request whose turn it is out, and charge its identity."""
         share = self._shares[request.identity]
         assert request is share.waiting[0] or request is self._turn
-        self._now = max(self._now, share.start + request.cost)
+        held = self._held if request is self._turn else 0
+        self._now = max(self._now, share.start - held + request.cost)
         share.start += request.cost * TOKEN
         self._take_out(request)
         for identity in list(self._shares):
@@ -110,7 +116,7 @@ class FairQueue:
         self._shares[request.identity].waiting.remove(request)
         self._length -= 1
         if self._turn is request:
-            self._turn = None
+            self._turn, self._held = None, 0
 
     def _forget(self, identity: str) -> None:
         """Drop an identity that differs in nothing from one that was never here."""
