@@ -888,6 +888,45 @@ def test_what_waits_ends_as_soon_as_its_first_token_cannot_come_before_its_deadl
     assert bench.finishes("in time") == {0: Finish.DEADLINE}
 
 
+def test_steps_that_read_prompts_say_nothing_of_how_soon_a_token_can_come() -> None:
+    bench = Bench(ScriptedRunner(slots=2, context_length=256), step_tokens=32)
+    bench.submit("long", range(1, 101), max_output_tokens=1)
+    bench.step(9.0)
+    bench.submit("short", [5], max_output_tokens=1, deadline=bench.clock.now + 1)
+
+    bench.step(0.5)
+
+    assert bench.finishes("short") == {0: Finish.MAX_OUTPUT_TOKENS}
+
+
+class Drafting(ScriptedRunner):
+    """Says that its outcomes had drafts, when it is told to."""
+
+    is_drafting = False
+
+    def run(self, chunks: Sequence[Chunk]) -> list[Outcome]:
+        outcomes = super().run(chunks)
+        return [replace(outcome, drafted=4) for outcome in outcomes] if self.is_drafting else outcomes
+
+
+def test_steps_with_drafts_say_nothing_of_how_much_prompt_a_step_may_read() -> None:
+    runner = Drafting(context_length=256)
+    bench = Bench(runner, step_tokens=64)
+    bench.submit("stream", [5], max_output_tokens=90)
+    bench.step(1.0)
+    bench.submit("prompt", range(1, 33), max_output_tokens=1)
+    bench.step(2.6)  # 1.6 s for 32 tokens: 0.8 s more than without are 16
+    runner.is_drafting = True
+    for _ in range(30):
+        bench.step(5.0)
+    runner.is_drafting = False
+    bench.submit("long", range(1, 201), max_output_tokens=1)
+
+    bench.step()
+
+    assert sizes(bench)[-1] == [1, 16]
+
+
 def test_a_prompt_that_may_be_cached_needs_no_more_than_one_step() -> None:
     bench = waiting_bench(1.0)
     bench.submit("too late", range(1, 101), cache_salt="lab", deadline=bench.clock.now + 1)

@@ -83,7 +83,7 @@ class Scheduler:
         self._running: list[Sequence] = []  # those with slots, in the order in which they got them
         self._landing: set[Sequence] = set()  # those that have ended, but a step in flight still feeds their slots
         self._next_deadline = math.inf  # no live request's deadline is earlier
-        self._fastest_step: float | None = None  # seconds; None until a step was run
+        self._fastest_step: float | None = None  # seconds, of those that read no prompt; None until there was one
         self._events: defaultdict[str, list[Event]] = defaultdict(list)
 
     @property
@@ -235,9 +235,7 @@ class Scheduler:
         self._limit.grow()
         if seconds is None:
             seconds = self._clock() - step.began
-        rows = sum(chunk.length == 1 for chunk in step.chunks)
-        self._prompts.measure(rows, sum(chunk.length for chunk in step.chunks) - rows, seconds)
-        self._fastest_step = seconds if self._fastest_step is None else min(self._fastest_step, seconds)
+        self._measure(step, outcomes, seconds)
         for sequence, chunk, outcome in zip(step.sequences, step.chunks, outcomes, strict=True):
             self._land(sequence, chunk, is_sound=True)
             # What is fed behind a void outcome is void as well. Until that has landed, `unfed` is 0, so that no step
@@ -253,6 +251,16 @@ class Scheduler:
                 if not outcome.drawn:
                     raise RuntimeError("the runner drew no token for a chunk that samples")
                 self._take_tokens(sequence, outcome.drawn)
+
+    def _measure(self, step: Step, outcomes: Items[Outcome], seconds: float) -> None:
+        """Learn from what a step took. Not of one with drafts, which says nothing of what feeding its rows takes."""
+        if any(outcome.drafted for outcome in outcomes):
+            return
+        rows = sum(chunk.length == 1 for chunk in step.chunks)
+        prompt = sum(chunk.length for chunk in step.chunks) - rows
+        self._prompts.measure(rows, prompt, seconds)
+        if not prompt:
+            self._fastest_step = seconds if self._fastest_step is None else min(self._fastest_step, seconds)
 
     def run_smaller(self, step: Step) -> int:
         """Take that a step ran out of memory: the next ones are smaller. Gives the number of sequences that ended.
