@@ -526,6 +526,22 @@ def test_a_model_that_fails_fast_does_not_stop_the_device_before_another_had_its
     assert all(finishes(port.events(), str(number)) == [Finish.FAILED] for number in range(40))
 
 
+def test_a_model_without_any_memory_does_not_hold_up_the_others() -> None:
+    clock = [0.0]
+    poor, sound = Timed(clock, 0.001), Timed(clock, 1.0)
+    poor.memory = 0
+    port = PlayedPort(
+        [scripted_load("poor"), scripted_load("sound"), submission("long", model="sound", tokens=900)],
+        [submission(str(number), model="poor") for number in range(100)],
+        *([] for _ in range(60)),
+        [Stop()],
+    )
+
+    EngineLoop(port, lambda load: {"poor": poor, "sound": sound}[load.model], clock=lambda: clock[0]).run()
+
+    assert len(sound.steps) >= 25
+
+
 # Steps that overlap
 
 

@@ -265,6 +265,20 @@ def test_step_without_memory_is_launched_again_in_smaller_ones(is_late: bool) ->
     assert [overlapped.tokens(name) for name in "ab"] == [expected(8)] * 2
 
 
+def test_what_is_computed_is_told_though_no_further_step_finds_memory() -> None:
+    overlapped = Overlapped()
+    overlapped.submit(submission(tokens=8))
+    overlapped.turns(3)
+    told, computed = len(overlapped.tokens()), len(overlapped.runner.steps)
+    overlapped.runner.failures += [StepOutOfMemory("no memory")] * LONE_FAILURES
+
+    overlapped.finish()
+
+    assert overlapped.ends() == [Finish.FAILED]
+    assert told < computed
+    assert overlapped.tokens() == expected(computed)
+
+
 def test_sequence_that_has_ended_is_not_ended_again_for_want_of_memory() -> None:
     overlapped = Overlapped()
     overlapped.submit(submission(prompt=[1], tokens=8))

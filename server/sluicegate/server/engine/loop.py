@@ -273,8 +273,10 @@ class EngineLoop:
         hosted = self._models[name]
         began = self._clock()
         taken = self._step(hosted)
-        self._turns.charge(name, self._clock() - began if taken is None else taken.seconds, hosted.load.weight)
-        if taken is None:  # first another model may show that the device is sound: see FAILURES_IN_A_ROW
+        is_fruitless = taken is None or taken.shortage is not None
+        seconds = self._clock() - began if taken is None or is_fruitless else taken.seconds
+        self._turns.charge(name, seconds, hosted.load.weight)
+        if is_fruitless:  # first another model may show that the device is sound, see FAILURES_IN_A_ROW, or free memory
             self._turns.postpone(name)
 
     def _step(self, hosted: HostedModel) -> Taken | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from sluicegate.server.engine.errors import StepError, StepOutOfMemory
@@ -109,7 +109,9 @@ class OverlappedSteps:
             try:
                 launched = self._launch(step)
             except StepOutOfMemory as error:
-                return Taken(shortage=_shortage(self._scheduler, step, error))  # the last is in flight as before
+                self._last = None
+                taken = NOTHING if last is None else self._take(last)  # what is computed already is not held back
+                return replace(taken, shortage=taken.shortage or _shortage(self._scheduler, step, error))
         self._last = launched
         return NOTHING if last is None else self._take(last)
 
