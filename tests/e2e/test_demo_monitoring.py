@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -80,52 +79,18 @@ def processes_of(directory: Path) -> list[str]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Tour:
-    """A demo that runs, and the directory that it was started in."""
+def test_the_tour_is_as_narrated_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    with started(tmp_path) as demo:
+        written, _ = demo.communicate()
 
-    demo: subprocess.Popen[str]
-    directory: Path
-
-
-@pytest.fixture(scope="module")
-def tours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Tour, Tour]]:
-    """Two whole tours, the second of which stays. They go at once: nearly all of their time is Prometheus' own."""
-    once, staying = tmp_path_factory.mktemp("once"), tmp_path_factory.mktemp("staying")
-    with started(once) as first, started(staying, "--keep") as second:
-        yield Tour(first, once), Tour(second, staying)
-
-
-def test_the_tour_is_as_narrated_and_leaves_nothing_behind(tours: tuple[Tour, Tour]) -> None:
-    tour, _ = tours
-    written, _ = tour.demo.communicate()
-
-    assert tour.demo.returncode == 0, written
+    assert demo.returncode == 0, written
     assert "Everything was as narrated." in written
     assert [alert for alert in ALERTS if f"Prometheus: {alert} fires" not in written] == []
     assert "Alertmanager tells partner-care-pages: bulk-letters " in written
     assert len(addresses_in(written)) == 3
     assert not [address for address in addresses_in(written) if is_listening(address)]
-    assert processes_of(tour.directory) == []
-    assert list(tour.directory.iterdir()) == []
-
-
-def test_with_keep_all_stays_until_ctrl_c(tours: tuple[Tour, Tour]) -> None:
-    _, tour = tours
-    written = read_until(tour.demo, "sluicegate watch ")
-    pages = re.findall(r"http://127\.0\.0\.1:\d+/(?:metrics)?(?=\s)", written)
-    answers = [httpx.get(page, trust_env=False, follow_redirects=True).status_code for page in pages]
-
-    kept = processes_of(tour.directory)
-    tour.demo.send_signal(signal.SIGINT)
-    rest, _ = tour.demo.communicate()
-
-    assert [name for name in ("sluicegate", "prometheus", "alertmanager") if name not in " ".join(kept)] == []
-    assert len(answers) >= 3
-    assert set(answers) == {200}
-    assert tour.demo.returncode == 0, rest
-    assert "Everything was as narrated." in rest
-    assert processes_of(tour.directory) == []
+    assert processes_of(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("words", ["demo-xs is loaded", "Alertmanager answers on", "fires (page)"])
@@ -141,6 +106,24 @@ def test_ctrl_c_at_any_time_takes_everything_down(tmp_path: Path, words: str) ->
     assert not [address for address in addresses_in(written + rest) if is_listening(address)]
     assert processes_of(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_with_keep_all_stays_until_ctrl_c(tmp_path: Path) -> None:
+    with started(tmp_path, "--keep") as demo:
+        written = read_until(demo, "sluicegate watch ")
+        pages = re.findall(r"http://127\.0\.0\.1:\d+/(?:metrics)?(?=\s)", written)
+        answers = [httpx.get(page, trust_env=False, follow_redirects=True).status_code for page in pages]
+
+        kept = processes_of(tmp_path)
+        demo.send_signal(signal.SIGINT)
+        rest, _ = demo.communicate()
+
+    assert [name for name in ("sluicegate", "prometheus", "alertmanager") if name not in " ".join(kept)] == []
+    assert len(answers) >= 3
+    assert set(answers) == {200}
+    assert demo.returncode == 0, rest
+    assert "Everything was as narrated." in rest
+    assert processes_of(tmp_path) == []
 
 
 def test_without_prometheus_it_says_what_to_install(tmp_path: Path) -> None:

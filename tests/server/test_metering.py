@@ -21,7 +21,7 @@ from sluicegate.server.errors import CallRefused
 from sluicegate.server.live import LiveCalls
 from sluicegate.server.metering import Meter
 from sluicegate.server.output import Usage
-from sluicegate.server.state import HistoryLost, StateUnavailable, Store, Wanted, open_store
+from sluicegate.server.state import HistoryLost, StateUnavailable, Store, Wanted, open_store, patiently
 
 LEASE_SECONDS = 30.0
 WANTED = Wanted(output_tokens=100)
@@ -270,6 +270,34 @@ async def test_a_reservation_is_given_back_though_the_store_makes_it_after_it_wa
 
         assert booked == [100]
         assert [each.used for each in await at.meter.usage(CALLER, PARTNER)] == [0]
+
+
+async def test_a_server_that_starts_waits_for_a_store_that_is_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sluicegate.server.state.store.ASK_AGAIN_SECONDS", 0.01)
+    async with bench(tmp_path) as at:
+        at.switch.is_down = True
+        asking = asyncio.create_task(patiently(at.store.salt))
+        await asyncio.sleep(0.05)
+        at.switch.is_down = False
+
+        assert await asking == await at.store.salt()
+
+
+async def test_it_does_not_wait_for_a_store_that_stays_away_or_has_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sluicegate.server.state.store.PATIENT_SECONDS", 0.0)
+    async with bench(tmp_path) as at:
+        at.switch.is_down = True
+        with pytest.raises(StateUnavailable):
+            await patiently(at.store.salt)
+        at.switch.is_down = False
+        monkeypatch.setattr("sluicegate.server.state.store.PATIENT_SECONDS", LEASE_SECONDS)
+        at.switch.faults["salt"] = HistoryLost("another store")
+        with pytest.raises(HistoryLost):
+            await patiently(at.store.salt)
 
 
 async def test_a_store_that_has_forgotten_changes_nothing_of_how_a_call_ends(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ from sluicegate.server.signals import Lexicon
 from sluicegate.server.signals_setup import lexicon_of, opened_signals
 from sluicegate.server.simulating import Simulating
 from sluicegate.server.stages import Stages
-from sluicegate.server.state import Store
+from sluicegate.server.state import Store, patiently
 from sluicegate.server.state_setup import opened_store
 from sluicegate.server.tokenizer import Tokenizer
 from sluicegate.server.tokenizing import Tokenizing
@@ -142,7 +142,7 @@ async def running(
         _keep(stack, watch.run, "policy", failed)
         store = await _open_store(stack, settings.state, clock)
         withdrawals = WithdrawalWatch(store, in_force, on_change=changed)
-        await withdrawals.refresh()
+        await patiently(withdrawals.refresh)
         keep = functools.partial(_keep, stack, failed=failed)
         opened = opened_auditing(settings, store, in_force, metrics, clock=clock, keep=keep)
         auditing = await stack.enter_async_context(opened)

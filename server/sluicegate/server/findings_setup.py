@@ -14,7 +14,7 @@ from sluicegate.server.findings import FilingLimits, Findings
 from sluicegate.server.gate import Gate
 from sluicegate.server.models import Models
 from sluicegate.server.observe.metrics import Metrics
-from sluicegate.server.state import Store
+from sluicegate.server.state import Store, patiently
 
 
 async def opened_findings(
@@ -34,7 +34,7 @@ async def opened_findings(
         models,
         auditing,
         metrics,
-        names=Pseudonyms(await store.salt()),
+        names=Pseudonyms(await patiently(store.salt)),
         limits=FilingLimits(settings.reporter_per_day, settings.public_per_day),
         clock=clock,
     )

@@ -29,7 +29,7 @@ from sluicegate.server.signals import (
 )
 from sluicegate.server.signals.sketches import Figures, Sketches
 from sluicegate.server.signals.watcher import Watcher
-from sluicegate.server.state import Store
+from sluicegate.server.state import Store, patiently
 
 NOTHING = Figures(0.0, 0.0, 0, 0, 0)
 CLOSE_SECONDS = 5.0
@@ -65,7 +65,7 @@ async def opened_signals(
         log.warning("signals_off", advice="misuse is not looked for in prompts and outputs")
         return Unwatched()
     personal_data = await _recogniser(settings.signals)
-    sketches, watcher = Sketches(await store.salt()), Watcher()
+    sketches, watcher = Sketches(await patiently(store.salt)), Watcher()
     stack.push_async_callback(_close, watcher)
     looking = Looking(sketches, metrics, lexicon, personal_data, settings.signals.memorisation, clock)
     exchanging = Exchanging(

@@ -25,7 +25,7 @@ from sluicegate.server.state.findings import (
 from sluicegate.server.state.ledger import Account, Quota, Refusal, Reservation, Usage, Wanted, account
 from sluicegate.server.state.opening import open_store
 from sluicegate.server.state.sketches import Sketch, SketchPage
-from sluicegate.server.state.store import Store
+from sluicegate.server.state.store import Store, patiently
 from sluicegate.server.state.withdrawals import (
     AgreementTarget,
     ClientTarget,
@@ -83,4 +83,5 @@ __all__ = [
     "list_of",
     "list_under",
     "open_store",
+    "patiently",
 ]

@@ -8,7 +8,7 @@ import secrets
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -36,8 +36,10 @@ _Result = TypeVar("_Result")
 
 FINDINGS_PAGE = 100
 """Of a few kilobytes each: calls on quotas wait for no longer reading."""
-GIVE_BACK_SECONDS = 1.0
-"""Between two attempts to give back reservations whose answers did not come."""
+ASK_AGAIN_SECONDS = 1.0
+"""Between two attempts where a store was late."""
+PATIENT_SECONDS = 10.0
+"""How long a server that starts waits for a store that is late: it has read its models by then."""
 MOST_UNANSWERED = 10_000
 """Of those that are remembered; more would be left to lapse."""
 
@@ -252,7 +254,7 @@ class Store:
             if not self._unanswered or self._is_closing:
                 self._is_giving_back = False
                 return
-            await asyncio.sleep(GIVE_BACK_SECONDS)
+            await asyncio.sleep(ASK_AGAIN_SECONDS)
 
     def _start(self, work: Coroutine[Any, Any, _Result]) -> asyncio.Task[_Result]:
         task = asyncio.create_task(work)
@@ -262,6 +264,18 @@ class Store:
 
     async def _carry_out(self, work: Coroutine[Any, Any, _Result]) -> _Result:
         return await asyncio.shield(self._start(work))
+
+
+async def patiently(ask: Callable[[], Awaitable[_Result]]) -> _Result:
+    """What the store answers, asked again for some seconds where it does not. Raises StateError."""
+    end = time.monotonic() + PATIENT_SECONDS
+    while True:
+        try:
+            return await ask()
+        except StateUnavailable:
+            if time.monotonic() >= end:
+                raise
+            await asyncio.sleep(ASK_AGAIN_SECONDS)
 
 
 async def _all(work: list[Coroutine[Any, Any, _Result]]) -> list[_Result]:
