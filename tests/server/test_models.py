@@ -23,7 +23,7 @@ class SlowTokenizer:
         self.most_at_once = max(self.most_at_once, self.at_once)
         self.encoded.append(text[0])
         self.begun.set()
-        self.go_on.wait()
+        self.go_on.wait(20)  # else a failure would leave the thread behind, and the process with it
         self.at_once -= 1
         return [len(text)]
 
